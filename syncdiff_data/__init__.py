@@ -1,0 +1,1 @@
+"""From talking-face video to Parquet shards of aligned face clips and audio features."""

@@ -1,0 +1,123 @@
+"""The nouns every stage passes on: a source, a clip, a reject and the closed list of reasons.
+
+Contracts: the clips table of docs/dataset.md. Source pixels are those of the upright displayed frame; pixel
+centres lie at integers, as in OpenCV.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text says what was wrong, where, what was expected and what to do.
+
+    Command lines print the text alone, without a traceback, and exit with status 2.
+    """
+
+
+class Kind(StrEnum):
+    """What a reject means for the next run."""
+
+    FILTERED = "filtered"
+    """Final: the same source would be rejected again."""
+    FAILED = "failed"
+    """Worth another try: `--retry-failed` runs it again."""
+
+
+class Reason(StrEnum):
+    """Why a source or a track did not become a clip. The vocabulary is closed; `detail` holds the particulars."""
+
+    NO_VIDEO_STREAM = "no_video_stream"
+    NO_AUDIO = "no_audio"
+    SILENT_AUDIO = "silent_audio"
+    NO_FACE = "no_face"
+    FACE_TOO_SMALL = "face_too_small"
+    FACE_NOT_UPRIGHT = "face_not_upright"
+    TRACK_TOO_SHORT = "track_too_short"
+    UNREADABLE = "unreadable"
+    WORKER_CRASHED = "worker_crashed"
+
+    @property
+    def kind(self) -> Kind:
+        """A truncated copy can be copied again and a lost worker replaced; every other reason is final."""
+        return Kind.FAILED if self in (Reason.UNREADABLE, Reason.WORKER_CRASHED) else Kind.FILTERED
+
+
+class MediaError(Exception):
+    """A source that cannot become frames or sound. `reason` is what its reject will say, str(error) the detail."""
+
+    def __init__(self, reason: Reason, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Source:
+    """A user's file.
+
+    path: relative to the root, with forward slashes; size: bytes; the rest is what the data set says.
+    """
+
+    path: str
+    size: int
+    split: str | None = None
+    speaker: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A source (track None) or a track of it that did not become a clip."""
+
+    source: str
+    track: int | None
+    stage: str
+    reason: Reason
+    detail: str
+
+    @property
+    def kind(self) -> Kind:
+        return self.reason.kind
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One face track of one source over one span, at 25 fps and 16 kHz mono, decoded.
+
+    T = num_frames, S = crop size.
+    """
+
+    clip_id: str
+    source: str
+    split: str | None
+    speaker: str | None
+    text: str | None
+    track: int
+    start_s: float
+    """Time of frame 0 in the source's presentation clock."""
+    source_frame: np.ndarray
+    """int32 [T]: index, in a sequential PyAV decode of the first video stream, of the frame each one shows."""
+    face: np.ndarray
+    """uint8 [T, S, S, 3], RGB, aligned."""
+    mouth: np.ndarray | None
+    """uint8 [T, 96, 96], gray, as AV-HuBERT wants it."""
+    audio: np.ndarray
+    """int16 [T * 640]; zeros where the source has none."""
+    landmarks: np.ndarray
+    """float32 [T, 68, 2], iBUG order, source pixels."""
+    box: np.ndarray
+    """float32 [T, 4]: x0, y0, x1, y1 in source pixels."""
+    face_to_source: np.ndarray
+    """float32 [T, 2, 3]: affine from crop pixels to source pixels."""
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.source_frame)

@@ -1,0 +1,1 @@
+"""Scores for dubbed video: named protocols, intervals, failures counted, leaderboards."""

@@ -1,0 +1,17 @@
+"""Fixtures every test file may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and golden files that lies beside the project; the test is skipped without it."""
+    folder = Path(os.environ.get("SYNCDIFF_SHARED", ROOT.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"needs the real clips and golden files, which are not at {folder} (set SYNCDIFF_SHARED)")
+    return folder
