@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
+
+from syncdiff_data.images import decode_gray, decode_jpeg
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -90,9 +93,10 @@ class Reject:
 
 @dataclass(frozen=True)
 class Clip:
-    """One face track of one source over one span, at 25 fps and 16 kHz mono, decoded.
+    """One face track of one source over one span, at 25 fps and 16 kHz mono.
 
-    T = num_frames, S = crop size.
+    T = num_frames, S = crop size. Crops stay encoded, so that half a minute of video is 25 MB and not 150;
+    `face` and `mouth` decode them at first use.
     """
 
     clip_id: str
@@ -105,10 +109,10 @@ class Clip:
     """Time of frame 0 in the source's presentation clock."""
     source_frame: np.ndarray
     """int32 [T]: index, in a sequential PyAV decode of the first video stream, of the frame each one shows."""
-    face: np.ndarray
-    """uint8 [T, S, S, 3], RGB, aligned."""
-    mouth: np.ndarray | None
-    """uint8 [T, 96, 96], gray, as AV-HuBERT wants it."""
+    face_jpeg: tuple[bytes, ...]
+    """T aligned crops, S x S, JPEG."""
+    mouth_png: tuple[bytes, ...] | None
+    """T gray 96 x 96 mouth crops as AV-HuBERT wants them, lossless."""
     audio: np.ndarray
     """int16 [T * 640]; zeros where the source has none."""
     landmarks: np.ndarray
@@ -121,3 +125,13 @@ class Clip:
     @property
     def num_frames(self) -> int:
         return len(self.source_frame)
+
+    @cached_property
+    def face(self) -> np.ndarray:
+        """uint8 [T, S, S, 3], RGB, aligned."""
+        return np.stack([decode_jpeg(crop) for crop in self.face_jpeg])
+
+    @cached_property
+    def mouth(self) -> np.ndarray | None:
+        """uint8 [T, 96, 96], gray, or None where the data set was made without mouth crops."""
+        return None if self.mouth_png is None else np.stack([decode_gray(crop) for crop in self.mouth_png])

@@ -1,0 +1,42 @@
+"""Crops to bytes and back: JPEG for faces, PNG for mouths. Same bytes for the same pixels, always."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+JPEG_QUALITY = 95
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """JPEG of an RGB crop, uint8 [H, W, 3]."""
+    return _encode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """RGB uint8 [H, W, 3] of JPEG (or any other) bytes. ValueError when they are not an image."""
+    return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def encode_gray(gray: np.ndarray) -> bytes:
+    """Lossless PNG of a gray crop, uint8 [H, W]."""
+    return _encode(".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def decode_gray(data: bytes) -> np.ndarray:
+    """Gray uint8 [H, W]. ValueError when the bytes are not an image."""
+    return _decode(data, cv2.IMREAD_GRAYSCALE)
+
+
+def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, image, options)
+    if not done:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} and type {image.dtype}")
+    return data.tobytes()
+
+
+def _decode(data: bytes, flag: int) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if image is None:
+        raise ValueError(f"{len(data)} bytes are not an image")
+    return image
