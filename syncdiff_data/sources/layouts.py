@@ -1,0 +1,162 @@
+"""Data sets whose folders and file names say what is in them: LRS3, VoxCeleb2, HDTF, GRID, LRS2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from syncdiff_data.records import Source, UserError
+from syncdiff_data.sources.adapter import Adapter, Request, fitting_files, stem
+
+
+def find_by_layout(request: Request, fits: re.Pattern[str]) -> Iterator[Source]:
+    """Media files whose path fits; the pattern's groups `split` and `speaker`, where it has them, label them.
+
+    A data set with splits keeps each in a folder of its name, so that only the one asked for is walked.
+    """
+    for path, size, match in fitting_files(request.root, fits, under=request.split or ""):
+        yield Source(path, size, **match.groupdict())
+
+
+def read_transcript(root: Path, source: Source) -> str | None:
+    """The `Text:` line of the .txt file beside a clip of LRS2 or LRS3; None where file or line is missing.
+
+    Bytes that are not UTF-8 become U+FFFD: the rest of the line is worth keeping, and the damage shows.
+    """
+    try:
+        content = (root / f"{stem(source.path)}.txt").read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    for line in content.splitlines():
+        if line.startswith("Text:"):
+            return line.removeprefix("Text:").strip() or None
+    return None
+
+
+_LRS3 = re.compile(r"(?P<split>pretrain|trainval|test)/(?P<speaker>[^/]+)/\d{5}")
+
+LRS3 = Adapter(
+    # A TED talk has one speaker nearly throughout, so the talk's id serves as the speaker.
+    find=lambda request: find_by_layout(request, _LRS3),
+    layout="{pretrain,trainval,test}/<YouTube id>/<5 digits>.mp4",
+    fits=_LRS3,
+    splits=("pretrain", "trainval", "test"),
+    text=read_transcript,
+)
+
+_VOXCELEB2 = re.compile(r"(?:(?P<split>dev|test)/)?(?:mp4/)?(?P<speaker>id\d{5})/[^/]+/[^/]+")
+
+VOXCELEB2 = Adapter(
+    find=lambda request: find_by_layout(request, _VOXCELEB2),
+    layout="{dev,test}/mp4/id<5 digits>/<YouTube id>/<number>.mp4",
+    fits=_VOXCELEB2,
+    splits=("dev", "test"),
+)
+
+_HDTF = re.compile(r"(?:.+/)?(?P<speaker>(?:RD|WDA|WRA)_[^/]+?)(?:_\d+)?")
+
+HDTF = Adapter(
+    # The lists name videos, not people: WDA_BobCasey0 and WDA_BobCasey1 stay two speakers.
+    find=lambda request: find_by_layout(request, _HDTF),
+    layout="cut clips named as in HDTF's lists, {RD,WDA,WRA}_<video>[_<clip>].mp4, in any folder",
+    fits=_HDTF,
+)
+
+GRID_WORDS = (
+    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    {"a": "at", "b": "by", "i": "in", "w": "with"},
+    {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},
+    dict(zip("z123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])),
+    {"a": "again", "n": "now", "p": "please", "s": "soon"},
+)
+"""Command, colour, preposition, letter (without w), digit, adverb (Cooke et al. 2006, table I)."""
+
+_GRID = re.compile(r"(?:.+/)?" + "".join(f"(?i:[{''.join(words)}])" for words in GRID_WORDS))
+
+
+def _find_grid(request: Request) -> Iterator[Source]:
+    """The speaker is the nearest folder s<k>, the root included; without one, the clip's own folder."""
+    root_name = request.root.absolute().name
+    for path, size, _ in fitting_files(request.root, _GRID):
+        folders = [root_name, *path.split("/")[:-1]]
+        numbered = [name for name in folders if re.fullmatch(r"s\d+", name)]
+        yield Source(path, size, speaker=(numbered or folders)[-1])
+
+
+def grid_sentence(source: Source) -> str:
+    """'s1/bbaf2n.mpg' to 'bin blue at f two now'."""
+    name = stem(source.path).rsplit("/", 1)[-1].lower()
+    return " ".join(words[character] for words, character in zip(GRID_WORDS, name))
+
+
+GRID = Adapter(
+    find=_find_grid,
+    layout="s<number>/<6 characters of the sentence>.mpg, from the speaker's folder or above it",
+    fits=_GRID,
+    text=lambda root, source: grid_sentence(source),
+)
+
+_LRS2 = re.compile(r"(?:main|pretrain)/\d+/\d{5}")
+LRS2_SPLITS = ("pretrain", "train", "val", "test")
+
+
+def _find_lrs2(request: Request) -> Iterator[Source]:
+    """Clips below `main` and `pretrain`, each with the split whose list names it.
+
+    Without a split asked for, lists of a folder that is not there are left alone (many have `main` only), and
+    clips in no list have the split None. The folder `pretrain` is its own split, list or no list.
+
+    Raises UserError for a split without its list and for a list that names clips which are not there.
+    """
+    asked = LRS2_SPLITS if request.split is None else (request.split,)
+    splits = [split for split in asked if (request.root / _folder_of(split)).is_dir()]
+    found = {
+        stem(path): Source(path, size)
+        for folder in {_folder_of(split) for split in splits}
+        for path, size, _ in fitting_files(request.root, _LRS2, under=folder)
+    }
+    split_of = {name: "pretrain" for name in found if name.startswith("pretrain/")}
+    for split in splits:
+        path = (request.lists or request.root) / f"{split}.txt"
+        if path.is_file():
+            names = _read_list(path, split)
+            _refuse_missing(path, [name for name in names if name not in found], len(names), request.root)
+            split_of |= dict.fromkeys(names, split)
+        elif request.split is not None and split != "pretrain":
+            raise UserError(
+                f"The split {split} of LRS2 needs its list {path}, which is not there: put the list file that "
+                "came with the data set into the root, or name its folder with --lists."
+            )
+    for name, source in found.items():
+        yield replace(source, split=split_of.get(name))
+
+
+def _folder_of(split: str) -> str:
+    return "pretrain" if split == "pretrain" else "main"
+
+
+def _read_list(path: Path, split: str) -> list[str]:
+    """Lines are `<folder>/<id>`; test.txt adds a flag, NF or MV, of unpublished meaning: it is not kept."""
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    return [f"{_folder_of(split)}/{line.split()[0]}" for line in lines if line.strip()]
+
+
+def _refuse_missing(path: Path, missing: list[str], total: int, root: Path) -> None:
+    if missing:
+        raise UserError(
+            f"The list {path} names {total} clips, of which {len(missing)} are not below {root}, the first "
+            f"being {missing[0]}: complete the data set, or give a shorter list with --lists."
+        )
+
+
+LRS2 = Adapter(
+    find=_find_lrs2,
+    layout="{main,pretrain}/<digits>/<5 digits>.mp4 (train.txt, val.txt, test.txt beside main or in --lists)",
+    fits=_LRS2,
+    splits=LRS2_SPLITS,
+    text=read_transcript,
+    takes_lists=True,
+)
