@@ -1,0 +1,35 @@
+"""Which coded frame each 25 fps frame shows: pure arithmetic on presentation times, in whole ticks.
+
+The rule, for coded frames at times p[0] <= p[1] <= ... <= p[n-1]:
+
+- output frame i stands at p[0] + i / fps;
+- it shows the coded frame whose time is nearest; on a tie the earlier one;
+- the last coded frame lasts as long as the median gap between frames;
+- there are as many output frames as that span holds, rounded half up, and at least one.
+
+So a source at the same constant rate maps one to one, and every output frame lies within half a source frame of
+the coded frame it shows (except while the last frame is held to its end).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+
+def nearest_frames(pts: np.ndarray, time_base: Fraction, fps: int) -> np.ndarray:
+    """Index of the coded frame shown by each frame of a constant-rate clip.
+
+    pts: int64 [n], n >= 1, presentation times in units of `time_base` seconds, never decreasing.
+    Returns int32 [num_frames], never decreasing. Raises ValueError for empty or decreasing times.
+    """
+    if len(pts) == 0 or np.any(np.diff(pts) < 0):
+        raise ValueError("presentation times must be one or more and never decrease")
+    # In units of time_base.denominator * fps parts of a second every time below is a whole number.
+    times = (pts.astype(np.int64) - int(pts[0])) * (time_base.numerator * fps)
+    frame = time_base.denominator
+    held = int(np.median(np.diff(times))) if len(times) > 1 else frame
+    num_frames = max(1, (2 * (int(times[-1]) + held) + frame) // (2 * frame))
+    targets = np.arange(num_frames, dtype=np.int64) * frame
+    return np.searchsorted(times[:-1] + times[1:], 2 * targets, side="left").astype(np.int32)
