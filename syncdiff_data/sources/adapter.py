@@ -12,8 +12,8 @@ from pathlib import Path
 from syncdiff_data.records import Source, UserError
 
 MEDIA_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"]
-    + [".ts", ".vob", ".webm", ".wmv"]
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"}
+    | {".ts", ".vob", ".webm", ".wmv"}
 )
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ def media_files(root: Path, under: str = "") -> Iterator[tuple[str, int]]:
     """Every file with a known media suffix below root/under: (path relative to root, size in bytes).
 
     Hidden names are left out, as are unfinished downloads (`*.tmp`, by their suffix). Links are followed, but
-    no folder is entered twice, and a folder's own name wins over a link to it. A link that leads nowhere counts
-    with 0 bytes, so that it ends as an unreadable source and not as nothing. One stat per file.
+    no folder is entered twice, and a folder's own name wins over a link to it. A link that leads nowhere has
+    0 bytes here, so that it ends as an unreadable source and not as nothing. One stat per file.
 
     Raises UserError for a folder that cannot be listed and for a name that is not UTF-8.
     """

@@ -17,8 +17,8 @@ def _find(request: Request) -> Iterator[Source]:
         return iter(read_manifest(request.root))
     if request.split is not None:
         raise UserError(
-            f"--split {request.split} was given, but the plain folder {request.root} has no splits: leave it out, "
-            "or list the files in a CSV with the columns path and split."
+            f"--split {request.split} was given, but the plain folder {request.root} has no splits: leave it "
+            "out, or list the files in a CSV with the columns path and split."
         )
     return (Source(path, size) for path, size in media_files(request.root))
 
@@ -67,8 +67,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=1):
         if None in row or not (row["path"] or "").strip():
             raise UserError(
-                f"Entry {number} of {path} does not fit the header {','.join(header)!r}: it needs a path, and a "
-                "cell that holds commas needs quotes."
+                f"Entry {number} of {path} does not fit the header {','.join(header)!r}: it needs a path, and "
+                "a cell that holds commas needs quotes."
             )
     return rows
 

@@ -127,8 +127,8 @@ def _find_lrs2(request: Request) -> Iterator[Source]:
             split_of |= dict.fromkeys(names, split)
         elif request.split is not None and split != "pretrain":
             raise UserError(
-                f"The split {split} of LRS2 needs its list {path}, which is not there: put the list file that "
-                "came with the data set into the root, or name its folder with --lists."
+                f"The split {split} of LRS2 needs its list {path}, which is not there: put the list file "
+                "that came with the data set into the root, or name its folder with --lists."
             )
     for name, source in found.items():
         yield replace(source, split=split_of.get(name))
