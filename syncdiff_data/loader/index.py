@@ -1,0 +1,191 @@
+"""What there is to train on: every clip's shard, row group and length, read from the shards' footers alone.
+
+A clip is one row group, so the minimum of its clip_id, split and num_frames, which Parquet keeps in the footer, is
+the value itself. A data set of 150,000 clips is listed without reading one of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from syncdiff_data.recipe import short_hash
+from syncdiff_data.records import UserError
+from syncdiff_data.shards import Dataset, Store, load_dataset
+from syncdiff_data.shards.schema import Footer
+
+FOOTERS_AT_ONCE = 16
+CLIP_COLUMNS = ("clip_id", "split", "num_frames")
+
+
+class DamagedShard(Exception):
+    """A shard, or one clip of it, that cannot be read. The text names the shard."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The selected clips. Arrays have one entry per clip."""
+
+    clip_shards: list[str]
+    """Names below the data set, in its order."""
+    feature_shards: list[str] | None
+    feature: str | None
+    """The column of the feature shards."""
+    shard: np.ndarray
+    """int64 [N]: index into clip_shards (and feature_shards)."""
+    row_group: np.ndarray
+    """int64 [N]"""
+    num_frames: np.ndarray
+    """int64 [N]"""
+    clip_id: np.ndarray
+    """str [N]"""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the selected clips and their order."""
+        return short_hash(self.clip_id.tolist())
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """What a shard's footer says: its column names, and per column asked for one value a row group."""
+
+    names: list[str]
+    values: dict[str, list]
+
+
+def build_index(
+    clips: Store,
+    features: Store | None,
+    feature: str | None,
+    split: str | None,
+    window: int,
+    skip_damaged: bool,
+) -> Index:
+    """List the clips of `split` (None: all) that hold at least `window` frames.
+
+    skip_damaged: leave an unreadable shard out, with a warning; otherwise the first one raises.
+    UserError when features and clips do not belong together, or nothing is left.
+    """
+    dataset = load_dataset(clips, "clips")
+    shards = read_footers(clips, dataset, CLIP_COLUMNS)
+    feature_shards = None
+    if features is not None:
+        feature_dataset = load_dataset(features, "features")
+        check_same_sources(clips, dataset, features, feature_dataset)
+        feature_shards = feature_dataset.shards()
+        theirs = read_footers(features, feature_dataset, ("clip_id",))
+        feature = choose_feature(features, theirs, feature)
+        shards = [check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)]
+    rows = [row for number, shard in enumerate(shards) for row in clip_rows(number, shard, skip_damaged)]
+    kept = select(clips, rows, split, window)
+    return Index(
+        clip_shards=dataset.shards(),
+        feature_shards=feature_shards,
+        feature=feature,
+        shard=np.array([row["shard"] for row in kept]),
+        row_group=np.array([row["row_group"] for row in kept]),
+        num_frames=np.array([row["num_frames"] for row in kept]),
+        clip_id=np.array([row["clip_id"] for row in kept]),
+    )
+
+
+def check_same_sources(clips: Store, dataset: Dataset, features: Store, feature_dataset: Dataset) -> None:
+    """UserError when the features were made from another data set of clips."""
+    for name in ("name", "plan_hash", "num_shards"):
+        expected, found = getattr(dataset, name), getattr(feature_dataset, name)
+        if expected != found:
+            raise UserError(
+                f"{features.uri} holds features of other clips than {clips.uri}: expected {name} {expected}, "
+                f"found {found}; extract the features of this data set"
+            )
+
+
+def check_same_clips(
+    features: Store, name: str, clips: ShardContent | DamagedShard, theirs: ShardContent | DamagedShard
+) -> ShardContent | DamagedShard:
+    """The clips shard, or the damage of either side. UserError when the ids differ."""
+    if isinstance(clips, DamagedShard):
+        return clips
+    if isinstance(theirs, DamagedShard):
+        return theirs
+    if clips.values["clip_id"] != theirs.values["clip_id"]:
+        raise UserError(
+            f"{features.path(name)} holds features of other clips: expected the clip ids of the clips shard in the "
+            "same order; extract the features of this data set again"
+        )
+    return clips
+
+
+def choose_feature(features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None) -> str:
+    """The column to read: the named one, or the only one. UserError lists what there is otherwise."""
+    names = next((shard.names for shard in shards if isinstance(shard, ShardContent)), [])
+    layers = [name for name in names if name != "clip_id"]
+    if feature is None and len(layers) == 1:
+        return layers[0]
+    if feature is None or feature not in layers:
+        found = ", ".join(layers) or "none that can be read"
+        raise UserError(f"{features.uri} has the features {found}: name one of them, not {feature}")
+    return feature
+
+
+def read_footers(
+    store: Store, dataset: Dataset, columns: Sequence[str]
+) -> list[ShardContent | DamagedShard]:
+    """What each shard's footer says, or the damage that keeps it from being read."""
+
+    def read(name: str) -> ShardContent | DamagedShard:
+        try:
+            with pq.ParquetFile(store.open(name)) as file:
+                metadata, schema = file.metadata, file.schema_arrow
+        except (OSError, pa.ArrowException) as error:
+            return DamagedShard(f"{store.path(name)} cannot be read ({error})")
+        footer = Footer.of(schema)
+        if footer is None or footer.fingerprint != dataset.fingerprint:
+            return DamagedShard(f"{store.path(name)} was made by another recipe than its dataset.json says")
+        return ShardContent(schema.names, {column: footer_values(metadata, column) for column in columns})
+
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+        return list(pool.map(read, dataset.shards()))
+
+
+def footer_values(metadata: pq.FileMetaData, column: str) -> list:
+    """A column's value in each row group of one row; None for null."""
+    leaf = metadata.schema.names.index(column)
+    groups = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
+    return [statistics.min if statistics.has_min_max else None for statistics in groups]
+
+
+def clip_rows(number: int, shard: ShardContent | DamagedShard, skip_damaged: bool) -> list[dict[str, Any]]:
+    """A shard's clips, one dict each; none of a damaged shard that may be skipped."""
+    if isinstance(shard, ShardContent):
+        rows = zip(*(shard.values[column] for column in CLIP_COLUMNS))
+        return [dict(zip(CLIP_COLUMNS, row), shard=number, row_group=group) for group, row in enumerate(rows)]
+    if not skip_damaged:
+        raise UserError(f"{shard}: make this shard again, or let the loader skip damaged shards") from shard
+    warnings.warn(f"{shard}; all its clips are left out", stacklevel=2)
+    return []
+
+
+def select(clips: Store, rows: Sequence[dict[str, Any]], split: str | None, window: int) -> list[dict[str, Any]]:
+    """Keep the clips of the split that are long enough; UserError when that leaves none."""
+    chosen = [row for row in rows if split in (None, row["split"])]
+    kept = [row for row in chosen if row["num_frames"] >= window]
+    if not kept:
+        splits = ", ".join(sorted({str(row["split"]) for row in rows})) or "none"
+        raise UserError(
+            f"{clips.uri} has nothing to train on: it holds {len(rows)} clips (splits: {splits}), "
+            f"{len(chosen)} of them of split {split or 'any'}, none with {window} frames; "
+            "choose another split or a shorter window"
+        )
+    if len(kept) < len(chosen):
+        short = len(chosen) - len(kept)
+        warnings.warn(f"{short} clips of {clips.uri} have under {window} frames and are left out", stacklevel=2)
+    return kept

@@ -1,0 +1,89 @@
+"""From a clip's stored columns to one training sample: choose the frames, decode only those, put all on one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from syncdiff_data.images import decode_jpeg
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A clip's columns as read, faces still encoded."""
+
+    clip_id: str
+    face_jpeg: Sequence[pa.Buffer]
+    """F crops."""
+    landmarks: np.ndarray
+    """float32 [F, 68, 2], source pixels."""
+    face_to_source: np.ndarray
+    """float32 [F, 2, 3]"""
+    features: np.ndarray | None
+    """float16 [F, D]"""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a clip that one sample shows."""
+
+    window: np.ndarray
+    """int64 [T], consecutive."""
+    identity: int
+    pose: np.ndarray
+    """int64 [T]: window - pose_offset, kept inside the clip."""
+
+
+def choose_frames(num_frames: int, window: int, pose_offset: int, rng: np.random.Generator) -> Frames:
+    """Draw a window and an identity frame, uniformly; the identity lies outside the window where the clip allows."""
+    first = int(rng.integers(num_frames - window + 1))
+    outside = num_frames - window
+    identity = int(rng.integers(outside or num_frames))
+    if outside and identity >= first:
+        identity += window
+    frames = np.arange(first, first + window)
+    return Frames(frames, identity, np.clip(frames - pose_offset, 0, num_frames - 1))
+
+
+def feature_windows(features: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
+    """The `context` feature frames around each frame, edge frames repeated.
+
+    features: [F, D]; frames: int [T]. Returns float32 [T, K, D]: frame t sees t - K // 2 ... t - K // 2 + K - 1, so an
+    odd K is centred and an even one looks one further back than ahead.
+    """
+    around = frames[:, None] + np.arange(context)[None] - context // 2
+    return features[np.clip(around, 0, len(features) - 1)].astype(np.float32)
+
+
+def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndarray:
+    """Landmarks in crop pixels: the inverse of face_to_source applied to source pixels.
+
+    landmarks: [T, 68, 2]; face_to_source: [T, 2, 3]. Returns float32 [T, 68, 2].
+    """
+    turn, shift = face_to_source[:, :, :2].astype(np.float64), face_to_source[:, None, :, 2]
+    return np.einsum("tij,tnj->tni", np.linalg.inv(turn), landmarks - shift).astype(np.float32)
+
+
+def make_sample(
+    clip: StoredClip, window: int, pose_offset: int, context: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """One sample: frames and pose [T, S, S, 3], identity [S, S, 3], landmarks [T, 68, 2], features [T, K, D] if any.
+
+    ValueError when a face cannot be decoded.
+    """
+    chosen = choose_frames(len(clip.face_jpeg), window, pose_offset, rng)
+    wanted = sorted({*chosen.window.tolist(), *chosen.pose.tolist(), chosen.identity})
+    face = {frame: decode_jpeg(clip.face_jpeg[frame]) for frame in wanted}
+    sample = {
+        "frames": np.stack([face[frame] for frame in chosen.window]),
+        "identity": face[chosen.identity],
+        "pose": np.stack([face[frame] for frame in chosen.pose]),
+        "landmarks": crop_landmarks(clip.landmarks[chosen.window], clip.face_to_source[chosen.window]),
+        "first_frame": chosen.window[0],
+    }
+    if clip.features is not None:
+        sample["features"] = feature_windows(clip.features, chosen.window, context)
+    return sample
