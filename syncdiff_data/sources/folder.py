@@ -67,8 +67,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=1):
         if None in row or not (row["path"] or "").strip():
             raise UserError(
-                f"Entry {number} of {path} does not fit the header {','.join(header)!r}: it needs a path, and "
-                "a cell that holds commas needs quotes."
+                f"Entry {number} of {path} does not fit the header {','.join(header)!r}: it needs a path, "
+                "and a cell that holds commas needs quotes."
             )
     return rows
 
