@@ -1,0 +1,81 @@
+"""What every command line shares: common flags, errors as sentences, paths that survive a Ray job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import tyro
+
+from syncdiff_data.records import UserError
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where and how wide a command runs."""
+
+    workers: int | None = None
+    """Parallel tasks; unset means every CPU of the cluster."""
+    ray_address: str | None = None
+    """Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts and stops."""
+    device: str = "cpu"
+    """Torch device of a task: cpu or cuda."""
+    gpus_per_task: float = 0
+    """GPU share of a task, for example 0.25; 0 asks Ray for none."""
+
+
+WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=FILE")]
+
+
+def weight_paths(flags: Sequence[str]) -> dict[str, Path]:
+    """{"fan2d": Path("...")} of the repeated flag --weights NAME=FILE. UserError for any other form."""
+    pairs = [flag.partition("=") for flag in flags]
+    for (name, equals, file), flag in zip(pairs, flags):
+        if not (name and equals and file):
+            raise UserError(f"--weights {flag!r} is not NAME=FILE, for example --weights fan2d=/models/fan.pth.tar.")
+    return {name: Path(file).expanduser() for name, _, file in pairs}
+
+
+def run(main: Callable[[Options], None], options: type[Options], description: str | None = None) -> NoReturn:
+    """Parse the command line into `options`, call `main` and exit.
+
+    Status 0 when main returns; 2 with one sentence for a UserError; 130 after Ctrl-C, which loses no finished shard.
+    """
+    parsed = tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    try:
+        main(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def inside_ray_job(environment: Mapping[str, str] = os.environ) -> bool:
+    """True in a process that `ray job submit` started."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in environment
+
+
+def user_path(flag: str, value: str | Path) -> str:
+    """The absolute form of a path flag; URIs stay as they are.
+
+    Raises UserError for a relative path inside a Ray job, whose working directory is a temporary copy.
+    """
+    text = str(value)
+    if "://" in text:
+        return text
+    path = Path(text).expanduser()
+    if not path.is_absolute() and inside_ray_job():
+        raise UserError(
+            f"{flag} {text} is relative, and a Ray job runs in a temporary copy of the working directory: "
+            "give an absolute path that every node sees."
+        )
+    return str(path.absolute())

@@ -1,0 +1,49 @@
+"""The read API for notebooks, training and checks: decoded clips, features, rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os import PathLike
+
+import numpy as np
+
+from syncdiff_data.records import Clip, Reason, Reject
+from syncdiff_data.shards.dataset import iterate_shards, load_dataset
+from syncdiff_data.shards.rows import clip_of_row, vectors_of
+from syncdiff_data.shards.store import Store
+
+
+def read_clips(dataset: str | PathLike[str], split: str | None = None) -> Iterator[Clip]:
+    """Clips of a data set in stored order, one in memory at a time; `split` keeps one split.
+
+    Raises UserError when the folder is not a finished clips data set or a shard of it is damaged.
+    """
+    store = Store(dataset)
+    for _, shard in iterate_shards(store, load_dataset(store, "clips")):
+        for row in range(shard.num_row_groups):
+            if split is None or shard.read_row_group(row, columns=["split"]).column(0)[0].as_py() == split:
+                yield clip_of_row(shard.read_row_group(row))
+
+
+def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(clip_id, {column: float16 [num_frames, D]}) in the order of the clips.
+
+    Raises UserError when the folder is not a finished features data set or a shard of it is damaged.
+    """
+    store = Store(features)
+    for _, shard in iterate_shards(store, load_dataset(store, "features")):
+        for row in range(shard.num_row_groups):
+            table = shard.read_row_group(row)
+            layers = [name for name in table.column_names if name != "clip_id"]
+            yield table.column("clip_id")[0].as_py(), {name: vectors_of(table.column(name)[0]) for name in layers}
+
+
+def read_rejects(dataset: str | PathLike[str]) -> list[Reject]:
+    """Every reject of a clips data set, in stored order."""
+    store = Store(dataset)
+    rejects: list[Reject] = []
+    for _, shard in iterate_shards(store, load_dataset(store, "clips"), "rejects"):
+        for row in shard.read().to_pylist():
+            row.pop("kind")
+            rejects.append(Reject(**{**row, "reason": Reason(row["reason"])}))
+    return rejects

@@ -1,0 +1,92 @@
+"""Columns of the three tables of a data set, and the footer every shard carries.
+
+Each clip is one row group: a reader takes one clip's columns without touching its neighbours, and a writer never
+holds more than one clip.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+FOOTER_KEY = b"syncdiff"
+
+
+def _vectors(dtype: pa.DataType, size: int) -> pa.DataType:
+    return pa.list_(pa.list_(dtype, size))
+
+
+CLIPS = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("speaker", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("track", pa.int32(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("fps", pa.float32(), nullable=False),
+        pa.field("sample_rate", pa.int32(), nullable=False),
+        pa.field("source_frame", pa.list_(pa.int32()), nullable=False),
+        pa.field("face", pa.list_(pa.binary()), nullable=False),
+        pa.field("mouth", pa.list_(pa.binary())),
+        pa.field("audio", pa.binary(), nullable=False),
+        pa.field("landmarks", _vectors(pa.float32(), 136), nullable=False),
+        pa.field("box", _vectors(pa.float32(), 4), nullable=False),
+        pa.field("face_to_source", _vectors(pa.float32(), 6), nullable=False),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("track", pa.int32()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
+# Crops and FLAC are compressed already; numbers gain from zstd.
+STORED_AS_IS = ("face.list.element", "mouth.list.element", "audio")
+
+
+def features_schema(columns: Mapping[str, int]) -> pa.Schema:
+    """The features table: clip_id, then one column of float16 vectors a layer (column name -> D)."""
+    layers = [pa.field(name, _vectors(pa.float16(), size), nullable=False) for name, size in columns.items()]
+    return pa.schema([pa.field("clip_id", pa.string(), nullable=False), *layers])
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a shard says of itself in its Parquet schema metadata."""
+
+    kind: str
+    """`clips`, `rejects` or `features`."""
+    fingerprint: str
+    plan_hash: str
+    shard: int
+    num_shards: int
+    crop_size: int | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def attach(self, schema: pa.Schema) -> pa.Schema:
+        """The schema with this footer in its metadata."""
+        return schema.with_metadata({FOOTER_KEY: json.dumps(asdict(self), sort_keys=True).encode()})
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> Footer | None:
+        """The footer of a shard's schema; None where the file was not written by this project."""
+        raw = (schema.metadata or {}).get(FOOTER_KEY)
+        return None if raw is None else cls(**json.loads(raw))
+
+
+def shard_path(kind: str, shard: int, num_shards: int) -> str:
+    """Path of a shard below its data set, for example clips/clips-00003-of-00040.parquet."""
+    return f"{kind}/{kind}-{shard:05d}-of-{num_shards:05d}.parquet"

@@ -1,0 +1,114 @@
+"""A data set's folder, local or on an object store, behind a handful of calls.
+
+Local files are written under a temporary name, synced and renamed; an object store gets one put of a finished
+file. Either way a reader sees the old bytes or the new ones, never half of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from pyarrow import fs
+
+from syncdiff_data.records import UserError
+
+
+class Store:
+    """Files below one folder or `s3://bucket/prefix` URI, named by paths relative to it."""
+
+    def __init__(self, uri: str | os.PathLike[str]):
+        self.uri = str(uri)
+        if "://" in self.uri:
+            self.filesystem, self.base = fs.FileSystem.from_uri(self.uri)
+        else:
+            self.filesystem, self.base = fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
+        self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    def path(self, name: str) -> str:
+        """The path of `name` as this store's filesystem understands it."""
+        return f"{self.base.rstrip('/')}/{name}"
+
+    def exists(self, name: str) -> bool:
+        return self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File
+
+    def list(self, folder: str = "") -> list[str]:
+        """Sorted names of the files directly below `folder`, relative to the store."""
+        selector = fs.FileSelector(self.path(folder).rstrip("/"), allow_not_found=True)
+        files = [info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        prefix = f"{folder}/" if folder else ""
+        return sorted(prefix + info.base_name for info in files)
+
+    def open(self, name: str) -> Any:
+        """A seekable pyarrow file for reading."""
+        return self.filesystem.open_input_file(self.path(name))
+
+    def read_text(self, name: str) -> str:
+        with self.open(name) as file:
+            return file.read().decode()
+
+    def write(self, name: str, fill: Callable[[IO[bytes]], None]) -> None:
+        """Let `fill` write a file and put it in place when it is whole; on any error nothing changes."""
+        if self.is_local:
+            write_atomically(Path(self.path(name)), fill)
+            return
+        with tempfile.TemporaryFile() as file:
+            fill(file)
+            file.seek(0)
+            with self.filesystem.open_output_stream(self.path(name)) as out:
+                shutil.copyfileobj(file, out, 1 << 20)
+
+    def write_text(self, name: str, text: str) -> None:
+        self.write(name, lambda file: _write(file, text.encode()))
+
+    def delete(self, name: str) -> None:
+        self.filesystem.delete_file(self.path(name))
+
+    def sweep(self, folder: str) -> None:
+        """Remove what killed writers left in `folder`. Only for a moment when nobody writes there."""
+        for name in self.list(folder):
+            if name.endswith(".tmp"):
+                self.delete(name)
+
+
+def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
+    """Let `fill` write `path`: temporary name beside it, fsync, rename. On any error the old file stays.
+
+    Raises UserError when the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be written: {error.strerror or error}. What was there before is untouched; "
+            "make room or choose another place, and run the same command again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,148 @@
+"""A stage on Ray: plans in, one shard each; Ray schedules, retries and spreads.
+
+Rows are plans and Ray moves paths, not frames: a plan goes in as a line of JSON, the shard is written by the task
+itself, and a handful of counts comes back. A task that dies with its worker is run again by Ray, for ever, because
+the poison-source rule (docs/dataset.md) makes every plan finish.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.progress import ProgressPrinter, Tally
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import Store
+
+Report = Callable[[int, dict[str, int]], None]
+"""report(shard, counts): tell the driver how far a shard is."""
+Work = Callable[[str, Report], dict[str, Any]]
+"""work(plan, report) -> counts: make one shard of one plan. Runs in a worker, with one thread."""
+
+OBJECT_STORE_BYTES = 150 << 20
+
+
+@contextmanager
+def ray_session(options: RayOptions) -> Iterator[None]:
+    """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a local Ray of its own.
+
+    Raises UserError when an address was given and no Ray answers there.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU tasks see no GPU: the default to come
+    import ray
+
+    address = options.ray_address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"no Ray answers at {address} ({error}). Start one with `ray start --head`.") from error
+    else:
+        ray.init(
+            address="local",
+            num_cpus=options.workers or os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def one_thread() -> None:
+    """Hold this process to one thread: parallelism is Ray's, and sums in one order are the same everywhere."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def run_plans(
+    work: Work, plans: Sequence[str], options: RayOptions, title: str, total: int, unit: str
+) -> list[dict[str, Any]]:
+    """Run `work` on every plan and return what each returned, in the order they finished.
+
+    Needs an open `ray_session`. Shows progress towards `total` of `unit`. Exceptions of `work` end the run and come out as they are; the shards
+    that are finished stay.
+    """
+    import ray
+
+    workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    tally = ray.remote(num_cpus=0)(Tally).remote()
+    dataset = ray.data.from_items([{"plan": plan} for plan in plans], override_num_blocks=len(plans))
+    mapped = _mapped(dataset, work, tally, workers, options.gpus_per_task)
+    with ProgressPrinter(title, total, unit, lambda: ray.get(tally.total.remote())):
+        try:
+            return [row["result"] for row in mapped.iter_rows()]
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, UserError) else error from None
+
+
+def _mapped(dataset: Any, work: Work, tally: Any, workers: int, gpus_per_task: float) -> Any:
+    """Tasks on CPUs, which any node can take over; actors on GPUs, where a loaded model stays between shards."""
+    arguments: dict[str, Any] = {"num_cpus": 1, "fn_constructor_args": (work, tally)}
+    if gpus_per_task:
+        return dataset.map(_Worker, num_gpus=gpus_per_task, concurrency=(1, workers), **arguments)
+    return dataset.map(
+        _run_one, fn_args=(work, tally), num_cpus=1, concurrency=workers, max_retries=-1, max_calls=0
+    )
+
+
+def _run_one(row: dict[str, str], work: Work, tally: Any) -> dict[str, Any]:
+    one_thread()
+    return {"result": work(row["plan"], lambda shard, counts: tally.report.remote(shard, counts))}
+
+
+class _Worker:
+    """`_run_one` as an actor."""
+
+    def __init__(self, work: Work, tally: Any):
+        self.work, self.tally = work, tally
+
+    def __call__(self, row: dict[str, str]) -> dict[str, Any]:
+        return _run_one(row, self.work, self.tally)
+
+
+def probe_nodes(root: str | None, out: str) -> None:
+    """Prove, before hours are spent, that every node reads the root and writes the output.
+
+    Needs an open `ray_session`. Raises UserError naming the node and what it could not do.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    task = ray.remote(num_cpus=1)(_probe)
+    answers = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            root, out, node["NodeID"]
+        )
+        for node in nodes
+    ]
+    for node, trouble in zip(nodes, ray.get(answers)):
+        if trouble:
+            raise UserError(f"node {node['NodeManagerHostname']} {trouble}")
+
+
+def _probe(root: str | None, out: str, node: str) -> str | None:
+    if root is not None and not os.access(root, os.R_OK):
+        return f"cannot read the root {root}: mount it there under the same path."
+    store, name = Store(out), f"probe-{node}.tmp"
+    try:
+        store.write_text(name, "")
+        store.delete(name)
+    except (UserError, OSError) as error:
+        return f"cannot write to {out}: {error}"
+    return None
