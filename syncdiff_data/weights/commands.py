@@ -11,7 +11,15 @@ from tyro.conf import Positional
 
 from syncdiff_data.records import UserError
 from syncdiff_data.weights.registry import WEIGHTS
-from syncdiff_data.weights.store import check_hash, download, file_sha256, import_file, locate, lookup
+from syncdiff_data.weights.store import (
+    cache_folder,
+    check_hash,
+    download,
+    file_sha256,
+    import_file,
+    locate,
+    lookup,
+)
 
 
 def list_weights() -> None:
@@ -32,9 +40,11 @@ def fetch_weights(name: Positional[str]) -> None:
     """
     weight = lookup(name)
     path = locate(weight)
-    if path is None or not _is_published(name, path):
+    in_cache = path is not None and path.is_relative_to(cache_folder(weight))
+    if path is None or (in_cache and not _is_published(name, path)):
         print(f"{weight.file_name}: {weight.licence} ({weight.page})")
         path = download(weight)
+    check_hash(weight, path)
     print(path)
 
 

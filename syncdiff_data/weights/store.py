@@ -1,7 +1,7 @@
 """Where weight files lie on this machine, and how they get there: looked up, verified, downloaded, imported.
 
-Lookup order: files given by the user, $SYNCDIFF_WEIGHTS, the cache. The cache of a file that another library owns
-is where that library looks; the others lie in this project's own folder. Nothing is downloaded unasked.
+Lookup order: files given by the user, $SYNCDIFF_WEIGHTS, the cache. The cache of a file that another library
+owns is where that library looks; the others lie in this project's own folder. Nothing is downloaded unasked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from syncdiff_data.records import UserError
@@ -32,7 +32,8 @@ def find_weights(name: str, given: Mapping[str, Path] = {}) -> Path:
     path = locate(weight, given)
     if path is None:
         raise UserError(
-            f"The weights {name} ({weight.file_name}), needed by {weight.needed_by}, are not here: {how_to_get(weight)}"
+            f"The weights {name} ({weight.file_name}), needed by {weight.needed_by}, are not here: "
+            f"{how_to_get(weight)}"
         )
     check_hash(weight, path)
     return path
@@ -46,7 +47,10 @@ def lookup(name: str) -> WeightFile:
 
 
 def given_weights(pairs: Sequence[str]) -> dict[str, Path]:
-    """{'s3fd': Path('x.pth')} from ['s3fd=x.pth']. Raises UserError for other forms, names and missing files."""
+    """{'s3fd': Path('x.pth')} from ['s3fd=x.pth'].
+
+    Raises UserError for another form, an unknown name and a missing file.
+    """
     given = {}
     for pair in pairs:
         name, equals, file = pair.partition("=")
@@ -89,7 +93,7 @@ def _user_folder() -> list[Path]:
 def cache_folder(weight: WeightFile) -> Path:
     """Where downloads and imports of this file go.
 
-    torch.hub's rule is repeated here because importing torch takes seconds: $TORCH_HOME, else the user's cache.
+    torch.hub's rule ($TORCH_HOME, else the user's cache) is repeated because importing torch takes seconds.
     """
     import pooch
 
@@ -116,22 +120,22 @@ def file_sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_hash(weight: WeightFile, path: Path) -> None:
-    """Raises UserError where the published file's hash is known and this is another; an imported form has none."""
+    """Raises UserError where the published file's hash is known and this file has another."""
     imported = weight.importer is not None and path.name == weight.imported_file
     if weight.sha256 is None or imported:
         return
     found = file_sha256(path)
     if found != weight.sha256:
         raise UserError(
-            f"{path} is not the published {weight.file_name}: expected sha256 {weight.sha256}, found {found}. "
-            f"Remove or replace it: {how_to_get(weight)}"
+            f"{path} is not the published {weight.file_name} (expected sha256 {weight.sha256}, "
+            f"found {found}): remove or replace it; {how_to_get(weight)}"
         )
 
 
@@ -152,8 +156,8 @@ def download(weight: WeightFile, progress: bool = True) -> Path:
     fetch = pooch.HTTPDownloader(
         progressbar=progress, chunk_size=1 << 20, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
     )
-    with _staging(weight) as folder:
-        file = folder / weight.file_name
+    with _staging(weight) as staging:
+        file = staging / weight.file_name
         try:
             fetch(weight.url, str(file), None)
         except requests.RequestException as error:
@@ -161,7 +165,7 @@ def download(weight: WeightFile, progress: bool = True) -> Path:
                 f"{weight.url} could not be downloaded ({_cause(error)}): try again, or get the file from "
                 f"{weight.page} and run `python -m syncdiff_data weights import {weight.name} FILE`."
             ) from error
-        return _install(weight, file, folder)
+        return _install(weight, file, staging)
 
 
 def _cause(error: Exception) -> str:
@@ -181,36 +185,32 @@ def import_file(weight: WeightFile, file: Path) -> Path:
     if not file.is_file():
         raise UserError(f"There is no file {file} to import as {weight.name}.")
     check_hash(weight, file)
-    with _staging(weight) as folder:
+    with _staging(weight) as staging:
         if weight.importer is None:
-            shutil.copyfile(file, folder / weight.file_name)
-            file = folder / weight.file_name
-        return _install(weight, file, folder)
+            file = Path(shutil.copyfile(file, staging / weight.file_name))
+        return _install(weight, file, staging)
 
 
 @contextmanager
 def _staging(weight: WeightFile) -> Iterator[Path]:
-    """A temporary folder on the cache's file system, gone afterwards; errors of the disk become UserErrors."""
-    cache = cache_folder(weight)
+    """A temporary folder inside the cache, gone afterwards; the disk's errors become UserErrors."""
+    folder = cache_folder(weight)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".syncdiff-", suffix=".tmp", dir=cache) as folder:
-            yield Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".syncdiff-", suffix=".tmp", dir=folder) as staging:
+            yield Path(staging)
     except OSError as error:
-        raise UserError(
-            f"The weights {weight.name} cannot be written to {cache} ({error.strerror})."
-        ) from error
+        raise UserError(f"The weights {weight.name} could not be put into {folder}: {error}.") from error
 
 
-def _install(weight: WeightFile, file: Path, folder: Path) -> Path:
-    """Verifies the file and moves it, or what its importer makes of it, from the staging folder into the cache."""
+def _install(weight: WeightFile, file: Path, staging: Path) -> Path:
+    """Verifies a file and moves it, or what its importer makes of it, from the staging folder to the cache."""
     check_hash(weight, file)
-    cache = cache_folder(weight)
     if weight.importer is None:
         with file.open("rb+") as written:
             os.fsync(written.fileno())
-        return file.replace(cache / weight.file_name)
-    made, target = folder / weight.name, cache / weight.name
+        return file.replace(cache_folder(weight) / weight.file_name)
+    made, target = staging / weight.name, cache_folder(weight) / weight.name
     pkgutil.resolve_name(weight.importer)(file, made)
     if target.exists():
         shutil.rmtree(target)
