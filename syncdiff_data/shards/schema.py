@@ -56,6 +56,10 @@ REJECTS = pa.schema(
 # Crops and FLAC are compressed already; numbers gain from zstd.
 STORED_AS_IS = ("face.list.element", "mouth.list.element", "audio")
 
+# A row group is one clip, so the statistics of these columns are the clip's own values: a reader lists a data set
+# from its footers.
+IN_FOOTER = ("clip_id", "split", "num_frames")
+
 
 def features_schema(columns: Mapping[str, int]) -> pa.Schema:
     """The features table: clip_id, then one column of float16 vectors a layer (column name -> D)."""

@@ -8,7 +8,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from syncdiff_data.shards.schema import STORED_AS_IS, Footer, shard_path
+from syncdiff_data.shards.schema import IN_FOOTER, STORED_AS_IS, Footer, shard_path
 from syncdiff_data.shards.store import Store
 
 
@@ -27,7 +27,7 @@ def write_shard(store: Store, footer: Footer, schema: pa.Schema, rows: Iterable[
             footer.attach(schema),
             compression={path: "none" if path in STORED_AS_IS else "zstd" for path in _leaf_paths(schema)},
             use_dictionary=False,
-            write_statistics=False,
+            write_statistics=list(IN_FOOTER),
             write_page_checksum=True,
         ) as writer:
             for table in rows:
