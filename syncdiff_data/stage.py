@@ -31,15 +31,11 @@ OBJECT_STORE_BYTES = 150 << 20
 def ray_session(options: RayOptions) -> Iterator[None]:
     """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a local Ray of its own.
 
-    Inside another session's body it is that session's, so that several passes share one Ray.
     Raises UserError when an address was given and no Ray answers there.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU tasks see no GPU: the default to come
     import ray
 
-    if ray.is_initialized():
-        yield ray
-        return
     address = options.ray_address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
