@@ -1,0 +1,184 @@
+"""A small cast of talkers and a folder of their clips."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from syncdiff_data.demo.face import Look, render
+from syncdiff_data.demo.speech import Segment, Voice, babble, speak, transcript
+from syncdiff_data.records import FPS
+
+LIST_NAME = "talkers.csv"
+"""Beside the speakers' folders: a `folder` source's list, with split, speaker and text."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A name, a look and a voice."""
+
+    name: str
+    look: Look = field(default_factory=Look)
+    voice: Voice = field(default_factory=lambda: Voice(200.0))
+
+
+SPEAKERS = (
+    Speaker("ada", Look(), Voice(205, tract=1.15)),
+    Speaker(
+        "ben",
+        Look(
+            mirror=True,
+            zoom=1.22,
+            stretch=1.06,
+            hair=(0.42, 0.4, 0.42),
+            suit_hue=100,
+            backdrop=((70, 95, 110), (120, 140, 150)),
+        ),
+        Voice(112, tract=0.98, tempo=1.05),
+    ),
+    Speaker(
+        "cleo",
+        Look(
+            zoom=1.38,
+            stretch=0.95,
+            hair=(1.12, 0.78, 0.6),
+            skin=(1.03, 0.97, 0.93),
+            suit_hue=45,
+            light=0.18,
+            backdrop=((225, 205, 170), (190, 160, 120)),
+        ),
+        Voice(230, tract=1.2, tempo=0.95, breath=0.04),
+    ),
+    Speaker(
+        "dev",
+        Look(
+            mirror=True,
+            zoom=1.3,
+            hair=(0.3, 0.26, 0.26),
+            skin=(0.74, 0.64, 0.58),
+            suit_hue=150,
+            contrast=1.05,
+            backdrop=((215, 220, 225), (160, 185, 200)),
+        ),
+        Voice(128, tract=1.03),
+    ),
+    Speaker(
+        "eve",
+        Look(
+            zoom=1.2,
+            stretch=0.98,
+            hair=(1.25, 1.2, 1.05),
+            suit_hue=20,
+            light=-0.2,
+            contrast=0.85,
+            backdrop=((60, 60, 70), (35, 40, 50)),
+        ),
+        Voice(185, tract=1.12, tempo=1.1),
+    ),
+    Speaker(
+        "finn",
+        Look(
+            mirror=True,
+            zoom=1.42,
+            stretch=1.03,
+            hair=(0.8, 0.85, 1.0),
+            skin=(0.9, 0.82, 0.78),
+            suit_hue=75,
+            light=0.12,
+            backdrop=((140, 165, 125), (90, 120, 95)),
+        ),
+        Voice(145, tract=1.07, tempo=0.92),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Take:
+    """One clip: frames uint8 RGB [T, size, size, 3], audio int16 [T * 640], mouth float32 [T, 2] (opening and
+    width in [0, 1]) and the timeline of phonemes that drove both."""
+
+    frames: np.ndarray
+    audio: np.ndarray
+    mouth: np.ndarray
+    timeline: list[Segment]
+
+
+def record(speaker: Speaker, rng: np.random.Generator, num_frames: int, size: int = 256) -> Take:
+    """Let a speaker babble for num_frames frames of 40 ms."""
+    timeline = babble(num_frames, rng, speaker.voice)
+    audio, mouth = speak(timeline, rng, speaker.voice)
+    frames = render(speaker.look, mouth, _blinks(num_frames, rng), _sway(num_frames, rng), size)
+    return Take(frames, audio, mouth, timeline)
+
+
+def talker_clip(
+    seed: int, num_frames: int = 25, size: int = 256
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A small clip for tests: frames uint8 RGB [T, size, size, 3], audio int16 [T * 640], opening [T] in [0, 1].
+
+    The seed chooses the speaker too: SPEAKERS[seed % 6].
+    """
+    take = record(SPEAKERS[seed % len(SPEAKERS)], np.random.default_rng(seed), num_frames, size)
+    return take.frames, take.audio, take.mouth[:, 0]
+
+
+def make_talkers(
+    out: Path, num_clips: int = 36, seconds: float = 3.0, seed: int = 0, size: int = 256
+) -> list[Path]:
+    """Write `out/<speaker>/<number>.mp4` and the list `out/talkers.csv` (path, split, speaker, text).
+
+    Speakers take turns; clip k depends on k, seed, seconds and size alone. Of every speaker's five clips the
+    second is in the split `test`, the others in `train`. Returns the videos in order.
+    """
+    videos, rows = [], []
+    for number in range(num_clips):
+        speaker = SPEAKERS[number % len(SPEAKERS)]
+        take = record(speaker, np.random.default_rng([seed, number]), round(seconds * FPS), size)
+        video = out / speaker.name / f"{number:04d}.mp4"
+        video.parent.mkdir(parents=True, exist_ok=True)
+        _write_video(video, take.frames, take.audio)
+        split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
+        rows.append((video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)))
+        videos.append(video)
+    with (out / LIST_NAME).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "split", "speaker", "text"), *rows])
+    return videos
+
+
+def _sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Slow, small head motion as `render` takes it, float64 [T, 4]: three sine waves for each of its parts."""
+    seconds = np.arange(num_frames)[:, None, None] / FPS
+    hertz = rng.uniform(0.15, 0.7, (3, 4))
+    waves = np.sin(2 * np.pi * (hertz * seconds + rng.random((3, 4)))).mean(axis=1)
+    return waves * np.array([8.0, 6.0, 4.0, 0.04]) + np.array([*rng.uniform(-6, 6, 2), 0.0, 0.0])
+
+
+def _blinks(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """How far the lids are shut, float64 [T]: five frames down and up, every two to five seconds."""
+    shut = np.zeros(num_frames)
+    at = rng.integers(5, 50)
+    while at + 5 <= num_frames:
+        shut[at : at + 5] = [0.4, 0.9, 1.0, 0.7, 0.3]
+        at += rng.integers(50, 125)
+    return shut
+
+
+def _write_video(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=FPS)
+        video.width, video.height = frames.shape[2], frames.shape[1]
+        video.pix_fmt, video.options = "yuv420p", {"crf": "18", "preset": "veryfast", "threads": "1"}
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for frame in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(video.encode())
+        samples = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
+        samples.sample_rate = 16000
+        samples.pts = 0
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode())
