@@ -35,7 +35,7 @@ def read_transcript(root: Path, source: Source) -> str | None:
     return None
 
 
-_LRS3 = re.compile(r"(?P<split>pretrain|trainval|test)/(?P<speaker>[^/]+)/\d{5}")
+_LRS3 = re.compile(r"(?P<split>pretrain|trainval|test)/(?P<speaker>[\w-]{11})/\d{5}")
 
 LRS3 = Adapter(
     # A TED talk has one speaker nearly throughout, so the talk's id serves as the speaker.

@@ -1,7 +1,7 @@
 """Third-party weight files: where each is published, under which terms, and what needs it.
 
 None of them is part of this project. A hash is given only where independent sources agree on it (and, for
-names in PyTorch's style, where its first digits stand in the file's name); AV-HuBERT's have no published hash.
+names in PyTorch's style, its first digits stand in the file's name); AV-HuBERT's have no published hash.
 """
 
 from __future__ import annotations

@@ -126,16 +126,19 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_hash(weight: WeightFile, path: Path) -> None:
-    """Raises UserError where the published file's hash is known and this file has another."""
+def check_hash(weight: WeightFile, path: Path, origin: str | None = None) -> None:
+    """Raises UserError where the published file's hash is known and this file has another.
+
+    origin: what to call the file, where its path would tell the user nothing.
+    """
     imported = weight.importer is not None and path.name == weight.imported_file
     if weight.sha256 is None or imported:
         return
     found = file_sha256(path)
     if found != weight.sha256:
         raise UserError(
-            f"{path} is not the published {weight.file_name} (expected sha256 {weight.sha256}, "
-            f"found {found}): remove or replace it; {how_to_get(weight)}"
+            f"{origin or path} is not the published {weight.file_name} (expected sha256 {weight.sha256}, "
+            f"found {found}): do not use it; {how_to_get(weight)}"
         )
 
 
@@ -165,6 +168,7 @@ def download(weight: WeightFile, progress: bool = True) -> Path:
                 f"{weight.url} could not be downloaded ({_cause(error)}): try again, or get the file from "
                 f"{weight.page} and run `python -m syncdiff_data weights import {weight.name} FILE`."
             ) from error
+        check_hash(weight, file, origin=f"What {weight.url} sends")
         return _install(weight, file, staging)
 
 
@@ -204,8 +208,7 @@ def _staging(weight: WeightFile) -> Iterator[Path]:
 
 
 def _install(weight: WeightFile, file: Path, staging: Path) -> Path:
-    """Verifies a file and moves it, or what its importer makes of it, from the staging folder to the cache."""
-    check_hash(weight, file)
+    """Moves a staged file, or what its importer makes of a file, from the staging folder to the cache."""
     if weight.importer is None:
         with file.open("rb+") as written:
             os.fsync(written.fileno())
