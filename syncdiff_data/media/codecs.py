@@ -1,4 +1,4 @@
-"""Sound and pictures as the bytes a shard holds: FLAC for 16-bit sound, JPEG for crops. Same input, same bytes."""
+"""Sound and pictures as the bytes a shard holds: FLAC and JPEG. The same input gives the same bytes."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
@@ -56,10 +57,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
                 return "an MP4 without its index (no moov box): the file was cut off or never finished"
     except OSError as problem:
         return f"cannot be read: {problem.strerror}"
-    return f"not a media file FFmpeg can open ({reason_of(error)})"
+    return f"not a media file FFmpeg can open ({words(error)})"
 
 
-def _top_level_boxes(file, size: int) -> list[bytes]:  # type: ignore[no-untyped-def]
+def _top_level_boxes(file: BinaryIO, size: int) -> list[bytes]:
     """Types of the boxes an MP4 consists of (ISO/IEC 14496-12, 4.2)."""
     boxes, at = [], 0
     while at + 8 <= size:
@@ -75,6 +76,6 @@ def _top_level_boxes(file, size: int) -> list[bytes]:  # type: ignore[no-untyped
     return boxes
 
 
-def reason_of(error: Exception) -> str:
+def words(error: Exception) -> str:
     """FFmpeg's own words without the errno and the path."""
     return str(getattr(error, "strerror", None) or error)

@@ -1,4 +1,4 @@
-"""Which coded frame each 25 fps frame shows: pure arithmetic on presentation times, in whole ticks.
+"""Which coded frame each frame of a constant-rate clip shows: arithmetic on presentation times.
 
 The rule, for coded frames at times p[0] <= p[1] <= ... <= p[n-1]:
 
@@ -7,8 +7,8 @@ The rule, for coded frames at times p[0] <= p[1] <= ... <= p[n-1]:
 - the last coded frame lasts as long as the median gap between frames;
 - there are as many output frames as that span holds, rounded half up, and at least one.
 
-So a source at the same constant rate maps one to one, and every output frame lies within half a source frame of
-the coded frame it shows (except while the last frame is held to its end).
+So a source of the same constant rate maps one to one, and every output frame lies within half a source frame
+of the one it shows, except while the last one is held to its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def nearest_frames(pts: np.ndarray, time_base: Fraction, fps: int) -> np.ndarray
     """
     if len(pts) == 0 or np.any(np.diff(pts) < 0):
         raise ValueError("presentation times must be one or more and never decrease")
-    # In units of time_base.denominator * fps parts of a second every time below is a whole number.
+    # In units of 1 / (fps * time_base.denominator) s every time below is a whole number.
     times = (pts.astype(np.int64) - int(pts[0])) * (time_base.numerator * fps)
     frame = time_base.denominator
     held = int(np.median(np.diff(times))) if len(times) > 1 else frame

@@ -1,104 +1,187 @@
 """The frames of a source at a constant rate, by presentation time, upright, streamed.
 
-PyAV decodes; decord decodes small files of the kinds on which it was measured to give the very same pixels, where it
-is faster (docs/media.md). Both are single-threaded, so that a result does not depend on the machine's load.
+PyAV decodes and converts, both with one thread: docs/media.md says why no other decoder is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
-from syncdiff_data.media.probe import first_audio, first_video, open_media, reason_of
+from syncdiff_data.media.probe import first_audio, first_video, open_media, words
 from syncdiff_data.media.timeline import nearest_frames
 from syncdiff_data.records import FPS, MediaError, Reason
 
-_CACHE_BYTES = 64 << 20
+_KEPT_BYTES = 64 << 20
+# Here one packet is one frame, with its own presentation time, and seeking to a key frame is exact.
+_INDEXED_FORMATS = ("mov", "matroska")
 
 
 class Video:
-    """The first video stream of a file as `fps` frames per second (rule: media/timeline.py).
+    """The first video stream of a file as `fps` frames per second (the rule: media/timeline.py).
 
-    width, height: of the upright frame in pixels; start_s: presentation time of frame 0 in the source's clock;
-    num_frames: at `fps`; source_frame: int32 [num_frames], index into a sequential PyAV decode of the stream;
-    has_audio; decoder: "decord" or "pyav". Pixel aspect ratios are not applied.
+    width, height: of the upright frame, in pixels (no correction for pixels that are not square).
+    start_s: presentation time of frame 0 in the source's clock.
+    num_frames: at `fps`.
+    source_frame: int32 [num_frames], index into a sequential PyAV decode of the stream.
+    has_audio: whether there is an audio stream.
 
-    Raises MediaError(NO_VIDEO_STREAM) or MediaError(UNREADABLE); `frames` raises the latter where decoding fails.
-    A source of at most 64 MB decoded is decoded once and kept; a longer one is decoded again at each pass, one frame
-    in memory at a time.
+    Raises MediaError(NO_VIDEO_STREAM), or MediaError(UNREADABLE) where the file cannot be opened, breaks off
+    or does not decode; `frames` raises the latter too. A source that decodes to at most 64 MB is decoded once
+    and kept. A longer one is decoded at each pass from the key frame before, with a few frames in memory.
     """
+
+    decoder = "pyav"
 
     def __init__(self, path: str | Path, fps: int = FPS):
         self.path = Path(path)
-        self.decoder = "pyav"
-        pts = []
-        for index, frame in enumerate(self._decode()):
-            if index == 0:
-                self._matrix = _display_matrix(frame)
-                self._time_base = frame.time_base
-                self.height, self.width = _upright(
-                    np.empty((frame.height, frame.width, 0)), self._matrix
-                ).shape[:2]
-            pts.append(frame.pts)
-        if not pts:
-            raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
+        self._kept: list[VideoFrame] = []
         with open_media(self.path) as container:
+            stream = first_video(container)
             self.has_audio = first_audio(container) is not None
+            packets = _Packets(container, stream)
+            size = packets.count * stream.width * stream.height * stream.format.bits_per_pixel // 8
+        self._key_pts = packets.key_pts if packets.exact else []
+        if size <= _KEPT_BYTES:
+            self._kept = list(self._decode())
+            pts = [_pts(frame) for frame in self._kept]
+        elif packets.exact:
+            pts = sorted(packets.pts)
+        else:
+            pts = [_pts(frame) for frame in self._decode()]
+        first = next(iter(self._kept or self._decode()), None)
+        if first is None:
+            raise MediaError(Reason.UNREADABLE, "the video stream has no frame that decodes")
+        if np.any(np.diff(pts) < 0):
+            at = int(np.argmax(np.diff(pts) < 0)) + 1
+            raise MediaError(Reason.UNREADABLE, f"presentation times go back at frame {at}")
         self._pts = np.array(pts, np.int64)
-        self.source_frame = nearest_frames(self._pts, self._time_base, fps)
-        self.start_s = float(pts[0] * self._time_base)
+        self._orientation = display_matrix(first)
+        self.height, self.width = upright(np.empty((first.height, first.width)), self._orientation).shape
+        self.source_frame = nearest_frames(self._pts, packets.time_base, fps)
+        self.start_s = float(pts[0] * packets.time_base)
         self.num_frames = len(self.source_frame)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start to stop (exclusive; default: all): RGB uint8 [height, width, 3], read-only."""
-        wanted = iter(self.source_frame[start:stop].tolist())
-        want = next(wanted, None)
-        for index, frame in enumerate(self._decode()):
-            if want is None:
+        """Frames start to stop (exclusive; default: to the end), each a new RGB uint8 [height, width, 3]."""
+        wanted = self.source_frame[start:stop].tolist()
+        if not wanted:
+            return
+        # One converter for all frames: a new one per frame costs more than decoding.
+        converter = VideoReformatter()
+        done = 0
+        for index, frame in self._decode_from(wanted[0]):
+            while done < len(wanted) and wanted[done] == index:
+                rgb = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                yield np.ascontiguousarray(upright(rgb, self._orientation))
+                done += 1
+            if done == len(wanted):
                 return
-            if index == want:
-                image = _rgb(frame, self._matrix)
-            while index == want:
-                yield image
-                want = next(wanted, None)
+        raise MediaError(Reason.UNREADABLE, f"the video ends before frame {wanted[done]} of {len(self._pts)}")
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def _decode_from(self, first: int) -> Iterator[tuple[int, VideoFrame]]:
+        """(index, frame) from frame `first` or before it, checked against the times found on opening."""
+        if self._kept:
+            yield from enumerate(self._kept[first:], start=first)
+            return
+        keys = [pts for pts in self._key_pts if pts <= self._pts[first]]
+        index = None if len(keys) > 1 else 0
+        for frame in self._decode(seek_pts=keys[-1] if len(keys) > 1 else None):
+            index = int(np.searchsorted(self._pts, _pts(frame))) if index is None else index
+            if index >= len(self._pts) or frame.pts != self._pts[index]:
+                raise MediaError(Reason.UNREADABLE, f"frame {index} of {len(self._pts)} is lost in decoding")
+            yield index, frame
+            index += 1
+
+    def _decode(self, seek_pts: int | None = None) -> Iterator[VideoFrame]:
+        """The coded frames in order of presentation, from the start or from a key frame's time."""
         with open_media(self.path) as container:
             stream = first_video(container)
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
-            count = 0
+            last_s = None
             try:
+                if seek_pts is not None:
+                    container.seek(seek_pts, stream=stream)
                 for frame in container.decode(stream):
+                    last_s = frame.time
                     yield frame
-                    count += 1
             except av.FFmpegError as error:
+                where = "at its first frame" if last_s is None else f"after {last_s:.2f} s"
                 raise MediaError(
-                    Reason.UNREADABLE, f"frame {count} does not decode ({reason_of(error)})"
+                    Reason.UNREADABLE, f"video does not decode {where} ({words(error)})"
                 ) from error
 
 
-def _rgb(frame: VideoFrame, matrix: np.ndarray | None) -> np.ndarray:
-    image = np.ascontiguousarray(_upright(frame.to_ndarray(format="rgb24"), matrix))
-    image.flags.writeable = False
-    return image
+class _Packets:
+    """What a pass over the packets tells without decoding.
+
+    pts, key_pts: presentation times of all and of key frames, in units of time_base; count: packets with
+    data; exact: whether each is one shown frame with its own time.
+    Raises MediaError(UNREADABLE) where the file breaks off.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream):
+        self.time_base: Fraction = stream.time_base or Fraction(1, FPS)
+        self.pts: list[int] = []
+        self.key_pts: list[int] = []
+        self.count = 0
+        discarded = False
+        try:
+            for packet in container.demux(stream):
+                self.count += packet.size > 0
+                discarded |= packet.is_discard
+                if packet.pts is not None:
+                    self.pts.append(packet.pts)
+                    if packet.is_keyframe:
+                        self.key_pts.append(packet.pts)
+        except av.FFmpegError as error:
+            raise MediaError(
+                Reason.UNREADABLE, f"the file breaks off {self._where()} ({words(error)})"
+            ) from error
+        if container.format.name.startswith("mov") and self.count < len(stream.index_entries):
+            detail = (
+                f"the file breaks off {self._where()}: its index lists {len(stream.index_entries)} frames"
+            )
+            raise MediaError(Reason.UNREADABLE, detail)
+        self.exact = (
+            container.format.name.startswith(_INDEXED_FORMATS)
+            and not discarded
+            and self.count == len(self.pts) == len(set(self.pts))
+        )
+
+    def _where(self) -> str:
+        return f"after {self.count} video frames, at {float(max(self.pts, default=0) * self.time_base):.2f} s"
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """The 2x2 part of the display matrix, int32, or None where the file has none (ISO/IEC 14496-12, 8.3.2)."""
+def _pts(frame: VideoFrame) -> int:
+    if frame.pts is None:
+        raise MediaError(Reason.UNREADABLE, "the video stream carries no presentation times")
+    return frame.pts
+
+
+def display_matrix(frame: VideoFrame) -> np.ndarray | None:
+    """[[a, b], [c, d]] of the display matrix, int32 (ISO/IEC 14496-12, 8.3.2); None if there is none."""
     data = frame.side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+    return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
 
 
-def _upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """Turned and mirrored as the display matrix says (x' = a x + c y, y' = b x + d y), to the nearest right angle."""
+def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """A view of image [H, W, ...] turned and mirrored by a display matrix, to the nearest right angle.
+
+    The matrix moves a pixel to x' = a x + c y, y' = b x + d y.
+    """
     if matrix is None:
         return image
     (a, b), (c, d) = matrix
     if abs(b) > abs(a):
-        image, (a, d) = image.swapaxes(0, 1), (c, b)
+        image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

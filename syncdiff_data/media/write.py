@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from syncdiff_data.records import FPS, SAMPLE_RATE, UserError
@@ -26,16 +29,16 @@ def write_video(
 ) -> None:
     """Write an H.264 (yuv420p) + AAC mp4. It appears under `path` only when it is complete.
 
-    frames: RGB uint8 [H, W, 3], all of one size, streamed; at odd sizes the last row or column is repeated, since
-    yuv420p needs even ones. audio: int16 [N] mono 16 kHz starting with frame 0, cut or padded with silence to the
-    length of the frames; None writes no sound. crf: 0 (lossless but for the colour conversion) to 51.
-    Raises UserError when there are no frames or their sizes differ.
+    frames: RGB uint8 [H, W, 3], all of one size, streamed; where H or W is odd the last row or column is
+    repeated, because yuv420p holds even sizes only. audio: int16 [N], mono 16 kHz, starting with frame 0, cut
+    or padded with silence to the length of the frames; None writes no audio stream. crf: 0 (best) to 51.
+    Raises UserError when there are no frames or when their sizes differ.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            _encode(container, path, frames, audio, Fraction(fps).limit_denominator(1001), crf)
+            _encode(container, path.name, iter(frames), audio, Fraction(fps).limit_denominator(1001), crf)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -45,7 +48,7 @@ def write_video(
 
 def _encode(
     container: OutputContainer,
-    path: Path,
+    name: str,
     frames: Iterable[np.ndarray],
     audio: np.ndarray | None,
     rate: Fraction,
@@ -54,50 +57,60 @@ def _encode(
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
-        raise UserError(f"Nothing to write to {path}: a video needs at least one frame.")
-    video = _video_stream(container, first, rate, crf)
-    sound = None
-    if audio is not None:
-        sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=64_000)
-    count, written = 0, 0
-    for image in _chain(first, frames):
+        raise UserError(f"Nothing to write to {name}: a video needs at least one frame.")
+    video = _video_stream(container, first.shape, rate, crf)
+    sound = None if audio is None else _audio_stream(container)
+    converter = VideoReformatter()
+    written = 0
+    for index, image in enumerate(chain([first], frames)):
         if image.shape != first.shape:
             raise UserError(
-                f"{path}: frame {count} has shape {image.shape}, the first one {first.shape}; give one size."
+                f"Frame {index} of {name} has shape {image.shape} but frame 0 has {first.shape}: "
+                "all frames of a video need one size."
             )
-        frame = VideoFrame.from_ndarray(_even(image), format="rgb24")
-        frame.pts, frame.time_base = count, 1 / rate
-        container.mux(video.encode(frame))
-        count += 1
+        container.mux(video.encode(_picture(image, index, rate, converter)))
         if sound is not None and audio is not None:
-            end = round(count / rate * SAMPLE_RATE)
-            container.mux(sound.encode(_sound(audio, written, end)))
+            end = round((index + 1) / rate * SAMPLE_RATE)
+            container.mux(sound.encode(_samples(audio, written, end)))
             written = end
     container.mux(video.encode(None))
     if sound is not None:
         container.mux(sound.encode(None))
 
 
-def _chain(first: np.ndarray, rest: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-    yield first
-    yield from rest
-
-
-def _video_stream(container: OutputContainer, first: np.ndarray, rate: Fraction, crf: int) -> VideoStream:
+def _video_stream(
+    container: OutputContainer, shape: tuple[int, ...], rate: Fraction, crf: int
+) -> VideoStream:
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
-    stream.height, stream.width = _even(first).shape[:2]
+    stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
     stream.pix_fmt = "yuv420p"
+    # Said in the file, or players guess BT.709 from 720 lines on and show other colours than were given.
+    stream.codec_context.colorspace = Colorspace.ITU601
+    stream.codec_context.color_range = ColorRange.MPEG
     stream.codec_context.thread_count = 1
     return stream
 
 
-def _even(image: np.ndarray) -> np.ndarray:
+def _audio_stream(container: OutputContainer) -> AudioStream:
+    return container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=64_000)
+
+
+def _picture(image: np.ndarray, index: int, rate: Fraction, converter: VideoReformatter) -> VideoFrame:
     height, width = image.shape[:2]
-    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    frame = converter.reformat(
+        VideoFrame.from_ndarray(even, format="rgb24"),
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU601,
+        dst_color_range=ColorRange.MPEG,
+        threads=1,
+    )
+    frame.pts, frame.time_base = index, 1 / rate
+    return frame
 
 
-def _sound(audio: np.ndarray, start: int, stop: int) -> AudioFrame:
-    """Samples start to stop, silence beyond the end."""
+def _samples(audio: np.ndarray, start: int, stop: int) -> AudioFrame:
+    """Samples start to stop, with silence beyond the end."""
     block = np.zeros((1, stop - start), np.int16)
     given = audio[start:stop]
     block[0, : len(given)] = given
