@@ -1,6 +1,6 @@
 """AV-HuBERT without fairseq: the encoder, a reader for its checkpoints, and the preparation of its inputs."""
 
-from syncdiff_data.avhubert.config import BASE, LARGE, LICENCE, EncoderConfig
+from syncdiff_data.avhubert.config import BASE, LARGE, EncoderConfig
 from syncdiff_data.avhubert.convert import convert_checkpoint
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.avhubert.preparation import align_frames, audio_input, video_input
@@ -8,7 +8,6 @@ from syncdiff_data.avhubert.preparation import align_frames, audio_input, video_
 __all__ = [
     "BASE",
     "LARGE",
-    "LICENCE",
     "AVHubertEncoder",
     "EncoderConfig",
     "align_frames",

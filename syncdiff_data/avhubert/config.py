@@ -1,4 +1,4 @@
-"""The shape of an AV-HuBERT encoder, and the licence its published weights carry."""
+"""The shape of an AV-HuBERT encoder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ PUBLISHED_HEADS = {(12, 768): 12, (24, 1024): 16}
 """(layers, width) of the published base and large models -> attention heads, which no tensor's shape
 tells.
 """
-
-LICENCE = "AV-HuBERT licence agreement (Meta Platforms): non-commercial research use only"
 
 
 @dataclass(frozen=True)

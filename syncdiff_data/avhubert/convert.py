@@ -10,9 +10,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from syncdiff_data.avhubert.config import LICENCE
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.avhubert.weights import CONFIG_FILE, TENSORS_FILE
+from syncdiff_data.weights import WEIGHTS
 
 
 def convert_checkpoint(src: Path | str, dst_dir: Path | str) -> Path:
@@ -25,7 +25,8 @@ def convert_checkpoint(src: Path | str, dst_dir: Path | str) -> Path:
     encoder = AVHubertEncoder.from_checkpoint(src)
     with src.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    settings = {"encoder": asdict(encoder.config), "source_sha256": digest, "licence": LICENCE}
+    licence = WEIGHTS["avhubert-base"].licence  # One licence covers all of AV-HuBERT's checkpoints.
+    settings = {"encoder": asdict(encoder.config), "source_sha256": digest, "licence": licence}
     dst_dir.mkdir(parents=True, exist_ok=True)
     _write(dst_dir / TENSORS_FILE, save(encoder.state_dict()))
     _write(dst_dir / CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())

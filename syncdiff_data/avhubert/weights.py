@@ -62,8 +62,7 @@ def published_weights(
         return config, _fold_weight_norm(tensors)
     except (KeyError, IndexError) as missing:
         raise UserError(
-            f"{origin} is not an AV-HuBERT checkpoint: expected the tensor {missing}, found "
-            f"{len(tensors)} others."
+            f"{origin} is not an AV-HuBERT checkpoint: expected the tensor {missing}, found {len(tensors)} others."
         ) from missing
 
 
@@ -83,7 +82,8 @@ def _encoder_tensors(model: dict[str, Any], origin: str) -> dict[str, Tensor]:
     else:
         raise UserError(
             f"{origin} is not an AV-HuBERT checkpoint: expected post_extract_proj.weight among its tensors "
-            f"(alone or below {PREFIXES[0]} or {PREFIXES[1]}), found {', '.join(sorted(map(str, model))[:3])}, ..."
+            f"(alone or below {PREFIXES[0]} or {PREFIXES[1]}), found "
+            f"{', '.join(sorted(map(str, model))[:3])}, ..."
         )
     names = [name for name in model if name.startswith(prefix)]
     tensors = {
