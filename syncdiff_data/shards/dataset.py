@@ -62,7 +62,9 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
     set has not finished.
     """
     if not store.exists(DATASET_FILE):
-        raise UserError(f"{store.uri} is not a data set: it has no {DATASET_FILE}. Give the folder that --out named.")
+        raise UserError(
+            f"{store.uri} is not a data set: it has no {DATASET_FILE}. Give the folder that --out named."
+        )
     raw = json.loads(store.read_text(DATASET_FILE))
     if raw.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
@@ -83,7 +85,7 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> pq.ParquetFile:
     Raises UserError naming the file when it is missing, damaged, or made by another recipe or plan.
     """
     try:
-        file = pq.ParquetFile(store.open(name))
+        file = pq.ParquetFile(store.open(name), page_checksum_verification=True)
     except (OSError, ValueError) as error:  # pyarrow raises ArrowInvalid, a ValueError, for damaged files
         raise UserError(
             f"shard {name} of {store.uri} cannot be read ({error}). Delete it and run the command that makes the "
@@ -95,7 +97,9 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> pq.ParquetFile:
     return file
 
 
-def iterate_shards(store: Store, dataset: Dataset, kind: str | None = None) -> Iterator[tuple[str, pq.ParquetFile]]:
+def iterate_shards(
+    store: Store, dataset: Dataset, kind: str | None = None
+) -> Iterator[tuple[str, pq.ParquetFile]]:
     """Open the shards dataset.json names, and no others, one after another."""
     for name in dataset.shards(kind):
         with open_shard(store, name, dataset) as file:

@@ -35,7 +35,10 @@ def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str
         for row in range(shard.num_row_groups):
             table = shard.read_row_group(row)
             layers = [name for name in table.column_names if name != "clip_id"]
-            yield table.column("clip_id")[0].as_py(), {name: vectors_of(table.column(name)[0]) for name in layers}
+            yield (
+                table.column("clip_id")[0].as_py(),
+                {name: vectors_of(table.column(name)[0]) for name in layers},
+            )
 
 
 def read_rejects(dataset: str | PathLike[str]) -> list[Reject]:

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import soundfile
 
+from syncdiff_data.media.codecs import decode_flac, encode_flac
 from syncdiff_data.records import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Clip, Reject
 from syncdiff_data.shards.schema import CLIPS, REJECTS
-
-
-def encode_flac(audio: np.ndarray) -> bytes:
-    """FLAC, mono, 16 bit, 16 kHz, of int16 [N]."""
-    file = io.BytesIO()
-    soundfile.write(file, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def decode_flac(data: bytes) -> np.ndarray:
-    """int16 [N] of FLAC bytes."""
-    audio, _ = soundfile.read(io.BytesIO(data), dtype="int16")
-    return audio
 
 
 def check_clip(clip: Clip) -> None:
@@ -72,7 +58,9 @@ def clip_table(clip: Clip, schema: pa.Schema = CLIPS) -> pa.Table:
 
 def vector_column(values: np.ndarray) -> pa.Array:
     """One list cell of T vectors, from [T, D]: list<fixed_size_list<dtype>[D]> with one entry."""
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+    flat = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+    )
     return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), flat)
 
 

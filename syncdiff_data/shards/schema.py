@@ -78,6 +78,8 @@ class Footer:
     shard: int
     num_shards: int
     crop_size: int | None = None
+    sources: tuple[tuple[str, int], ...] = ()
+    """Rejects shards only: path and size of every source of the plan, so that a check needs no source."""
     schema_version: int = SCHEMA_VERSION
 
     def attach(self, schema: pa.Schema) -> pa.Schema:
@@ -88,7 +90,10 @@ class Footer:
     def of(cls, schema: pa.Schema) -> Footer | None:
         """The footer of a shard's schema; None where the file was not written by this project."""
         raw = (schema.metadata or {}).get(FOOTER_KEY)
-        return None if raw is None else cls(**json.loads(raw))
+        if raw is None:
+            return None
+        fields = json.loads(raw)
+        return cls(**{**fields, "sources": tuple((path, size) for path, size in fields["sources"])})
 
 
 def shard_path(kind: str, shard: int, num_shards: int) -> str:

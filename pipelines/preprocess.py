@@ -1,0 +1,91 @@
+"""Videos to a data set of aligned face clips.
+
+    python pipelines/preprocess.py --source lrs3 --root /data/lrs3 --out /data/clips
+    ray job submit --working-dir . -- python pipelines/preprocess.py --source lrs3 --root /data/lrs3 --out /data/clips
+
+Run it again after any interruption: finished shards are kept, the rest is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.clips import VERSION, ClipConfig
+from syncdiff_data.plans import make_plans, plan_hash
+from syncdiff_data.preprocess import PreprocessWork, recipe_weights, totals
+from syncdiff_data.recipe import Recipe
+from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
+from syncdiff_data.shards.store import Store
+from syncdiff_data.sources import list_sources, source_root
+from syncdiff_data.stage import probe_nodes, ray_session, run_plans
+from syncdiff_data.weights import given_weights
+
+
+@dataclass(frozen=True)
+class Options:
+    source: Literal["folder", "grid", "lrs2", "lrs3", "voxceleb2", "hdtf"]
+    """Layout of the root (docs/sources.md)."""
+    root: Path
+    """Folder of the videos; for `folder` also a CSV with a column `path`."""
+    out: str
+    """Folder or s3:// URI of the data set."""
+    name: str | None = None
+    """Data set name, part of every clip_id; unset means the source's."""
+    split: str | None = None
+    """Only this split; unset takes all."""
+    limit: int | None = None
+    """Only the first so many sources of the sorted list; unset takes all."""
+    lists: Path | None = None
+    """Folder of LRS2's list files; unset means the root."""
+    shard_size: int = 32
+    """Sources per shard."""
+    retry_failed: bool = False
+    """Run shards again that hold rejects of kind `failed`."""
+    source_timeout: float = 300
+    """Seconds without a new frame after which a source's worker is ended; 0 waits for ever."""
+    weights: WeightFlags = ()
+    """Use this file for a weight; repeatable. `python -m syncdiff_data weights list` names them. mean-face=FILE takes
+    AV-HuBERT's own 20words_mean_face.npy instead of the mean face that comes with syncdiff."""
+    overwrite: bool = False
+    """Replace a data set of another recipe instead of refusing."""
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
+def main(options: Options) -> None:
+    root, out = Path(user_path("--root", options.root)), user_path("--out", options.out)
+    plans = make_plans(
+        list_sources(options.source, root, options.split, options.limit, options.lists), options.shard_size
+    )
+    files, hashes = recipe_weights(options.clips, given_weights(options.weights))
+    recipe = Recipe.of("clips", options.name or options.source, VERSION, options.clips, hashes)
+
+    store = Store(out)
+    dataset = start_dataset(store, recipe, plan_hash([p.hash for p in plans]), len(plans), options.overwrite)
+    work = PreprocessWork(
+        root=str(source_root(root)),
+        out=out,
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        config=options.clips,
+        weights=tuple((name, str(file)) for name, file in files.items()),
+        device=options.ray.device,
+        retry_failed=options.retry_failed,
+        source_timeout=options.source_timeout,
+    )
+    total = sum(len(plan.sources) for plan in plans)
+    with ray_session(options.ray):
+        probe_nodes(str(root), out)
+        shards = run_plans(work, [p.to_json() for p in plans], options.ray, "preprocess", total, "sources")
+    done = finish_dataset(store, dataset, totals(shards))
+    rejects = ", ".join(f"{count} {reason}" for reason, count in done.counts["rejects_by_reason"].items())
+    print(
+        f"{out}: {done.counts['clips']} clips of {done.counts['sources']} sources; rejects: {rejects or 'none'}"
+    )
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

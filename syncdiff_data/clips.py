@@ -1,0 +1,165 @@
+"""One source into clips and rejects: decode, find faces, align, crop, cut the sound."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from syncdiff_data.faces import (
+    FaceBackend,
+    FaceConfig,
+    MouthCropper,
+    Track,
+    crop_face,
+    face_transforms,
+    find_tracks,
+)
+from syncdiff_data.images import encode_gray, encode_jpeg
+from syncdiff_data.media import AudioTrack, Video
+from syncdiff_data.recipe import canonical_json
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source
+
+VERSION = 1
+"""Bumped by hand when the bytes of a clip change for the same options."""
+FRAMES_PER_PASS = 1500
+"""Clips are cropped in passes over the video that together hold at most two of the longest clips."""
+SILENCE = 16
+"""Sound whose samples all stay within this of zero (of 32767, -66 dB) is silent."""
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What decides how a source becomes clips."""
+
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    mouth: bool = True
+    """Store AV-HuBERT's 96x96 mouth crops; --no-mouth saves a third of the time and a fifth of the space."""
+    allow_no_audio: bool = False
+    """Keep sources without an audio stream, with silence in its place, instead of rejecting them as no_audio."""
+    drop_silent: bool = False
+    """Reject clips whose sound is silent throughout as silent_audio, instead of keeping them."""
+    jpeg_quality: int = 95
+    """JPEG quality of the face crops, 1 to 100."""
+
+
+def clip_id_of(dataset: str, source: str, track: int, first_frame: int) -> str:
+    """20 hex digits that name a clip, the same on every machine."""
+    key = canonical_json([dataset, source, track, first_frame])
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
+@dataclass
+class ClipCutter:
+    """Cuts sources of one data set into clips; holds the loaded face backend and the mean face."""
+
+    root: Path
+    """Folder that Source.path is relative to."""
+    dataset: str
+    config: ClipConfig
+    backend: FaceBackend
+    mean_face: np.ndarray
+    """float [68, 2]: the mean face of the mouth crops, in AV-HuBERT's 256 x 256 space."""
+
+    def cut(self, source: Source, alive: Callable[[], None] = lambda: None) -> Iterator[Clip | Reject]:
+        """Every track of the source as a clip or a reject, in the order (track, first frame).
+
+        alive is called at every decoded frame. A source that cannot be read gives one reject with track None.
+        """
+        try:
+            yield from self._cut(source, alive)
+        except MediaError as error:
+            yield Reject(source.path, None, "decode", error.reason, str(error))
+
+    def _cut(self, source: Source, alive: Callable[[], None]) -> Iterator[Clip | Reject]:
+        path = self.root / source.path
+        video = Video(path)
+        if not video.has_audio and not self.config.allow_no_audio:
+            raise MediaError(
+                Reason.NO_AUDIO, "the file has no audio stream; --allow-no-audio keeps such sources"
+            )
+        audio = AudioTrack(path) if video.has_audio else None
+        tracks, rejects = find_tracks(_watched(video.frames(), alive), self.backend, self.config.faces)
+        yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
+        for group in _passes(tracks):
+            for cropped in self._crop(video, group, alive):
+                yield self._clip(source, video, audio, cropped)
+
+    def _crop(self, video: Video, tracks: list[Track], alive: Callable[[], None]) -> list[_CroppedTrack]:
+        """The crops of some tracks, in one pass over the frames."""
+        cropped = [_CroppedTrack(track, self.config, self.mean_face) for track in tracks]
+        first = min(track.first_frame for track in tracks)
+        stop = max(track.first_frame + len(track.box) for track in tracks)
+        for index, frame in enumerate(_watched(video.frames(first, stop), alive), start=first):
+            for track in cropped:
+                track.add(index, frame)
+        return cropped
+
+    def _clip(
+        self, source: Source, video: Video, audio: AudioTrack | None, cropped: _CroppedTrack
+    ) -> Clip | Reject:
+        track = cropped.track
+        first, count = track.first_frame, len(track.box)
+        start_s = video.start_s + first / FPS
+        sound = audio.cut(start_s, count) if audio else np.zeros(count * SAMPLES_PER_FRAME, np.int16)
+        if self.config.drop_silent and np.abs(sound.astype(np.int32)).max(initial=0) <= SILENCE:
+            detail = f"frames {first} to {first + count - 1} are silent"
+            return Reject(source.path, track.track, "audio", Reason.SILENT_AUDIO, detail)
+        return Clip(
+            clip_id=clip_id_of(self.dataset, source.path, track.track, first),
+            source=source.path,
+            split=source.split,
+            speaker=source.speaker,
+            text=source.text,
+            track=track.track,
+            start_s=start_s,
+            source_frame=video.source_frame[first : first + count].astype(np.int32),
+            face_jpeg=tuple(cropped.face),
+            mouth_png=tuple(cropped.mouth) if self.config.mouth else None,
+            audio=sound,
+            landmarks=track.landmarks.astype(np.float32),
+            box=track.box.astype(np.float32),
+            face_to_source=cropped.affines,
+        )
+
+
+class _CroppedTrack:
+    """A track and its encoded crops, which grow as frames come by."""
+
+    def __init__(self, track: Track, config: ClipConfig, mean: np.ndarray):
+        self.track = track
+        self.affines = face_transforms(track.landmarks, config.faces.crop_size, config.faces.smooth_frames)
+        self.face: list[bytes] = []
+        self.mouth: list[bytes] = []
+        self._cropper = MouthCropper(track.landmarks, mean) if config.mouth else None
+        self._size, self._quality = config.faces.crop_size, config.jpeg_quality
+
+    def add(self, index: int, frame: np.ndarray) -> None:
+        """Crop frame number `index` of the video, where the track covers it."""
+        t = index - self.track.first_frame
+        if not 0 <= t < len(self.affines):
+            return
+        self.face.append(encode_jpeg(crop_face(frame, self.affines[t], self._size), self._quality))
+        if self._cropper:
+            self.mouth.append(encode_gray(self._cropper.crop(frame, t)))
+
+
+def _watched(frames: Iterable[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        alive()
+        yield frame
+
+
+def _passes(tracks: list[Track]) -> Iterator[list[Track]]:
+    """Neighbouring tracks in groups of at most FRAMES_PER_PASS frames, so that a crowd is decoded once or twice."""
+    group: list[Track] = []
+    for track in tracks:
+        if group and sum(len(t.box) for t in group) + len(track.box) > FRAMES_PER_PASS:
+            yield group
+            group = []
+        group.append(track)
+    if group:
+        yield group

@@ -1,0 +1,48 @@
+"""Plans: the sorted list of sources, cut into the pieces that each make one shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from syncdiff_data.recipe import short_hash
+from syncdiff_data.records import Source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sources of one shard. `hash` covers their relative paths and sizes."""
+
+    shard: int
+    num_shards: int
+    sources: tuple[Source, ...]
+
+    @property
+    def hash(self) -> str:
+        return hash_of((source.path, source.size) for source in self.sources)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        raw = json.loads(text)
+        return cls(raw["shard"], raw["num_shards"], tuple(Source(**source) for source in raw["sources"]))
+
+
+def hash_of(sources: Iterable[tuple[str, int]]) -> str:
+    """The hash of one plan, from (relative path, size in bytes) of its sources."""
+    return short_hash([[path, size] for path, size in sources])
+
+
+def make_plans(sources: Sequence[Source], shard_size: int) -> list[Plan]:
+    """Cut the sorted sources into plans of `shard_size`; depends on nothing but the list."""
+    ordered = sorted(sources, key=lambda source: source.path)
+    pieces = [tuple(ordered[i : i + shard_size]) for i in range(0, len(ordered), shard_size)]
+    return [Plan(shard, len(pieces), piece) for shard, piece in enumerate(pieces)]
+
+
+def plan_hash(hashes: Sequence[str]) -> str:
+    """The hash of a whole list of plans: it changes when a source comes, goes or changes its size."""
+    return short_hash(list(hashes))
