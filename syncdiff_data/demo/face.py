@@ -46,10 +46,11 @@ PERSON = [
 ]
 """Outline of head and suit."""
 SKIN = [
-    *[(181, 104), (182, 127), (186, 148), (187, 180), (226, 190), (254, 183), (258, 152), (268, 131)],
-    *[(271, 108), (268, 93), (243, 80), (198, 73), (186, 73)],
+    *[(181, 104), (180, 112), (172, 117), (175, 130), (178, 134), (179, 148), (185, 151), (187, 180)],
+    *[(226, 190), (254, 187), (258, 172), (268, 150), (272, 138), (277, 131), (272, 120), (271, 108)],
+    *[(268, 93), (243, 80), (198, 73), (186, 73)],
 ]
-"""Outline of face and neck; what is above and beside it inside PERSON is hair, what is below is suit."""
+"""Outline of face, ears and neck. What is above and beside it inside PERSON is hair, what is below is suit."""
 
 MOUTH_X, MOUTH_HALF = 223.0, 20.0
 """Centre and half width of the mouth in the photograph, between the corners."""
@@ -59,8 +60,8 @@ LOWER_LIP_Y = [139.2, 143.8, 146.6, 148.9, 149.7, 149.9, 149.6, 147.8, 144.8, 14
 """Inner edges of the smiling lips in the photograph; the teeth lie between them."""
 TILT = 0.0375
 """Slope of the line between the corners."""
-REACH = 44.0
-"""Distance from MOUTH_X at which the cheeks stand still."""
+REACH, FOLD = 44.0, 31.0
+"""Distance from MOUTH_X at which the cheeks stand still, and that at which they are not squeezed sideways."""
 DARK, TONGUE = np.array([45, 16, 16], np.float32), np.array([140, 66, 66], np.float32)
 
 EYES = ((202.3, 101.5, 9.5), (249.4, 104.0, 10.0))
@@ -79,7 +80,7 @@ class Patch(NamedTuple):
     def of(self, picture: np.ndarray) -> np.ndarray:
         """The view of a working picture that shows this rectangle."""
         top, left = self.top * DETAIL, self.left * DETAIL
-        return picture[top : top + self.height * DETAIL, left : left + self.width * DETAIL, :3]
+        return picture[top : top + self.height * DETAIL, left : left + self.width * DETAIL]
 
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Photograph coordinates of its working pixels: x float32 [1, W], y float32 [H, 1]."""
@@ -94,7 +95,8 @@ class Patch(NamedTuple):
         return cv2.remap(self.of(picture), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-MOUTH = Patch(176, 128, 94, 84)
+MOUTH = Patch(176, 123, 94, 89)
+THROAT = Patch(202, 139, 42, 22)
 LIDS = Patch(188, 86, 78, 26)
 
 
@@ -120,11 +122,15 @@ class Look:
 
 @dataclass(frozen=True)
 class _Portrait:
-    """A look's working pictures, DETAIL pixels per photograph pixel: person uint8 RGBA, teeth float32 RGB (the
-    mouth patch with everything but teeth gone dark)."""
+    """A look's working pictures, DETAIL pixels per photograph pixel.
+
+    person: uint8 RGB; alpha: float32, 1 where the person is; throat: float32 RGB, the THROAT patch with
+    everything but the upper teeth gone dark.
+    """
 
     person: np.ndarray
-    teeth: np.ndarray
+    alpha: np.ndarray
+    throat: np.ndarray
 
 
 def render(
@@ -137,14 +143,16 @@ def render(
     """
     portrait = _portrait(look)
     backdrop = _backdrop(look, size)
-    frames = np.empty((len(mouth), size, size, 3), np.uint8)
     person = portrait.person.copy()
+    frames = np.empty((len(mouth), size, size, 3), np.uint8)
     for t, (opening, width) in enumerate(mouth):
-        MOUTH.of(person)[:] = _mouth(portrait, float(opening), float(width))
         LIDS.of(person)[:] = _lids(portrait, float(blink[t]))
-        placed = cv2.warpAffine(person, _placement(look, motion[t], size), (size, size), flags=cv2.INTER_AREA)
-        alpha = placed[..., 3:].astype(np.float32) / 255
-        frames[t] = np.round(backdrop + (placed[..., :3] - backdrop) * alpha)
+        MOUTH.of(person)[:] = _skin(portrait, float(opening), float(width))
+        THROAT.of(person)[:] = _opened(THROAT.of(person), portrait.throat, float(opening), float(width))
+        place = _placement(look, motion[t], size)
+        head = cv2.warpAffine(person, place, (size, size), flags=cv2.INTER_LINEAR)
+        alpha = cv2.warpAffine(portrait.alpha, place, (size, size), flags=cv2.INTER_LINEAR)
+        frames[t] = cv2.blendLinear(head, backdrop, alpha, 1 - alpha)
     return frames
 
 
@@ -166,12 +174,11 @@ def _portrait(look: Look) -> _Portrait:
     from skimage.data import astronaut
 
     photo = _recolour(astronaut(), look)
-    alpha = _inside(PERSON, photo.shape[:2], blur=1.0)
-    rgba = np.dstack([photo, np.round(alpha * 255).astype(np.uint8)])
     grow = np.array([[DETAIL, 0, 0], [0, DETAIL, 0]], np.float64)
     bounds = (photo.shape[1] * DETAIL, photo.shape[0] * DETAIL)
-    person = cv2.warpAffine(rgba, grow, bounds, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return _Portrait(person, _teeth(person))
+    person = cv2.warpAffine(photo, grow, bounds, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(_inside(PERSON, photo.shape[:2], blur=1.0), grow, bounds)
+    return _Portrait(person, alpha, _throat(person))
 
 
 def _inside(outline: list[tuple[int, int]], shape: tuple[int, int], blur: float) -> np.ndarray:
@@ -197,20 +204,20 @@ def _recolour(photo: np.ndarray, look: Look) -> np.ndarray:
 
 
 def _backdrop(look: Look, size: int) -> np.ndarray:
-    """A soft, mottled wall between the look's two colours, float32 RGB [size, size, 3]."""
+    """A soft, mottled wall between the look's two colours, uint8 RGB [size, size, 3]."""
     rng = np.random.default_rng(sum(look.backdrop[0]) * 1000 + sum(look.backdrop[1]))
     coarse = rng.random((5, 5)).astype(np.float32)
     blend = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
     first, second = (np.array(colour, np.float32) for colour in look.backdrop)
-    return np.clip(first + (second - first) * blend, 0, 255)
+    return np.clip(first + (second - first) * blend, 0, 255).astype(np.uint8)
 
 
-def _teeth(person: np.ndarray) -> np.ndarray:
-    x, y = MOUTH.grid()
+def _throat(person: np.ndarray) -> np.ndarray:
+    x, y = THROAT.grid()
     upper, lower = np.interp(x, LIP_X, UPPER_LIP_Y), np.interp(x, LIP_X, LOWER_LIP_Y)
-    between = (y > upper + 0.8) & (y < lower - 0.8) & (np.abs(x - MOUTH_X) < 15)
-    soft = cv2.GaussianBlur(between.astype(np.float32), (0, 0), 0.4 * DETAIL)[..., None]
-    return DARK + (MOUTH.of(person) - DARK) * soft
+    teeth = (y > upper + 0.8) & (y < lower - 0.8) & (np.abs(x - MOUTH_X) < 15)
+    soft = cv2.GaussianBlur(teeth.astype(np.float32), (0, 0), 0.4 * DETAIL)[..., None]
+    return DARK + (THROAT.of(person) - DARK) * soft
 
 
 def _ease(value: np.ndarray) -> np.ndarray:
@@ -219,54 +226,79 @@ def _ease(value: np.ndarray) -> np.ndarray:
     return value * value * (3 - 2 * value)
 
 
-def _mouth(portrait: _Portrait, opening: float, width: float) -> np.ndarray:
-    """The mouth patch with the lips elsewhere, float32 RGB [H, W, 3]."""
-    x, y = MOUTH.grid()
-    half = 11.5 + 7.5 * width
+class _Lips(NamedTuple):
+    """Where the inner edges of the lips shall be.
+
+    half: half the distance of the corners; the rest over x, float32 [1, W]: the place between the corners, -1 to 1,
+    and the heights of the seam of a shut mouth, of the upper and of the lower lip.
+    """
+
+    half: float
+    along: np.ndarray
+    seam: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+
+
+def _lips(x: np.ndarray, opening: float, width: float) -> _Lips:
+    half = 10.5 + 8.5 * width
     gap = 12.5 * opening
-    distance = np.abs(x - MOUTH_X)
     along = np.clip((x - MOUTH_X) / half, -1, 1)
-
-    # Where the inner edges of the lips shall be. A spread mouth is pointed at its corners, a round one is not.
     arch = 1 - along**2
-    seam = 144.0 + TILT * along * half + 0.6 * arch
+    seam = 144.0 + TILT * half * along + 0.6 * arch
+    # A spread mouth is pointed at its corners, a round one is not.
     swell = arch ** (0.5 + 0.4 * width)
-    upper, lower = seam - 0.2 * gap * swell, seam + 0.8 * gap * swell
+    return _Lips(half, along, seam, seam - 0.2 * gap * swell, seam + 0.8 * gap * swell)
 
-    # How far they lie from where the photograph has them; beyond the corners that fades away.
-    lip_x = MOUTH_X + along * MOUTH_HALF
-    fade = _ease((REACH - distance) / (REACH - half))
-    upper_shift = (upper - np.interp(lip_x, LIP_X, UPPER_LIP_Y)) * fade * _ease((y - 131) / 7)
-    lower_shift = (lower - np.interp(lip_x, LIP_X, LOWER_LIP_Y)) * fade
+
+def _skin(portrait: _Portrait, opening: float, width: float) -> np.ndarray:
+    """The mouth patch with lips, cheeks and chin moved, uint8 RGB; between the lips it is left undefined."""
+    x, y = MOUTH.grid()
+    lips = _lips(x, opening, width)
+    distance = np.abs(x - MOUTH_X)
+
+    # How far the lips lie from where the photograph has them; beyond the corners that fades away.
+    there = MOUTH_X + lips.along * MOUTH_HALF
+    fade = _ease((REACH - distance) / (REACH - lips.half))
+    upper_shift = (lips.upper - np.interp(there, LIP_X, UPPER_LIP_Y).astype(np.float32)) * fade
+    lower_shift = (lips.lower - np.interp(there, LIP_X, LOWER_LIP_Y).astype(np.float32)) * fade
 
     # The upper lip moves against the nose, the lower one with the jaw, which does not move quite as far.
-    jaw = (0.6 * gap - 1.0) * _ease((REACH - distance) / 26) * _ease((208 - y) / 30)
-    lip = _ease((20 - (y - lower)) / 15)
-    down = np.where(y < (upper + lower) / 2, upper_shift, jaw + (lower_shift - jaw) * lip)
+    up = upper_shift * _ease((y - 131) / 7)
+    jaw = (7.5 * opening - 1.0) * _ease((REACH - distance) / 26) * _ease((208 - y) / 30)
+    near = _ease((20 - (y - lips.lower)) / 15)
+    below = y > (lips.upper + lips.lower) / 2
+    down = np.where(below, jaw + (lower_shift - jaw) * near, up)
 
-    squeeze = (np.interp(distance, [0, half, REACH], [0, MOUTH_HALF, REACH]) - distance) * np.sign(
-        x - MOUTH_X
-    )
-    sideways = squeeze * _ease((y - 130) / 7) * _ease((178 - y) / 24)
-    skin = MOUTH.warped(portrait.person, x + sideways, y - down).astype(np.float32)
+    # A rounded mouth pushes its lips forward, so that more of them shows.
+    beyond = y - np.where(below, lips.lower, lips.upper)
+    down += max(0.0, 0.4 - 0.8 * width) * (1 - lips.along**2) * beyond * np.exp(-((beyond / 5) ** 2))
 
-    between = distance < half
-    crease = 0.45 * np.exp(-(((y - seam) / 0.8) ** 2)) * between * max(0.0, 1 - 4 * opening)
-    inside = between * np.clip((y - upper) * DETAIL + 0.5, 0, 1) * np.clip((lower - y) * DETAIL + 0.5, 0, 1)
-    skin *= (1 - crease)[..., None]
-    return np.round(skin + (_throat(portrait.teeth, upper, lower, width) - skin) * inside[..., None])
+    squeeze = np.interp(distance, [0, lips.half, FOLD, 99], [0, MOUTH_HALF, FOLD, 99]) - distance
+    sideways = squeeze * np.sign(x - MOUTH_X) * _ease((y - 124) / 14) * _ease((178 - y) / 24)
+    return MOUTH.warped(portrait.person, x + sideways, y - down)
 
 
-def _throat(teeth: np.ndarray, upper: np.ndarray, lower: np.ndarray, width: float) -> np.ndarray:
-    """What shows between the lips: upper teeth that stay with the skull, tongue, dark; [H, W, 3]."""
-    x, y = MOUTH.grid()
-    light = _ease((y - upper + 1.0) / 3.5) * (0.25 + 0.75 * min(1.0, 1.6 * width))
-    picture = DARK + (teeth - DARK) * light[..., None]
-    gap, floor = (lower - upper).max(), lower.max()
+def _opened(skin: np.ndarray, throat: np.ndarray, opening: float, width: float) -> np.ndarray:
+    """The throat patch with what shows between the lips, float32 RGB.
+
+    That is teeth, which stay with the skull, the tongue and the dark; between shut lips only a crease.
+    """
+    x, y = THROAT.grid()
+    lips = _lips(x, opening, width)
+    light = _ease((y - lips.upper + 1.0) / 3.5) * (0.12 + 0.88 * min(1.0, 1.7 * width))
+    floor, gap = lips.lower.max(), 12.5 * opening
     tongue = np.exp(-(((x - MOUTH_X) / 9) ** 2) - ((y - floor + 1) / 3.2) ** 2) * np.clip(
         (gap - 4) / 6, 0, 0.8
     )
-    return picture + (TONGUE - picture) * tongue[..., None]
+    inner = DARK + (throat - DARK) * light[..., None]
+    inner += (TONGUE - inner) * tongue[..., None]
+
+    between = np.abs(x - MOUTH_X) < lips.half
+    crease = 0.45 * np.exp(-(((y - lips.seam) / 0.8) ** 2)) * between * max(0.0, 1 - 4 * opening)
+    inside = np.clip((y - lips.upper) * DETAIL + 0.5, 0, 1) * np.clip((lips.lower - y) * DETAIL + 0.5, 0, 1)
+    shown = skin * (1 - crease)[..., None]
+    return shown + (inner - shown) * (inside * between)[..., None]
 
 
 def _lids(portrait: _Portrait, blink: float) -> np.ndarray:

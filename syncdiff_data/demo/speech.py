@@ -44,15 +44,15 @@ class Phoneme(NamedTuple):
 PHONEMES = {
     "a": Phoneme(1.00, 0.50, (730, 1090, 2440), 1.0, 0.0, (0, 0), (130, 230)),
     "e": Phoneme(0.55, 0.75, (530, 1840, 2480), 0.8, 0.0, (0, 0), (120, 210)),
-    "i": Phoneme(0.28, 1.00, (270, 2290, 3010), 0.6, 0.0, (0, 0), (120, 200)),
-    "o": Phoneme(0.65, 0.15, (570, 840, 2410), 0.8, 0.0, (0, 0), (130, 220)),
-    "u": Phoneme(0.25, 0.00, (300, 870, 2240), 0.6, 0.0, (0, 0), (120, 200)),
+    "i": Phoneme(0.28, 1.00, (270, 2290, 3010), 0.85, 0.0, (0, 0), (120, 200)),
+    "o": Phoneme(0.65, 0.15, (570, 840, 2410), 0.75, 0.0, (0, 0), (130, 220)),
+    "u": Phoneme(0.25, 0.00, (300, 870, 2240), 0.7, 0.0, (0, 0), (120, 200)),
     "m": Phoneme(-0.25, None, (250, 1000, 2200), 0.12, 0.0, (0, 0), (80, 120)),
     "b": Phoneme(-0.25, None, None, 0.04, 0.0, (0, 0), (80, 110)),
     "p": Phoneme(-0.25, None, None, 0.0, 0.0, (0, 0), (90, 130)),
-    "f": Phoneme(0.08, 0.60, None, 0.0, 0.10, (1500, 7000), (90, 140)),
-    "s": Phoneme(0.15, 0.80, None, 0.0, 0.22, (4500, 7500), (90, 150)),
-    "sh": Phoneme(0.22, 0.10, None, 0.0, 0.25, (2000, 5000), (90, 150)),
+    "f": Phoneme(0.08, 0.60, None, 0.0, 0.025, (1500, 7000), (90, 140)),
+    "s": Phoneme(0.15, 0.80, None, 0.0, 0.06, (4500, 7500), (90, 150)),
+    "sh": Phoneme(0.22, 0.10, None, 0.0, 0.06, (2000, 5000), (90, 150)),
     "_": Phoneme(-0.15, 0.50, None, 0.0, 0.0, (0, 0), (120, 320)),
 }
 VOWELS = "aeiou"
@@ -177,7 +177,7 @@ def _glottal_pulses(pitch_hz: np.ndarray) -> np.ndarray:
     rising = 0.5 * (1 - np.cos(np.pi * phase / 0.4))
     falling = np.cos(np.pi / 2 * (phase - 0.4) / 0.16)
     flow = np.where(phase < 0.4, rising, np.where(phase < 0.56, falling, 0.0))
-    return np.diff(flow, prepend=flow[:1]) * 4
+    return np.diff(flow, prepend=flow[:1]) * SAMPLE_RATE / pitch_hz * 0.05
 
 
 def _resonator(hz: float, bandwidth_hz: float) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from syncdiff_data.demo.face import Look, render
 from syncdiff_data.demo.speech import Segment, Voice, babble, speak, transcript
+from syncdiff_data.media import write_video
 from syncdiff_data.records import FPS
 
 LIST_NAME = "talkers.csv"
@@ -117,9 +118,9 @@ def record(speaker: Speaker, rng: np.random.Generator, num_frames: int, size: in
 def talker_clip(
     seed: int, num_frames: int = 25, size: int = 256
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A small clip for tests: frames uint8 RGB [T, size, size, 3], audio int16 [T * 640], opening [T] in [0, 1].
+    """A small clip for tests, spoken by SPEAKERS[seed % 6].
 
-    The seed chooses the speaker too: SPEAKERS[seed % 6].
+    Returns frames, uint8 RGB [T, size, size, 3], audio, int16 [T * 640], and opening, float32 [T] in [0, 1].
     """
     take = record(SPEAKERS[seed % len(SPEAKERS)], np.random.default_rng(seed), num_frames, size)
     return take.frames, take.audio, take.mouth[:, 0]
@@ -139,7 +140,7 @@ def make_talkers(
         take = record(speaker, np.random.default_rng([seed, number]), round(seconds * FPS), size)
         video = out / speaker.name / f"{number:04d}.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
-        _write_video(video, take.frames, take.audio)
+        write_video(video, take.frames, take.audio)
         split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
         rows.append((video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)))
         videos.append(video)
@@ -149,7 +150,7 @@ def make_talkers(
 
 
 def _sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Slow, small head motion as `render` takes it, float64 [T, 4]: three sine waves for each of its parts."""
+    """Slow, small head motion as `render` takes it, float64 [T, 4]: three sine waves for each part."""
     seconds = np.arange(num_frames)[:, None, None] / FPS
     hertz = rng.uniform(0.15, 0.7, (3, 4))
     waves = np.sin(2 * np.pi * (hertz * seconds + rng.random((3, 4)))).mean(axis=1)
@@ -164,21 +165,3 @@ def _blinks(num_frames: int, rng: np.random.Generator) -> np.ndarray:
         shut[at : at + 5] = [0.4, 0.9, 1.0, 0.7, 0.3]
         at += rng.integers(50, 125)
     return shut
-
-
-def _write_video(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
-    import av
-
-    with av.open(str(path), "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=FPS)
-        video.width, video.height = frames.shape[2], frames.shape[1]
-        video.pix_fmt, video.options = "yuv420p", {"crf": "18", "preset": "veryfast", "threads": "1"}
-        sound = container.add_stream("aac", rate=16000, layout="mono")
-        for frame in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(video.encode())
-        samples = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
-        samples.sample_rate = 16000
-        samples.pts = 0
-        container.mux(sound.encode(samples))
-        container.mux(sound.encode())
