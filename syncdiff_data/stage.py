@@ -60,31 +60,31 @@ def ray_session(options: RayOptions) -> Iterator[None]:
         ray.shutdown()
 
 
-def one_thread() -> None:
-    """Hold this process to one thread: parallelism is Ray's, and sums in one order are the same everywhere."""
+def limit_threads(count: int) -> None:
+    """Hold this process to so many threads: parallelism is Ray's, and sums in one order are the same everywhere."""
     import cv2
     import torch
 
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    cv2.setNumThreads(count)
+    torch.set_num_threads(count)
 
 
 def run_plans(
-    work: Work, plans: Sequence[str], options: RayOptions, title: str, total: int, unit: str
+    work: Work, plans: Sequence[str], options: RayOptions, title: str, total: int, unit: str, threads: int = 1
 ) -> list[dict[str, Any]]:
     """Run `work` on every plan and return what each returned, in the order they finished.
 
-    Needs an open `ray_session`. Shows progress towards `total` of `unit`. An exception of `work` ends the run and
+    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. An exception of `work` ends the run and
     comes out as it is; the shards that are finished stay.
     """
     import ray
 
-    workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     tally: Any = ray.remote(num_cpus=0)(Tally).remote()
     dataset = ray.data.from_items([{"plan": plan} for plan in plans], override_num_blocks=len(plans))
-    mapped = _mapped(dataset, work, tally, workers, options.gpus_per_task)
+    mapped = _mapped(dataset, (work, tally, threads), workers, options.gpus_per_task)
     with ProgressPrinter(title, total, unit, lambda: ray.get(tally.total.remote())):
         try:
             return [row["result"] for row in mapped.iter_rows()]
@@ -93,32 +93,33 @@ def run_plans(
             raise cause if isinstance(cause, UserError) else error from None
 
 
-def _mapped(dataset: Any, work: Work, tally: Any, workers: int, gpus_per_task: float) -> Any:
+def _mapped(dataset: Any, arguments: tuple[Work, Any, int], workers: int, gpus_per_task: float) -> Any:
     """Tasks on CPUs, which any node can take over; actors on GPUs, where a loaded model stays between shards."""
+    cpus = arguments[-1]
     if gpus_per_task:
         return dataset.map(
             _Worker,
-            fn_constructor_args=(work, tally),
-            num_cpus=1,
+            fn_constructor_args=arguments,
+            num_cpus=cpus,
             num_gpus=gpus_per_task,
             concurrency=(1, workers),
         )
-    return dataset.map(_run_one, fn_args=(work, tally), num_cpus=1, concurrency=workers)
+    return dataset.map(_run_one, fn_args=arguments, num_cpus=cpus, concurrency=workers)
 
 
-def _run_one(row: dict[str, str], work: Work, tally: Any) -> dict[str, Any]:
-    one_thread()
+def _run_one(row: dict[str, str], work: Work, tally: Any, threads: int) -> dict[str, Any]:
+    limit_threads(threads)
     return {"result": work(row["plan"], lambda shard, counts: tally.report.remote(shard, counts))}
 
 
 class _Worker:
     """`_run_one` as an actor."""
 
-    def __init__(self, work: Work, tally: Any):
-        self.work, self.tally = work, tally
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
 
     def __call__(self, row: dict[str, str]) -> dict[str, Any]:
-        return _run_one(row, self.work, self.tally)
+        return _run_one(row, *self.arguments)
 
 
 def probe_nodes(root: str | None, out: str) -> None:

@@ -72,12 +72,13 @@ def vectors_of(cell: pa.ListScalar) -> np.ndarray:
 
 
 def clip_of_row(table: pa.Table) -> Clip:
-    """The clip of a table of one row."""
+    """The clip of a table of one row; without its crops where the columns `face` or `mouth` were not read."""
 
     def cell(name: str) -> Any:
         return table.column(name)[0]
 
-    mouth = cell("mouth").as_py()
+    face = cell("face").as_py() if "face" in table.column_names else ()
+    mouth = cell("mouth").as_py() if "mouth" in table.column_names else None
     return Clip(
         clip_id=cell("clip_id").as_py(),
         source=cell("source").as_py(),
@@ -87,7 +88,7 @@ def clip_of_row(table: pa.Table) -> Clip:
         track=cell("track").as_py(),
         start_s=cell("start_s").as_py(),
         source_frame=cell("source_frame").values.to_numpy(zero_copy_only=False),
-        face_jpeg=tuple(cell("face").as_py()),
+        face_jpeg=tuple(face),
         mouth_png=None if mouth is None else tuple(mouth),
         audio=decode_flac(cell("audio").as_py()),
         landmarks=vectors_of(cell("landmarks")).reshape(-1, 68, 2),

@@ -1,0 +1,89 @@
+"""Features of every clip of a data set, in shards beside its own.
+
+    python pipelines/extract_features.py --clips DATASET --encoder logfbank --out FEATURES
+    python pipelines/extract_features.py --clips DATASET --encoder avhubert --layers 9,12 --out FEATURES
+
+Run it again after any interruption: finished shards are kept, the rest is made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.extract import VERSION, ExtractConfig, ExtractWork, clips_dataset
+from syncdiff_data.features import encoder_weights, load_encoder
+from syncdiff_data.recipe import Recipe
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
+from syncdiff_data.shards.store import Store
+from syncdiff_data.stage import probe_nodes, ray_session, run_plans
+from syncdiff_data.weights import WEIGHTS, file_sha256, find_weights, given_weights
+
+
+@dataclass(frozen=True)
+class Options:
+    clips: str
+    """Clips data set, a folder or s3:// URI."""
+    encoder: Literal["logfbank", "mel", "avhubert"]
+    """logfbank: AV-HuBERT's audio input; mel: Wav2Lip's windows; avhubert: hidden states (docs/features.md)."""
+    out: str
+    """Folder or s3:// URI of the features."""
+    layers: str = ""
+    """AV-HuBERT: comma-separated layers, 1-based, and `final`; empty means final."""
+    modality: Literal["audio", "video", "av"] = "audio"
+    """AV-HuBERT: what it hears and sees."""
+    checkpoint: str = "avhubert-base"
+    """AV-HuBERT: which weights; `python -m syncdiff_data weights list` names them."""
+    threads: int = 1
+    """CPU threads of a task; another number changes the last bits."""
+    weights: WeightFlags = ()
+    """Use this file for a weight; repeatable."""
+    overwrite: bool = False
+    """Replace features of another recipe instead of refusing."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
+def main(options: Options) -> None:
+    clips, out = user_path("--clips", options.clips), user_path("--out", options.out)
+    dataset = clips_dataset(clips)
+    layers = parse_layers(options.layers)
+    config = ExtractConfig(options.encoder, layers, options.modality, options.checkpoint, options.threads)
+    given = given_weights(options.weights)
+    files = {name: find_weights(name, given) for name in encoder_weights(options.encoder, options.checkpoint)}
+    load_encoder(options.encoder, layers, files, "cpu", options.modality, options.checkpoint)
+    hashes = {name: file_sha256(file) for name, file in files.items()}
+    # The licence of the weights binds what is made with them, so it travels in the recipe.
+    licences = {name: WEIGHTS[name].licence for name in files}
+    content = asdict(config) | {"clips": dataset.fingerprint, "licences": licences}
+    recipe = Recipe.of("features", dataset.name, VERSION, content, hashes)
+
+    store = Store(out)
+    features = start_dataset(store, recipe, dataset.plan_hash, dataset.num_shards, options.overwrite)
+    weights = tuple((name, str(file)) for name, file in files.items())
+    work = ExtractWork(clips, out, features.fingerprint, config, weights, options.ray.device)
+    plans = [json.dumps(shard) for shard in range(dataset.num_shards)]
+    with ray_session(options.ray):
+        probe_nodes(None, out)
+        shards = run_plans(
+            work, plans, options.ray, "features", dataset.counts["clips"], "clips", options.threads
+        )
+    counts = {key: sum(shard[key] for shard in shards) for key in ("clips", "frames")}
+    finish_dataset(store, features, counts)
+    print(f"{out}: {options.encoder} of {counts['clips']} clips, {counts['frames']} frames")
+
+
+def parse_layers(text: str) -> tuple[int | None, ...]:
+    """(9, None) of "9,final"."""
+    try:
+        return tuple(
+            None if part == "final" else int(part) for part in text.replace(" ", "").split(",") if part
+        )
+    except ValueError as error:
+        raise UserError(f"--layers {text!r} is not a comma-separated list of numbers and `final`.") from error
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)
