@@ -1,0 +1,87 @@
+"""Score methods against real video under a named protocol and write a leaderboard.
+
+python pipelines/benchmark.py --reference lrs2/test --method wav2lip=out/wav2lip --out report
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.weights import given_weights
+from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.methods import baselines, read_methods
+from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
+from syncdiff_eval.protocols import find_protocol
+
+Methods = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=DIR")]
+Shifts = Annotated[tuple[int, ...], tyro.conf.UseAppendAction]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score methods against real video under a named protocol and write a leaderboard."""
+
+    reference: Path
+    """Folder of the real videos."""
+    out: Path
+    """Folder of the report. What a stopped run left there is used again."""
+    method: Methods = ()
+    """A method's name and the folder of its outputs, named like the references; repeatable."""
+    methods: Path | None = None
+    """YAML registry that types and cites methods, and may name their folders."""
+    pairs: Path | None = None
+    """CSV with the columns video, audio, output; unset pairs by file name, each video with its own audio."""
+    pairs_order: PairsOrder = "csv"
+    """What --pairs is: a CSV with a header, or a list of Wav2Lip's, whose columns are audio video (lrs) or
+    video audio (resynced)."""
+    protocol: str = "syncdiff-v1"
+    """How to score: docs/protocols.md."""
+    frozen: bool = True
+    """Baseline row of the first frame all through; --no-frozen turns it off."""
+    audio_shift: Shifts = ()
+    """Baseline row of the real video with its audio this many frames late (negative: early); repeatable."""
+    other_audio: bool = False
+    """Baseline row of the real video with the next clip's audio."""
+    overwrite: bool = False
+    """Start anew and replace what lies in --out."""
+    retry_failed: bool = False
+    """Score clips again that took their worker down in an earlier run."""
+    weights: WeightFlags = ()
+    """A weight file by its registry name; repeatable."""
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
+def main(options: Options) -> None:
+    reference = Path(user_path("--reference", options.reference))
+    out = Path(user_path("--out", options.out))
+    protocol = find_protocol(options.protocol)
+    pairing = (
+        pair_by_list(reference, Path(user_path("--pairs", options.pairs)), options.pairs_order)
+        if options.pairs
+        else pair_by_name(reference)
+    )
+    methods = [
+        *baselines(options.frozen, options.audio_shift, options.other_audio),
+        *read_methods(options.method, options.methods),
+    ]
+    benchmark(
+        reference,
+        pairing,
+        methods,
+        protocol,
+        out,
+        given_weights(options.weights),
+        options.ray,
+        options.overwrite,
+        options.retry_failed,
+    )
+    print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    run(main, Options)

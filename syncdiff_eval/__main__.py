@@ -1,0 +1,42 @@
+"""python -m syncdiff_eval inspect REPORT | validate REPORT | schema"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from syncdiff_data.records import UserError
+from syncdiff_eval.report.tables import terminal
+from syncdiff_eval.results import Results, read_results
+from syncdiff_eval.validate import validate_report
+
+
+def inspect(report: tyro.conf.Positional[Path]) -> None:
+    """Print a report's leaderboard."""
+    terminal(read_results(report), Console())
+
+
+def validate(report: tyro.conf.Positional[Path]) -> None:
+    """Check a report's files against the schema and against each other; status 2 names what is wrong."""
+    print(validate_report(report))
+
+
+def schema() -> None:
+    """Print the JSON schema of results.json."""
+    print(json.dumps(Results.model_json_schema(), indent=2))
+
+
+def main() -> None:
+    try:
+        tyro.extras.subcommand_cli_from_dict({"inspect": inspect, "validate": validate, "schema": schema})
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

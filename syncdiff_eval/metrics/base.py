@@ -1,0 +1,142 @@
+"""What a metric is: columns it fills, a small state that is updated with frames, merged, and computed.
+
+T = frames of a clip, B = frames of a batch, H, W = height and width in source pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per clip: its column in per_clip.parquet and in the leaderboard."""
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool | None
+    """None for a number that describes and is never ranked, such as an offset."""
+    decimals: int
+    compares_with_reference: bool = False
+    """True where generated frames are held against the reference's own. Such a number says nothing where
+    the audio is another clip's, nor for the reference against itself."""
+    pooled: bool = False
+    """True where only a whole method has a value (FID): merged over clips, null for a single clip."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A number that does not exist, and why: one snake_case word."""
+
+    reason: str
+
+
+Values = dict[str, float | Missing]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Where the speaker is, measured on the reference once and shared by every method.
+
+    present: bool [T], False where the reference shows no usable face; the other rows are then undefined.
+    landmarks: float32 [T, 68, 2], iBUG order. box: float32 [T, 4], the tracker's. face, mouth: int32 [T, 4],
+    x0 y0 x1 y1 with x1, y1 exclusive, inside the frame. eye_distance: pixels between the outer eye corners,
+    median over the clip.
+    """
+
+    present: np.ndarray
+    landmarks: np.ndarray
+    box: np.ndarray
+    face: np.ndarray
+    mouth: np.ndarray
+    eye_distance: float
+
+    def span(self, start: int, stop: int) -> Regions:
+        """The same for frames start to stop - 1."""
+        cut = slice(start, stop)
+        return Regions(
+            self.present[cut], self.landmarks[cut], self.box[cut], self.face[cut], self.mouth[cut],
+            self.eye_distance,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """B consecutive frames of one clip, paired by index."""
+
+    first_frame: int
+    reference: list[np.ndarray]
+    """B x uint8 [H, W, 3], RGB."""
+    generated: list[np.ndarray]
+    """B x uint8 [H, W, 3], RGB, the same H and W."""
+    regions: Regions | None
+    """Of these B frames; None where the reference shows no face at all."""
+    landmarks: np.ndarray | None
+    """float32 [B, 68, 2], measured on the generated frames inside the reference's boxes; NaN where not
+    present."""
+
+
+@dataclass(frozen=True)
+class ClipContext:
+    """What a metric may know of a clip before it sees the first frame."""
+
+    fps: float
+    num_frames: int
+    audio: np.ndarray | None
+    """int16 [N], 16 kHz mono, sample 0 at the time of frame 0; None where there is none."""
+    eye_distance: float | None
+    """Pixels, from the reference; None where it shows no face."""
+
+
+class Metric(Protocol):
+    """The state of one metric over one clip, or, once merged, over many. Sums are float64."""
+
+    def update(self, batch: FrameBatch) -> None: ...
+
+    def merge(self, other: Any) -> None:
+        """Add the state of another part. Merging is associative; callers merge in clip order all the same."""
+        ...
+
+    def compute(self) -> Values:
+        """A value or a reason for each column of the family."""
+        ...
+
+
+class PooledMetric(Metric, Protocol):
+    """A metric of a whole method. What one clip adds to it is kept in the cache beside the clip's scores."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `MetricFamily.pool` needs of this clip."""
+        ...
+
+
+Start = Callable[[ClipContext], Metric]
+ClipArrays = Mapping[str, np.ndarray]
+Pool = Callable[[Iterable[ClipArrays], Iterable[ClipArrays]], Values]
+"""pool(generated, reference): from the arrays of every scored clip, in order of clip, of a method and of the
+ground truth, to the values of the pooled columns. Runs once per method, without the network."""
+
+
+@dataclass(frozen=True)
+class MetricFamily:
+    """Metrics that share one pass over the frames.
+
+    version: bumped by hand whenever a number could change; it is part of every cache key.
+    weights: names in the registry of `syncdiff_data.weights`; where one is missing the family's columns read
+    "not available: <command that gets it>". load: called once per worker process with the weight files' paths
+    and the device; returns a function that starts the state of a clip. Families with pooled columns
+    start a PooledMetric and have a `pool`.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    version: int
+    load: Callable[[Mapping[str, Path], str], Start]
+    weights: tuple[str, ...] = ()
+    pool: Pool | None = None

@@ -1,0 +1,176 @@
+"""PSNR and SSIM on the whole frame, the face and the mouth region, by scikit-image's definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    Missing,
+    Start,
+    Values,
+)
+
+PEAK = 255.0
+SIGMA = 1.5
+RADIUS = 5
+"""Of the Gaussian window: 11 x 11 pixels at sigma 1.5, truncated at 3.5 sigma as scikit-image does."""
+SMALLEST_SIDE = 2 * RADIUS + 1
+_C1 = (0.01 * PEAK) ** 2
+_C2 = (0.03 * PEAK) ** 2
+
+
+def psnr(reference: np.ndarray, generated: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB of two uint8 images of one shape; infinity where they are equal.
+
+    Equals skimage.metrics.peak_signal_noise_ratio(reference, generated, data_range=255). The difference is
+    taken in float64: in uint8 it wraps, and unrelated images then read about 28 dB.
+    """
+    _check(reference, generated)
+    error = reference.astype(np.float64) - generated
+    mse = float(np.mean(error * error))
+    return float("inf") if mse == 0 else float(10 * np.log10(PEAK**2 / mse))
+
+
+def ssim(reference: np.ndarray, generated: np.ndarray) -> float:
+    """Structural similarity, -1 to 1, of two uint8 images [H, W, 3] of at least 11 x 11 pixels.
+
+    Equals skimage.metrics.structural_similarity(..., data_range=255, channel_axis=2, gaussian_weights=True,
+    sigma=1.5, use_sample_covariance=False), the parameters of Wang et al. 2004, computed with OpenCV's
+    separable filter and four filtered planes instead of five: only the sum of the two variances is needed.
+    """
+    _check(reference, generated)
+    if min(reference.shape[:2]) < SMALLEST_SIDE:
+        raise ValueError(
+            f"ssim needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}, got {reference.shape}"
+        )
+    x, y = reference.astype(np.float64), generated.astype(np.float64)
+    mean_x, mean_y = _blur(x), _blur(y)
+    product = mean_x * mean_y
+    square = mean_x * mean_x + mean_y * mean_y
+    variances = _blur(x * x + y * y) - square
+    covariance = _blur(x * y) - product
+    similarity = ((2 * product + _C1) * (2 * covariance + _C2)) / ((square + _C1) * (variances + _C2))
+    return float(similarity.mean())
+
+
+def _blur(plane: np.ndarray) -> np.ndarray:
+    """Gaussian of the interior: where the window leaves the image, scikit-image does not count the pixel."""
+    blurred = cv2.sepFilter2D(plane, cv2.CV_64F, _KERNEL, _KERNEL, borderType=cv2.BORDER_REFLECT)
+    return blurred[RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+
+def _kernel() -> np.ndarray:
+    weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
+    return weights / weights.sum()
+
+
+_KERNEL = _kernel()
+
+
+def _check(reference: np.ndarray, generated: np.ndarray) -> None:
+    if reference.shape != generated.shape:
+        raise ValueError(f"images must have one shape, got {reference.shape} and {generated.shape}")
+    if reference.dtype != np.uint8 or generated.dtype != np.uint8:
+        raise ValueError(f"images must be uint8, got {reference.dtype} and {generated.dtype}")
+
+
+class RegionQuality:
+    """Mean PSNR and SSIM over the frames of one region.
+
+    Frames equal to the reference have no finite PSNR: they are left out of its mean, and a clip of nothing
+    else has neither number.
+    """
+
+    def __init__(self) -> None:
+        self.psnr_sum = 0.0
+        self.ssim_sum = 0.0
+        self.frames = 0
+        self.identical = 0
+
+    def add(self, reference: np.ndarray, generated: np.ndarray) -> None:
+        self.frames += 1
+        if np.array_equal(reference, generated):
+            self.identical += 1
+            self.ssim_sum += 1.0
+            return
+        self.psnr_sum += psnr(reference, generated)
+        self.ssim_sum += ssim(reference, generated)
+
+    def merge(self, other: RegionQuality) -> None:
+        self.psnr_sum += other.psnr_sum
+        self.ssim_sum += other.ssim_sum
+        self.frames += other.frames
+        self.identical += other.identical
+
+    def compute(self, none: str) -> tuple[float | Missing, float | Missing]:
+        """PSNR in dB and SSIM; `none` is the reason where not one frame was added."""
+        if self.frames == 0:
+            return Missing(none), Missing(none)
+        if self.identical == self.frames:
+            same = Missing("identical_to_reference")
+            return same, same
+        return self.psnr_sum / (self.frames - self.identical), self.ssim_sum / self.frames
+
+
+class ImageQuality:
+    """PSNR and SSIM of generated against reference frames, frame by frame, averaged over the clip."""
+
+    def __init__(self) -> None:
+        self.regions = {name: RegionQuality() for name in REGIONS}
+
+    def update(self, batch: FrameBatch) -> None:
+        for i, (reference, generated) in enumerate(zip(batch.reference, batch.generated)):
+            if min(reference.shape[:2]) >= SMALLEST_SIDE:
+                self.regions["full"].add(reference, generated)
+            if batch.regions is None or not batch.regions.present[i]:
+                continue
+            for name, boxes in (("face", batch.regions.face), ("mouth", batch.regions.mouth)):
+                x0, y0, x1, y1 = boxes[i]
+                self.regions[name].add(reference[y0:y1, x0:x1], generated[y0:y1, x0:x1])
+
+    def merge(self, other: ImageQuality) -> None:
+        for name, region in self.regions.items():
+            region.merge(other.regions[name])
+
+    def compute(self) -> Values:
+        values: Values = {}
+        for name, region in self.regions.items():
+            none = "frame_too_small" if name == "full" else "no_face"
+            values[f"psnr_{name}"], values[f"ssim_{name}"] = region.compute(none)
+        return values
+
+
+REGIONS = ("face", "mouth", "full")
+
+
+def _load(weights: Mapping[str, Path], device: str) -> Start:
+    del weights, device
+
+    def start(context: ClipContext) -> ImageQuality:
+        del context
+        return ImageQuality()
+
+    return start
+
+
+IMAGE = MetricFamily(
+    name="image",
+    columns=tuple(
+        column
+        for region in REGIONS
+        for column in (
+            Column(f"psnr_{region}", f"PSNR {region}", "dB", True, 2, compares_with_reference=True),
+            Column(f"ssim_{region}", f"SSIM {region}", "", True, 4, compares_with_reference=True),
+        )
+    ),
+    version=1,
+    load=_load,
+)

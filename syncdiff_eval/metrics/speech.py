@@ -1,0 +1,126 @@
+"""Does the mouth open when the sound is loud? A sync number that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from syncdiff_data.records import SAMPLE_RATE
+from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.landmarks import mouth_opening
+from syncdiff_eval.metrics.sums import PairSums
+
+MAX_LAG = 10
+"""Frames by which the sound is moved either way in search of the best fit."""
+SILENCE_DB = 20.0
+"""Level, in dB over one quantisation step of 16-bit sound, under which everything counts as equally
+silent."""
+
+
+def loudness(audio: np.ndarray, fps: float, num_frames: int) -> np.ndarray:
+    """RMS level while each frame is shown: int16 [N] at 16 kHz to float64 [num_frames], dB, at least
+    SILENCE_DB.
+
+    Frame i covers the samples from i / fps to (i + 1) / fps; what lies beyond the sound's end is silent.
+    """
+    edges = np.round(np.arange(num_frames + 1) * SAMPLE_RATE / fps).astype(np.int64)
+    energy = np.concatenate([[0.0], np.cumsum(audio.astype(np.float64) ** 2)])
+    totals = np.diff(energy[np.minimum(edges, len(audio))])
+    mean_square = totals / np.diff(edges)
+    return np.maximum(10 * np.log10(np.maximum(mean_square, 1e-9)), SILENCE_DB)
+
+
+def lagged_correlation(opening: np.ndarray, level: np.ndarray, max_lag: int = MAX_LAG) -> np.ndarray:
+    """Pearson's r of two float [T] at lags -max_lag..max_lag, float64 [2 * max_lag + 1].
+
+    Entry max_lag + k holds the fit of opening[t] with level[t + k]: a peak at k > 0 says that the sound comes
+    k frames after the mouth. 0 where either side is constant.
+    """
+    sums = PairSums(2 * max_lag + 1)
+    sums.add(*_lagged(opening, level, 0, max_lag))
+    return sums.correlation()
+
+
+def _lagged(
+    opening: np.ndarray, level: np.ndarray, first_frame: int, max_lag: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Openings of the frames from first_frame on beside the level at every lag, and where that level
+    exists."""
+    lags = np.arange(-max_lag, max_lag + 1)
+    frames = first_frame + np.arange(len(opening))[:, None] + lags[None, :]
+    inside = (frames >= 0) & (frames < len(level))
+    shifted = level[np.clip(frames, 0, len(level) - 1)]
+    return np.broadcast_to(opening[:, None], frames.shape), shifted, inside
+
+
+class MouthAudio:
+    """Correlation of mouth opening and loudness at lag 0, its maximum over the lags, and that lag in frames.
+
+    A mouth that does not move scores 0 and has no lag; silent sound leaves all of it undefined, for every
+    method alike.
+    """
+
+    def __init__(self, context: ClipContext):
+        self.eye_distance = context.eye_distance
+        self.level = None
+        if context.audio is not None:
+            self.level = loudness(context.audio, context.fps, context.num_frames) / 100
+        self.sums = PairSums(2 * MAX_LAG + 1)
+
+    def update(self, batch: FrameBatch) -> None:
+        if (
+            batch.regions is None
+            or batch.landmarks is None
+            or self.eye_distance is None
+            or self.level is None
+        ):
+            return
+        present = batch.regions.present
+        opening = np.zeros(len(present))
+        opening[present] = mouth_opening(batch.landmarks[present]) / self.eye_distance
+        x, y, inside = _lagged(opening, self.level, batch.first_frame, MAX_LAG)
+        self.sums.add(x, y, inside & present[:, None])
+
+    def merge(self, other: MouthAudio) -> None:
+        self.sums.merge(other.sums)
+
+    def compute(self) -> Values:
+        reason = self._why_not()
+        if reason is not None:
+            return {column.name: Missing(reason) for column in MOUTH_AUDIO.columns}
+        curve = self.sums.correlation()
+        best = int(np.argmax(curve))
+        moves = bool(np.any(curve != 0))
+        return {
+            "mouth_audio_corr": float(curve[MAX_LAG]),
+            "mouth_audio_peak": float(curve[best]),
+            "mouth_audio_lag": float(best - MAX_LAG) if moves else Missing("mouth_still"),
+        }
+
+    def _why_not(self) -> str | None:
+        if self.level is None:
+            return "no_audio"
+        if not np.ptp(self.level):
+            return "silent_audio"
+        if not self.sums.n[MAX_LAG]:
+            return "no_face"
+        return None
+
+
+def _load(weights: Mapping[str, Path], device: str) -> Start:
+    del weights, device
+    return MouthAudio
+
+
+MOUTH_AUDIO = MetricFamily(
+    name="mouth_audio",
+    columns=(
+        Column("mouth_audio_corr", "Mouth-audio corr.", "", True, 3),
+        Column("mouth_audio_peak", "Mouth-audio corr., best lag", "", True, 3),
+        Column("mouth_audio_lag", "Mouth-audio lag", "frames", None, 1),
+    ),
+    version=1,
+    load=_load,
+)

@@ -1,0 +1,45 @@
+"""Mergeable sums behind a correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class PairSums:
+    """Float64 sums of x, y and their products for K correlations side by side: Pearson's r of parts seen one
+    by one.
+
+    A variance is a difference of sums here; it counts as zero below 1e-12 of the mean square.
+    """
+
+    def __init__(self, columns: int = 1):
+        self.n = np.zeros(columns)
+        self.moments = np.zeros((5, columns))
+
+    def add(self, x: np.ndarray, y: np.ndarray, keep: np.ndarray | None = None) -> None:
+        """Add pairs x, y [n, K]; keep, bool [n, K], leaves the others out."""
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        weight = np.ones(x.shape) if keep is None else keep.astype(np.float64)
+        self.n += weight.sum(axis=0)
+        self.moments += (np.stack([x, y, x * x, y * y, x * y]) * weight).sum(axis=1)
+
+    def merge(self, other: PairSums) -> None:
+        self.n += other.n
+        self.moments += other.moments
+
+    def variances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of x and of y, [K] each; 0 where constant."""
+        n = np.maximum(self.n, 1)
+        squares = self.moments[2:4] / n
+        spread = squares - (self.moments[:2] / n) ** 2
+        spread = np.where(spread > 1e-12 * squares, spread, 0.0)
+        return spread[0], spread[1]
+
+    def correlation(self) -> np.ndarray:
+        """Pearson's r [K]; 0 where either side is constant."""
+        variance_x, variance_y = self.variances()
+        n = np.maximum(self.n, 1)
+        covariance = self.moments[4] / n - self.moments[0] * self.moments[1] / n**2
+        scale = np.sqrt(variance_x * variance_y)
+        known = scale > 0
+        return np.where(known, np.clip(covariance / np.where(known, scale, 1), -1, 1), 0.0)

@@ -1,0 +1,138 @@
+"""Which output belongs to which reference and which audio: by file name, or by a list of pairs."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from syncdiff_data.records import UserError
+from syncdiff_data.sources import MEDIA_SUFFIXES
+
+SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
+PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
+Setting = Literal["own-audio", "crossed-audio"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One clip to score: a video, the audio it is dubbed with, and the name of the outputs.
+
+    clip: the outputs' path below a method's folder, without suffix. video, audio: paths below the reference
+    folder.
+    """
+
+    clip: str
+    video: str
+    audio: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """All pairs in order of clip, of one setting: own and crossed audio never share a table."""
+
+    setting: Setting
+    pairs: tuple[Pair, ...]
+
+
+def pair_by_name(reference: Path) -> Pairing:
+    """Every media file below the reference folder, with its own audio. Raises UserError."""
+    found = _by_stem(reference, MEDIA_SUFFIXES)
+    if not found:
+        raise UserError(f"There is no video below the reference folder {reference}.")
+    for clip, files in found.items():
+        if len(files) > 1:
+            raise UserError(
+                f"References must have different names without suffix; {clip!r} is shared by "
+                f"{', '.join(files)}."
+            )
+    return Pairing(
+        "own-audio", tuple(Pair(clip, files[0], files[0]) for clip, files in sorted(found.items()))
+    )
+
+
+def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
+    """The pairs a file lists.
+
+    csv: a header with video, audio and output; audio may be empty for the video's own. wav2lip-lrs and
+    wav2lip-resynced: Wav2Lip's lists without header, two paths a line without suffix below the reference
+    folder, `audio video` and `video audio`; the output of line i (from 0) is called i. Raises UserError.
+    """
+    rows = list(_csv_rows(path) if order == "csv" else _wav2lip_rows(path, order))
+    if not rows:
+        raise UserError(f"{path} lists no pair.")
+    videos = _by_stem(reference, MEDIA_SUFFIXES)
+    audios = _by_stem(reference, SOUND_SUFFIXES) | videos
+    pairs = [Pair(clip, _find(videos, reference, video, path), _find(audios, reference, audio, path))
+             for video, audio, clip in rows]  # fmt: skip
+    clips = [pair.clip for pair in pairs]
+    if len(set(clips)) < len(clips):
+        twice = next(clip for clip in clips if clips.count(clip) > 1)
+        raise UserError(f"{path} gives the output {twice!r} to two pairs; outputs must differ.")
+    crossed = sum(is_crossed(pair.video, pair.audio) for pair in pairs)
+    if 0 < crossed < len(pairs):
+        raise UserError(
+            f"{path} mixes {len(pairs) - crossed} pairs with own audio and {crossed} with another's; their "
+            "numbers mean different things, so score them as two lists."
+        )
+    setting: Setting = "crossed-audio" if crossed else "own-audio"
+    return Pairing(setting, tuple(sorted(pairs, key=lambda pair: pair.clip)))
+
+
+def outputs_of(folder: Path) -> dict[str, list[str]]:
+    """Media files below a method's folder: path without suffix -> paths, both relative."""
+    return _by_stem(folder, MEDIA_SUFFIXES)
+
+
+def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[str]]:
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}.")
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and path.is_file():
+            relative = path.relative_to(folder)
+            found[relative.with_suffix("").as_posix()].append(relative.as_posix())
+    return dict(found)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        wanted = {"video", "audio", "output"}
+        if not wanted <= set(reader.fieldnames or ()):
+            raise UserError(
+                f"{path} should start with the header video,audio,output; it starts with "
+                f"{reader.fieldnames}. For Wav2Lip's lists choose their column order with --pairs-order."
+            )
+        for row in reader:
+            output = row["output"].strip()
+            suffix = Path(output).suffix.lower() in MEDIA_SUFFIXES
+            clip = Path(output).with_suffix("").as_posix() if suffix else output
+            yield row["video"].strip(), row["audio"].strip() or row["video"].strip(), clip
+
+
+def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str]]:
+    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        words = line.split()
+        if len(words) != 2:
+            raise UserError(f"{path}, line {i + 1}: expected two paths separated by a space, found {line!r}.")
+        audio, video = words if order == "wav2lip-lrs" else words[::-1]
+        yield video, audio, str(i)
+
+
+def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Path) -> str:
+    """The file of that relative path, or the only one of that name without suffix."""
+    if (reference / name).is_file():
+        return name
+    files = found.get(name, [])
+    if len(files) != 1:
+        raise UserError(f"{listed_in} names {name!r}, which is not one file below {reference}.")
+    return files[0]
+
+
+def is_crossed(video: str, audio: str) -> bool:
+    """False for the video's own sound: the same file, or a sound file of the same name beside it."""
+    return PurePosixPath(video).with_suffix("") != PurePosixPath(audio).with_suffix("")

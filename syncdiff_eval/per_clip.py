@@ -1,0 +1,66 @@
+"""per_clip.parquet: one row per method and clip, scored or with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from syncdiff_data.shards.store import write_atomically
+from syncdiff_eval.results import MetricInfo
+
+HEAD = (
+    ("method", pa.string()),
+    ("clip", pa.string()),
+    ("status", pa.string()),
+    ("reason", pa.string()),
+    ("num_frames", pa.int32()),
+)
+TAIL = (
+    ("null_reasons", pa.map_(pa.string(), pa.string())),
+    ("detail", pa.string()),
+    ("sha256", pa.string()),
+    ("codec", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("fps", pa.float64()),
+    ("bit_rate", pa.int64()),
+    ("decoder", pa.string()),
+    ("has_audio", pa.bool_()),
+)
+_FACTS = tuple(name for name, _ in TAIL[2:])
+
+
+def per_clip_schema(metrics: Sequence[MetricInfo]) -> pa.Schema:
+    """method, clip, status (scored | failed), reason and num_frames; one float64 column per metric, null with
+    a reason in null_reasons (metric -> reason); detail of a failure; then what the scored file is made of."""
+    columns = [(metric.name, pa.float64()) for metric in metrics if not metric.pooled]
+    return pa.schema([*HEAD, *columns, *TAIL])
+
+
+def per_clip_table(records: Sequence[Mapping[str, Any]], metrics: Sequence[MetricInfo]) -> pa.Table:
+    """The records of a run as a table of `per_clip_schema`, in their order."""
+    return pa.Table.from_pylist([_row(record, metrics) for record in records], per_clip_schema(metrics))
+
+
+def write_per_clip(table: pa.Table, path: Path) -> None:
+    """Write atomically."""
+    write_atomically(path, lambda file: pq.write_table(table, file))
+
+
+def _row(record: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, Any]:
+    row = {name: record.get(name) for name, _ in HEAD}
+    row["detail"] = record.get("detail")
+    row |= {name: record.get("facts", {}).get(name) for name in _FACTS}
+    reasons = dict(record.get("missing", {}))
+    for metric in metrics:
+        if metric.pooled:
+            continue
+        row[metric.name] = record.get("values", {}).get(metric.name)
+        if row[metric.name] is None and record["status"] == "scored":
+            reasons.setdefault(metric.name, "not_available")
+    row["null_reasons"] = sorted(reasons.items())
+    return row

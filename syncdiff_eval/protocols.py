@@ -1,0 +1,75 @@
+"""Named, versioned ways to score. A number without its protocol's name means little in this field."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from syncdiff_data.records import UserError
+
+Clock = Literal["same", "index"]
+
+
+@dataclass(frozen=True)
+class ProtocolDefinition:
+    """Everything that decides a number, but for the files and the weights. docs/protocols.md tells it in
+    words.
+
+    clock "same": frame i of the output is held against frame i of the reference, and both must be shown at
+    the same time (fps within fps_tolerance, every paired frame within half a frame); else the clip is
+    refused. clock "index": the same pairing whatever the declared times, for outputs of generators that
+    ignore them. max_length_gap: frames by which the lengths may differ; the shorter one counts.
+    """
+
+    name: str
+    version: int
+    summary: str
+    metrics: tuple[str, ...]
+    """Families of syncdiff_eval.metrics, in the order of the table's columns."""
+    clock: Clock = "same"
+    fps_tolerance: float = 0.001
+    """Relative."""
+    max_length_gap: int = 5
+    face_growth: float = 1.2
+    """Side of the square face region over the larger side of the landmarks' bounding box (median of the
+    clip)."""
+    mouth_width: float = 1.0
+    """Of the mouth region, over the distance of the outer eye corners; its height is 0.8 of the width."""
+    seed: int = 20250317
+    resamples: int = 10_000
+    """Of every bootstrap."""
+    confidence: float = 0.95
+
+    def fingerprint(self) -> dict[str, object]:
+        """What enters the cache key of a clip: all but the words and the statistics."""
+        statistics = ("summary", "seed", "resamples", "confidence", "metrics")
+        return {key: value for key, value in asdict(self).items() if key not in statistics}
+
+
+SYNCDIFF_V1 = ProtocolDefinition(
+    name="syncdiff-v1",
+    version=1,
+    summary=(
+        "Frames by index on one clock, native resolution, regions from the reference's landmarks shared by "
+        "all methods, sound from the driving audio."
+    ),
+    metrics=("image", "landmarks", "mouth_audio"),
+)
+
+SYNCDIFF_INDEX_V1 = ProtocolDefinition(
+    name="syncdiff-index-v1",
+    version=1,
+    summary="As syncdiff-v1, but frames pair by index alone and lengths may differ by up to 25 frames.",
+    metrics=SYNCDIFF_V1.metrics,
+    clock="index",
+    max_length_gap=25,
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in (SYNCDIFF_V1, SYNCDIFF_INDEX_V1)}
+
+
+def find_protocol(name: str) -> ProtocolDefinition:
+    """The protocol of that name; UserError lists those there are."""
+    if name not in PROTOCOLS:
+        raise UserError(f"There is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]

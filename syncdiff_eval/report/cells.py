@@ -1,0 +1,42 @@
+"""Numbers as people read them, the same in the terminal, in Markdown and on the page."""
+
+from __future__ import annotations
+
+from syncdiff_eval.methods import MethodType
+from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
+
+ARROWS = {True: "↑", False: "↓", None: ""}
+
+
+def heading(metric: MetricInfo) -> str:
+    """Title, unit and the direction that is better: `PSNR face (dB) ↑`."""
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.title}{unit} {ARROWS[metric.higher_is_better]}".strip()
+
+
+def number(value: float | None, metric: MetricInfo) -> str:
+    """With the metric's decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.{metric.decimals}f}"
+
+
+def interval(score: Score, metric: MetricInfo) -> str:
+    """`[31.20, 33.05]`, empty where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    return f"[{number(score.low, metric)}, {number(score.high, metric)}]"
+
+
+def counts(score: Score) -> str:
+    """Clips scored over clips attempted."""
+    return f"{score.n_scored}/{score.n_attempted}"
+
+
+def plain_reason(reason: str) -> str:
+    """A reason without underscores; a sentence stays as it is."""
+    return reason if " " in reason else reason.replace("_", " ")
+
+
+def apart(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
+    """The ranked methods, and real video, which is printed apart."""
+    real = [row for row in results.methods if row.type is MethodType.REFERENCE]
+    return [row for row in results.methods if row.type is not MethodType.REFERENCE], real

@@ -1,0 +1,168 @@
+"""The contract of results.json: typed, every key explained, checked on the way out and on the way in.
+
+The JSON schema (`python -m syncdiff_eval schema`) is made from these classes; the sentences below are its
+descriptions. No times, host names or absolute paths: two runs on the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import write_atomically
+from syncdiff_eval.methods import MethodType
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Record(BaseModel):
+    """No unknown keys, no NaN, no infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=True
+    )
+
+
+class Protocol(Record):
+    """How it was scored."""
+
+    name: str
+    version: int
+    summary: str
+    setting: Literal["own-audio", "crossed-audio"]
+    """Whether the videos are driven by their own sound; the two never share a table."""
+    clock: Literal["same", "index"]
+    """same: paired frames must be shown at the same time. index: paired by index whatever the declared
+    times."""
+    max_length_gap: int
+    """Frames by which an output's length may differ from the reference's (own audio)."""
+    face_backend: str
+    seed: int
+    """Of every bootstrap."""
+    resamples: int
+    confidence: float
+
+
+class MetricInfo(Record):
+    """One column of the leaderboard."""
+
+    name: str
+    """Column of per_clip.parquet, unless pooled."""
+    title: str
+    unit: str
+    """Empty where there is none."""
+    higher_is_better: bool | None
+    """null: a number that describes and is never ranked."""
+    decimals: int
+    pooled: bool
+    """true: one value per method from all its frames; no value per clip, no interval."""
+    not_available: str | None
+    """Why the metric did not run, with the command that mends it; null if it ran."""
+
+
+class Score(Record):
+    """One cell: a method under a metric."""
+
+    mean: float | None
+    """Over the clips scored; null with a reason."""
+    low: float | None
+    """Bootstrap interval of the mean, over clips; null below two clips."""
+    high: float | None
+    n_scored: int
+    """Clips that have a value."""
+    n_attempted: int
+    """Clips of the benchmark, the same for every method."""
+    mean_shared: float | None
+    """Over the clips on which every ranked method has a value."""
+    n_shared: int
+    rank: int | None
+    """Methods that cannot be told apart share a rank; null for reference rows and numbers that are not
+    ranked."""
+    reason: str | None
+    """Why mean is null."""
+
+
+class MethodResult(Record):
+    """One row of the leaderboard."""
+
+    name: str
+    type: MethodType
+    """reference: real video, printed apart as an anchor."""
+    citation: str | None
+    baseline: bool
+    """Made by the benchmark from the references."""
+    n_attempted: int
+    n_scored: int
+    failures: dict[str, int]
+    """Reason -> clips. n_scored and these add up to n_attempted."""
+    unmatched_outputs: int
+    """Media files in the method's folder that no reference asks for."""
+    media: list[str]
+    """Codec, size, fps of its files with their number, the most frequent first."""
+    scores: dict[str, Score]
+    """By metric name; every metric of the table."""
+
+
+class Comparison(Record):
+    """Two methods on the clips both have, under one metric."""
+
+    metric: str
+    a: str
+    b: str
+    difference: float
+    """Mean of a - b."""
+    low: float
+    high: float
+    p: float
+    """Two-sided, paired bootstrap."""
+    p_holm: float
+    """Corrected for all comparisons under this metric."""
+    n: int
+    winner: str | None
+    """The better method where p_holm is below 1 - confidence; null: they cannot be told apart."""
+
+
+class Results(Record):
+    """A whole results.json."""
+
+    schema_version: Literal[1]
+    """Raised when a key changes its meaning."""
+    protocol: Protocol
+    n_clips: int
+    metrics: list[MetricInfo]
+    methods: list[MethodResult]
+    """Reference rows first, then the rest in the order given."""
+    comparisons: list[Comparison]
+    weights: dict[str, str]
+    """sha256 of every weight file used, by registry name."""
+    versions: dict[str, str]
+    """Of this package and the libraries that decide numbers."""
+    git_commit: str | None
+    """Of the project's checkout, null where there is none."""
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write results.json atomically. Raises UserError where it cannot be written."""
+    write_atomically(path, lambda file: _put(file, results.model_dump_json(indent=2) + "\n"))
+
+
+def read_results(report: Path) -> Results:
+    """REPORT/results.json, checked. Raises UserError that says what is missing or wrong."""
+    path = report / "results.json"
+    if not path.is_file():
+        raise UserError(f"{report} is not a report: it has no results.json.")
+    try:
+        return Results.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"{path} does not follow the schema: {where}: {first['msg']} ({error.error_count()} such places)."
+        ) from error
+
+
+def _put(file: object, text: str) -> None:
+    file.write(text.encode())  # type: ignore[attr-defined]

@@ -1,0 +1,267 @@
+"""One clip of one method: frames paired with the reference's, every metric updated, a record or a reason.
+
+Nothing here knows about Ray. All records are plain JSON, floats written with all their digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from syncdiff_data.media import read_audio
+from syncdiff_data.records import FPS, MediaError, Reason
+from syncdiff_eval.methods import Baseline
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    FrameBatch,
+    Metric,
+    MetricFamily,
+    Missing,
+    PooledMetric,
+    Regions,
+    Start,
+    Values,
+)
+from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.reasons import Refusal
+from syncdiff_eval.regions import build_regions, generated_landmarks, speaker_of
+from syncdiff_eval.videos import FileFacts, frames, read_facts
+
+BATCH = 8
+"""Frames in memory at a time, of either side."""
+
+Timed = tuple[float, np.ndarray]
+
+
+class Refused(Exception):
+    """A clip that is not scored."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What all methods share of one reference video."""
+
+    facts: FileFacts
+    num_frames: int
+    start_s: float
+    regions: Regions | None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Loaded once per worker process: the protocol, the metrics that can run, and the landmark model."""
+
+    protocol: ProtocolDefinition
+    families: Mapping[str, MetricFamily]
+    starts: Mapping[str, Start]
+    """Only of families whose weights are there."""
+    backend: Any
+
+
+def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference:
+    """Decode the reference, follow its faces and lay the regions around the speaker. Raises MediaError."""
+    from syncdiff_data.faces import find_tracks
+
+    facts = read_facts(path)
+    times: list[float] = []
+
+    def images() -> Iterator[np.ndarray]:
+        for time, image in frames(path):
+            times.append(time)
+            yield image
+
+    tracks, _ = find_tracks(images(), scorer.backend, face_config)
+    speaker = speaker_of(tracks)
+    regions = None
+    if speaker is not None:
+        regions = build_regions(
+            speaker.first_frame, speaker.landmarks, speaker.box, len(times), (facts.width, facts.height),
+            scorer.protocol,
+        )  # fmt: skip
+    return Reference(facts, len(times), times[0], regions)
+
+
+def score_clip(
+    reference_path: Path,
+    reference: Reference,
+    output: Path | None,
+    baseline: Baseline,
+    audio: np.ndarray | None,
+    crossed: bool,
+    scorer: Scorer,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Score one clip and return its record and the arrays of pooled metrics.
+
+    output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
+    `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
+    reference's. Raises Refused and MediaError.
+    """
+    facts = read_facts(output) if output else reference.facts
+    _check_format(reference.facts, facts, scorer.protocol)
+    generated = frames(output) if output else _baseline_frames(reference_path, baseline)
+    context = ClipContext(
+        fps=facts.fps,
+        num_frames=reference.num_frames,
+        audio=audio,
+        eye_distance=reference.regions.eye_distance if reference.regions else None,
+    )
+    metrics = {name: start(context) for name, start in scorer.starts.items()}
+    num_frames = _update_all(
+        metrics, frames(reference_path), generated, reference, facts.fps, crossed, scorer
+    )
+    real = output is None and not baseline.frozen
+    values = _compute(metrics, scorer.families, crossed, real)
+    record = {
+        "status": "scored",
+        "reason": None,
+        "detail": None,
+        "num_frames": num_frames,
+        "values": {name: value for name, value in values.items() if not isinstance(value, Missing)},
+        "missing": {name: value.reason for name, value in values.items() if isinstance(value, Missing)},
+        "facts": asdict(facts),
+    }
+    return record, _pooled_arrays(metrics, scorer.families)
+
+
+def driving_audio(path: Path, start_s: float, num_frames: int, fps: float) -> np.ndarray:
+    """int16 [N], 16 kHz mono, of at least num_frames / fps seconds from start_s on. Raises MediaError."""
+    return read_audio(path, start_s, int(np.ceil(num_frames / fps * FPS)))
+
+
+def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
+    """The same sound k frames later (earlier where negative), silence in the gap, the same length."""
+    samples = round(frames_late * 16_000 / fps)
+    shifted = np.zeros_like(audio)
+    if samples >= 0:
+        shifted[samples:] = audio[: len(audio) - samples]
+    else:
+        shifted[:samples] = audio[-samples:]
+    return shifted
+
+
+def _update_all(
+    metrics: Mapping[str, Metric],
+    reference_frames: Iterator[Timed],
+    generated_frames: Iterator[Timed],
+    reference: Reference,
+    fps: float,
+    crossed: bool,
+    scorer: Scorer,
+) -> int:
+    """Feed every paired frame to every metric and return their number; Refused where they do not pair."""
+    paired = _Paired(reference_frames, generated_frames, fps, scorer.protocol)
+    first = 0
+    pairs = iter(paired)
+    while batch := list(islice(pairs, BATCH)):
+        regions = reference.regions.span(first, first + len(batch)) if reference.regions else None
+        generated = [image for _, image in batch]
+        landmarks = generated_landmarks(scorer.backend, generated, regions) if regions else None
+        for metric in metrics.values():
+            metric.update(FrameBatch(first, [image for image, _ in batch], generated, regions, landmarks))
+        first += len(batch)
+    paired.check_lengths(crossed)
+    return first
+
+
+class _Paired:
+    """Frames of both videos by index over the shorter length, their times held to the protocol's clock."""
+
+    def __init__(
+        self,
+        reference: Iterator[Timed],
+        generated: Iterator[Timed],
+        fps: float,
+        protocol: ProtocolDefinition,
+    ):
+        self.both = zip_longest(reference, generated)
+        self.lengths = [0, 0]
+        self.half_frame = 0.5 / fps
+        self.protocol = protocol
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        starts: tuple[float, float] | None = None
+        for ours, theirs in self.both:
+            self.lengths[0] += ours is not None
+            self.lengths[1] += theirs is not None
+            if ours is None or theirs is None:
+                continue
+            starts = starts or (ours[0], theirs[0])
+            self._check_times(ours[0] - starts[0], theirs[0] - starts[1])
+            yield ours[1], theirs[1]
+
+    def _check_times(self, ours: float, theirs: float) -> None:
+        if self.protocol.clock == "same" and abs(ours - theirs) > self.half_frame:
+            frame = min(self.lengths) - 1
+            raise Refused(
+                Refusal.FRAME_TIMES_DIFFER,
+                f"frame {frame} is shown at {ours:.3f} s in the reference and {theirs:.3f} s in the output",
+            )
+
+    def check_lengths(self, crossed: bool) -> None:
+        """Outputs driven by another clip's audio are as long as that audio: only the common part counts."""
+        ours, theirs = self.lengths
+        if theirs == 0:
+            raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
+        if not crossed and abs(ours - theirs) > self.protocol.max_length_gap:
+            raise Refused(
+                Refusal.LENGTH_MISMATCH,
+                f"{theirs} frames for {ours} of the reference; {self.protocol.max_length_gap} may differ",
+            )
+
+
+def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDefinition) -> None:
+    if (output.width, output.height) != (reference.width, reference.height):
+        raise Refused(
+            Refusal.SIZE_MISMATCH,
+            f"{output.width}x{output.height}, the reference has {reference.width}x{reference.height}",
+        )
+    if protocol.clock == "same" and abs(output.fps / reference.fps - 1) > protocol.fps_tolerance:
+        raise Refused(
+            Refusal.FPS_MISMATCH, f"{output.fps:.3f} frames per second, the reference has {reference.fps:.3f}"
+        )
+
+
+def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[Timed]:
+    first: np.ndarray | None = None
+    for time, image in frames(path):
+        first = image if first is None else first
+        yield time, first if baseline.frozen else image
+
+
+def _compute(
+    metrics: Mapping[str, Metric], families: Mapping[str, MetricFamily], crossed: bool, real: bool
+) -> Values:
+    """Values of every column that can exist, or why it does not."""
+    values: Values = {}
+    for name, metric in metrics.items():
+        computed = metric.compute()
+        for column in families[name].columns:
+            if column.pooled:
+                continue
+            values[column.name] = computed[column.name]
+            if column.compares_with_reference and real:
+                values[column.name] = Missing("identical_to_reference")
+            elif column.compares_with_reference and crossed:
+                values[column.name] = Missing("crossed_audio")
+    return values
+
+
+def _pooled_arrays(
+    metrics: Mapping[str, Metric], families: Mapping[str, MetricFamily]
+) -> dict[str, np.ndarray]:
+    """What pooled metrics keep of this clip, as `family/array`."""
+    return {
+        f"{name}/{key}": value
+        for name, metric in metrics.items()
+        if families[name].pool
+        for key, value in cast(PooledMetric, metric).arrays().items()
+    }

@@ -1,0 +1,218 @@
+"""From records to the table: means, intervals, comparisons and ranks. Pure functions of the records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from syncdiff_eval.cache import Cache
+from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
+from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, Missing, Values
+from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Score
+from syncdiff_eval.statistics import Bootstrap, holm, mean_interval, paired_difference, rank_groups
+
+Record = Mapping[str, Any]
+ByMethod = dict[str, dict[str, float]]
+"""method -> clip -> value, of one metric; clips without a value are absent."""
+
+
+def metric_infos(families: Sequence[MetricFamily], unavailable: Mapping[str, str]) -> list[MetricInfo]:
+    """Every column, in the protocol's order. unavailable: family name -> why it did not run."""
+    return [
+        MetricInfo(
+            name=column.name,
+            title=column.title,
+            unit=column.unit,
+            higher_is_better=column.higher_is_better,
+            decimals=column.decimals,
+            pooled=column.pooled,
+            not_available=unavailable.get(family.name),
+        )
+        for family in families
+        for column in family.columns
+    ]
+
+
+def method_results(
+    methods: Sequence[Method],
+    metrics: Sequence[MetricInfo],
+    records: Sequence[Record],
+    pooled: Mapping[tuple[str, str], float | Missing],
+    unmatched: Mapping[str, int],
+    bootstrap: Bootstrap,
+) -> tuple[list[MethodResult], list[Comparison]]:
+    """Rows of the leaderboard and all comparisons. pooled: (method, metric) -> value of metrics without
+    clips."""
+    ranked = [method.name for method in methods if method.type is not MethodType.REFERENCE]
+    scores: dict[str, dict[str, Score]] = {method.name: {} for method in methods}
+    comparisons: list[Comparison] = []
+    for metric in metrics:
+        values = _values(metric.name, methods, records)
+        compared = _compare(metric, values, ranked, bootstrap)
+        comparisons += compared
+        shared = _shared_clips(values, ranked)
+        ranks = _ranks(metric, values, ranked, shared, compared)
+        for method in methods:
+            own = [record for record in records if record["method"] == method.name]
+            scores[method.name][metric.name] = _score(
+                metric, own, values[method.name], shared if method.name in ranked else [],
+                ranks.get(method.name), pooled.get((method.name, metric.name)), bootstrap,
+            )  # fmt: skip
+    rows = [_method_result(method, records, unmatched, scores[method.name]) for method in methods]
+    return rows, comparisons
+
+
+def pooled_values(
+    methods: Sequence[Method],
+    records: Sequence[Record],
+    families: Sequence[MetricFamily],
+    cache: Cache,
+) -> dict[tuple[str, str], float | Missing]:
+    """(method, metric) -> value of the metrics that only a whole method has. Real video has none: it is the
+    measure."""
+    values: dict[tuple[str, str], float | Missing] = {}
+    for family in families:
+        if family.pool is None:
+            continue
+        names = [column.name for column in family.columns if column.pooled]
+        for method in methods:
+            computed: Values = {name: Missing("identical_to_reference") for name in names}
+            if method.type is not MethodType.REFERENCE:
+                generated = _arrays_of(method.name, records, family.name, cache)
+                computed = family.pool(generated, _arrays_of(GROUND_TRUTH.name, records, family.name, cache))
+            values |= {(method.name, name): computed[name] for name in names}
+    return values
+
+
+def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache) -> Iterator[ClipArrays]:
+    prefix = f"{family}/"
+    for record in records:
+        if record["method"] == method and record["status"] == "scored":
+            arrays = cache.arrays(record["key"])
+            yield {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _values(metric: str, methods: Sequence[Method], records: Sequence[Record]) -> ByMethod:
+    values: ByMethod = {method.name: {} for method in methods}
+    for record in records:
+        if metric in record.get("values", {}):
+            values[record["method"]][record["clip"]] = record["values"][metric]
+    return values
+
+
+def _shared_clips(values: ByMethod, ranked: Sequence[str]) -> list[str]:
+    """Clips on which every ranked method has a value; methods without any value do not empty the list."""
+    scored = [set(values[name]) for name in ranked if values[name]]
+    return sorted(set.intersection(*scored)) if scored else []
+
+
+def _compare(
+    metric: MetricInfo, values: ByMethod, ranked: Sequence[str], bootstrap: Bootstrap
+) -> list[Comparison]:
+    """Every two ranked methods on the clips both have, corrected for their number by Holm's procedure."""
+    if metric.higher_is_better is None:
+        return []
+    pairs = []
+    for a, b in combinations(ranked, 2):
+        both = sorted(values[a].keys() & values[b].keys())
+        first, second = (np.array([values[name][clip] for clip in both]) for name in (a, b))
+        found = paired_difference(first, second, bootstrap)
+        if found:
+            pairs.append((a, b, found))
+    corrected = holm([found.p for _, _, found in pairs])
+    comparisons = []
+    for (a, b, found), p_holm in zip(pairs, corrected):
+        winner = None
+        if p_holm < 1 - bootstrap.confidence:
+            winner = a if (found.mean > 0) == metric.higher_is_better else b
+        comparisons.append(
+            Comparison(
+                metric=metric.name, a=a, b=b, difference=found.mean, low=found.low, high=found.high,
+                p=found.p, p_holm=p_holm, n=found.n, winner=winner,
+            )
+        )  # fmt: skip
+    return comparisons
+
+
+def _ranks(
+    metric: MetricInfo,
+    values: ByMethod,
+    ranked: Sequence[str],
+    shared: Sequence[str],
+    compared: Sequence[Comparison],
+) -> dict[str, int]:
+    if metric.higher_is_better is None or not shared:
+        return {}
+    means = {name: _mean(values[name], shared) for name in ranked if values[name]}
+    beats = {(c.winner, c.b if c.winner == c.a else c.a) for c in compared if c.winner}
+    return rank_groups(means, beats, metric.higher_is_better)
+
+
+def _score(
+    metric: MetricInfo,
+    own: Sequence[Record],
+    values: Mapping[str, float],
+    shared: Sequence[str],
+    rank: int | None,
+    pooled: float | Missing | None,
+    bootstrap: Bootstrap,
+) -> Score:
+    """One cell. pooled: the value of a metric without clips."""
+    clips = sorted(values)
+    mean = _mean(values, clips) if clips else None
+    interval = mean_interval(np.array([values[clip] for clip in clips]), bootstrap)
+    on_shared = [clip for clip in shared if clip in values]
+    n_scored = len(clips)
+    reason = None if clips else metric.not_available or _why_none(metric.name, own)
+    if metric.pooled and pooled is not None:
+        mean, reason = (None, pooled.reason) if isinstance(pooled, Missing) else (pooled, None)
+        n_scored = sum(record["status"] == "scored" for record in own) if mean is not None else 0
+    return Score(
+        mean=mean,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        n_scored=n_scored,
+        n_attempted=len(own),
+        mean_shared=_mean(values, on_shared) if on_shared else None,
+        n_shared=len(on_shared),
+        rank=rank,
+        reason=reason,
+    )
+
+
+def _why_none(metric: str, own: Sequence[Record]) -> str:
+    """The most frequent reason for which not one clip has a value."""
+    reasons = Counter(record.get("missing", {}).get(metric) or record["reason"] for record in own)
+    return str(min(reasons, key=lambda reason: (-reasons[reason], reason)))
+
+
+def _method_result(
+    method: Method, records: Sequence[Record], unmatched: Mapping[str, int], scores: dict[str, Score]
+) -> MethodResult:
+    own = [record for record in records if record["method"] == method.name]
+    failures = Counter(record["reason"] for record in own if record["status"] == "failed")
+    media = Counter(_media(record["facts"]) for record in own if "facts" in record)
+    return MethodResult(
+        name=method.name,
+        type=method.type,
+        citation=method.citation,
+        baseline=method.baseline is not None,
+        n_attempted=len(own),
+        n_scored=len(own) - failures.total(),
+        failures=dict(sorted(failures.items())),
+        unmatched_outputs=unmatched[method.name],
+        media=[f"{what}: {n}" for what, n in sorted(media.items(), key=lambda item: (-item[1], item[0]))],
+        scores=scores,
+    )
+
+
+def _media(facts: Mapping[str, Any]) -> str:
+    return f"{facts['codec']} {facts['width']}x{facts['height']} {facts['fps']:g} fps"
+
+
+def _mean(values: Mapping[str, float], clips: Sequence[str]) -> float:
+    return float(np.mean([values[clip] for clip in clips]))

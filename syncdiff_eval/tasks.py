@@ -1,0 +1,144 @@
+"""What is to be scored: one task per method and clip, made from the pairing alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from syncdiff_eval.cache import key_of
+from syncdiff_eval.methods import Baseline, Method
+from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.pairing import Pair, Pairing, is_crossed, outputs_of
+from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.reasons import Refusal
+from syncdiff_eval.scoring import Refused
+
+SCORING_VERSION = 1
+"""Bumped by hand whenever pairing, regions or decoding could change a number; part of every cache key."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All a worker needs to know. Paths are absolute."""
+
+    reference: Path
+    pairing: Pairing
+    methods: tuple[Method, ...]
+    protocol: ProtocolDefinition
+    families: Mapping[str, MetricFamily]
+    """Those that run: their weights are there."""
+    weights: Mapping[str, Path]
+    weight_hashes: Mapping[str, str]
+    face_config: Any
+    """syncdiff_data.faces.FaceConfig"""
+    cache: Path
+    device: str = "cpu"
+
+    @property
+    def crossed(self) -> bool:
+        return self.pairing.setting == "crossed-audio"
+
+    def fingerprint(self) -> dict[str, object]:
+        """What every number of this benchmark depends on, but for the files."""
+        return {
+            "scoring": SCORING_VERSION,
+            "protocol": self.protocol.fingerprint(),
+            "faces": asdict(self.face_config),
+            "metrics": {name: family.version for name, family in self.families.items()},
+            "weights": dict(self.weight_hashes),
+            "device": self.device,
+        }
+
+    def reference_key(self, sha256: str) -> str:
+        """Of the regions of one reference: they do not depend on the metrics."""
+        facts = {key: value for key, value in self.fingerprint().items() if key != "metrics"}
+        return key_of(kind="reference", file=sha256, **facts)
+
+    def score_key(self, task: Task, reference: str, output: str | None, audio: str) -> str:
+        """Of one score: reference, output and audio are sha256 of the files' content."""
+        return key_of(
+            kind="score",
+            reference=reference,
+            output=output,
+            baseline=asdict(task.baseline),
+            audio=audio,
+            crossed=task.crossed,
+            **self.fingerprint(),
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of per_clip.parquet to be.
+
+    video, audio: paths below the reference folder. outputs: the method's files of that name; none for a
+    baseline.
+    """
+
+    method: str
+    clip: str
+    video: str
+    audio: str
+    crossed: bool
+    baseline: Baseline
+    is_baseline: bool
+    outputs: tuple[Path, ...]
+
+    def output(self) -> Path | None:
+        """The one file to score, None for a baseline. Raises Refused where there is none, or several."""
+        if self.is_baseline:
+            return None
+        if not self.outputs:
+            raise Refused(
+                Refusal.MISSING_OUTPUT, f"the method's folder has no file {self.clip} with a media suffix"
+            )
+        if len(self.outputs) > 1:
+            names = ", ".join(path.name for path in self.outputs)
+            raise Refused(Refusal.AMBIGUOUS_OUTPUT, f"several files for one clip: {names}")
+        return self.outputs[0]
+
+
+def list_tasks(methods: Sequence[Method], pairing: Pairing) -> list[Task]:
+    """Every method's every clip, in order of method, then clip."""
+    return [task for method in methods for task in _tasks_of(method, pairing)]
+
+
+def unmatched_outputs(method: Method, pairing: Pairing) -> int:
+    """Media files of a method that no pair asks for."""
+    if method.folder is None:
+        return 0
+    wanted = {pair.clip for pair in pairing.pairs}
+    return sum(len(files) for clip, files in outputs_of(method.folder).items() if clip not in wanted)
+
+
+def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
+    outputs = outputs_of(method.folder) if method.folder else {}
+    tasks = []
+    for i, pair in enumerate(pairing.pairs):
+        baseline = method.baseline or Baseline()
+        audio = _audio_of(pair, method.baseline, pairing.pairs[(i + 1) % len(pairing.pairs)])
+        tasks.append(
+            Task(
+                method=method.name,
+                clip=pair.clip,
+                video=pair.video,
+                audio=audio,
+                crossed=is_crossed(pair.video, audio),
+                baseline=baseline,
+                is_baseline=method.baseline is not None,
+                outputs=tuple(method.folder / name for name in outputs.get(pair.clip, []))
+                if method.folder
+                else (),
+            )
+        )
+    return tasks
+
+
+def _audio_of(pair: Pair, baseline: Baseline | None, following: Pair) -> str:
+    """Real video keeps its own audio, or takes the next clip's on purpose; all else is driven by the
+    pair's."""
+    if baseline is None or baseline.frozen:
+        return pair.audio
+    return following.video if baseline.other_audio else pair.video

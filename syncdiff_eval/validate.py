@@ -1,0 +1,97 @@
+"""Does a report hold together? The schema, and the numbers of results.json against the rows they came
+from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from syncdiff_data.records import UserError
+from syncdiff_eval.per_clip import per_clip_schema
+from syncdiff_eval.results import MethodResult, MetricInfo, Results, read_results
+
+FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
+
+
+def validate_report(report: Path) -> str:
+    """One sentence on a sound report. Raises UserError that names the first fault."""
+    results = read_results(report)
+    missing = [name for name in FILES if not (report / name).is_file()]
+    if missing:
+        raise UserError(f"{report} lacks {', '.join(missing)}; run the benchmark again.")
+    table = _read_table(report / "per_clip.parquet", results)
+    rows = table.to_pandas()
+    for method in results.methods:
+        _check_method(method, rows[rows["method"] == method.name], results)
+    if len(rows) != len(results.methods) * results.n_clips:
+        raise UserError(
+            f"{report}/per_clip.parquet has {len(rows)} rows; {len(results.methods)} methods on "
+            f"{results.n_clips} clips make {len(results.methods) * results.n_clips}."
+        )
+    return f"{report} is sound: {len(results.methods)} methods, {results.n_clips} clips, {len(rows)} rows."
+
+
+def _read_table(path: Path, results: Results) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    expected = per_clip_schema(results.metrics)
+    if table.schema != expected:
+        difference = sorted(set(table.schema.names) ^ set(expected.names))
+        raise UserError(
+            f"{path} has other columns than results.json tells: {', '.join(difference) or 'types differ'}."
+        )
+    return table
+
+
+def _check_method(method: MethodResult, rows: pd.DataFrame, results: Results) -> None:
+    """Every clip once, failures with a reason and without numbers, nulls explained, means as written."""
+    failed = rows[rows["status"] == "failed"]
+    numbers = [metric.name for metric in results.metrics if not metric.pooled]
+    faults = {
+        "does not have every clip exactly once": len(rows) != results.n_clips or not rows["clip"].is_unique,
+        "has a status other than scored and failed": not rows["status"].isin(["scored", "failed"]).all(),
+        "has failed clips without a reason": bool(failed["reason"].isna().any()),
+        "has numbers for failed clips": bool(failed[numbers].notna().any(axis=None)),
+        "has nulls without a reason": not _nulls_explained(rows[rows["status"] == "scored"], numbers),
+        "has other failures than results.json counts": _failures(failed) != method.failures,
+        "has metrics missing from results.json": set(method.scores) != {m.name for m in results.metrics},
+    }
+    for fault, found in faults.items():
+        if found:
+            raise UserError(f"per_clip.parquet: {method.name} {fault}.")
+    for metric in results.metrics:
+        _check_mean(method, rows, metric)
+
+
+def _nulls_explained(scored: pd.DataFrame, numbers: list[str]) -> bool:
+    return all(
+        name in dict(reasons)
+        for name in numbers
+        for reasons in scored.loc[scored[name].isna(), "null_reasons"]
+    )
+
+
+def _failures(failed: pd.DataFrame) -> dict[str, int]:
+    return {str(reason): int(n) for reason, n in failed["reason"].value_counts().items()}
+
+
+def _check_mean(method: MethodResult, rows: pd.DataFrame, metric: MetricInfo) -> None:
+    if metric.pooled:
+        return
+    values = rows[metric.name].dropna()
+    score = method.scores[metric.name]
+    same = score.n_scored == len(values) and (
+        (score.mean is None and not len(values))
+        or (score.mean is not None and np.isclose(values.mean(), score.mean, rtol=1e-9))
+    )
+    if not same:
+        raise UserError(
+            f"results.json: {method.name}, {metric.name}: mean {score.mean} of {score.n_scored} clips, but "
+            f"per_clip.parquet gives {values.mean()} of {len(values)}."
+        )

@@ -1,0 +1,76 @@
+"""Video files as the benchmark sees them: coded frames one by one, their times, and the facts of the file.
+
+Frames are those of a sequential decode by PyAV in one thread, never resampled in time: outputs of generators
+align with their source by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from syncdiff_data.media.probe import first_audio, first_video, open_media, words
+from syncdiff_data.media.video import display_matrix, upright
+from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.weights import file_sha256
+
+DECODER = "pyav"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file is made of. fps: average; bit_rate: of the whole file in bit/s, from size and duration."""
+
+    sha256: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    bit_rate: int
+    has_audio: bool
+    decoder: str = DECODER
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Facts of the first video stream; width and height are those of the upright frame. Raises MediaError."""
+    with open_media(path) as container:
+        stream = first_video(container)
+        first = next(_decode(container, stream), None)
+        fps = stream.average_rate or stream.guessed_rate
+        if first is None or not fps:
+            raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
+        turned = first.rotation % 180 != 0
+        return FileFacts(
+            sha256=file_sha256(path),
+            codec=stream.codec_context.name,
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            fps=float(fps),
+            bit_rate=int(container.bit_rate or 0),
+            has_audio=first_audio(container) is not None,
+        )
+
+
+def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+    """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame. Raises
+    MediaError."""
+    with open_media(path) as container:
+        for frame in _decode(container, first_video(container)):
+            image = upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
+            yield frame.time or 0.0, np.ascontiguousarray(image)
+
+
+def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    try:
+        yield from container.decode(stream)
+    except av.FFmpegError as error:
+        raise MediaError(Reason.UNREADABLE, f"does not decode to its end ({words(error)})") from error
