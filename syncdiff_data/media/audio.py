@@ -1,8 +1,8 @@
 """Sound at 16 kHz mono on the source's presentation clock.
 
 Every decoded block of the first audio stream goes where its time stamp says. Blocks that follow each other
-are resampled as one piece by FFmpeg's swresample; a late start, a gap or a missing end is silence. FFmpeg drops the
-priming samples of the encoder (AAC, MP3, Opus). Downmix: swresample's matrix, scaled so that it cannot clip;
+are resampled as one piece by FFmpeg's swresample; a late start, a gap or a missing end is silence. FFmpeg drops
+an encoder's priming samples (AAC, MP3, Opus). Downmix: swresample's matrix, scaled so that it cannot clip;
 stereo becomes the mean of left and right.
 """
 
@@ -26,13 +26,15 @@ _JUMP_S = Fraction(5, 1000)
 class AudioTrack:
     """The first audio stream of a file, decoded once; `cut` takes the sound of each clip out of it.
 
-    Memory: 32 kB per second of sound. Raises MediaError(NO_AUDIO) without an audio stream, and
+    start_s, end_s: where its sound begins and ends on the presentation clock. A file of sound alone need not
+    begin at 0 (MP3 begins at 0.025 s): cut it from start_s.
+    Memory: 32 kB per second of sound. Raises MediaError(NO_AUDIO) without sound in an audio stream, and
     MediaError(UNREADABLE) if the file does not open or the stream does not decode to its end.
     """
 
     def __init__(self, path: str | Path):
         pieces: list[_Piece] = []
-        with open_media(path) as container:
+        with open_media(Path(path)) as container:
             stream = first_audio(container)
             if stream is None:
                 raise MediaError(Reason.NO_AUDIO, "no audio stream")
@@ -47,6 +49,10 @@ class AudioTrack:
                 raise MediaError(
                     Reason.UNREADABLE, f"sound does not decode {where} ({words(error)})"
                 ) from error
+        if not pieces:
+            raise MediaError(Reason.NO_AUDIO, "the audio stream holds no sound")
+        self.start_s = float(min(piece.start_s for piece in pieces))
+        self.end_s = float(max(piece.end_s for piece in pieces))
         self._pieces = [(round(piece.start_s * SAMPLE_RATE), piece.samples()) for piece in pieces]
 
     def cut(self, start_s: float, num_frames: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Opening a media file, and saying plainly what is wrong with one that does not open."""
+"""Opening a media file, and saying plainly what is wrong with one that cannot be used."""
 
 from __future__ import annotations
 
@@ -16,66 +16,106 @@ from av.video.stream import VideoStream
 from syncdiff_data.records import MediaError, Reason
 
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
+_EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 @contextmanager
-def open_media(path: str | Path) -> Iterator[InputContainer]:
-    """An open PyAV container. Raises MediaError(UNREADABLE) that says why the file does not open."""
+def open_media(path: Path) -> Iterator[InputContainer]:
+    """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off."""
     try:
+        _check_complete(path)
         container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise MediaError(Reason.UNREADABLE, _why_unreadable(Path(path), error)) from error
+    except av.FFmpegError as error:
+        raise MediaError(Reason.UNREADABLE, f"not a media file FFmpeg can open ({words(error)})") from error
+    except OSError as error:
+        raise MediaError(Reason.UNREADABLE, f"cannot be read: {words(error)}") from error
     with container:
         yield container
 
 
 def first_video(container: InputContainer) -> VideoStream:
-    """The first video stream that is not a cover picture. Raises MediaError(NO_VIDEO_STREAM)."""
+    """The first video stream that is not a cover picture.
+
+    Raises MediaError(NO_VIDEO_STREAM), or MediaError(UNREADABLE) where nothing can decode it.
+    """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None or stream.format is None:
+                raise MediaError(Reason.UNREADABLE, "no decoder for the video stream")
             return stream
     kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
     raise MediaError(Reason.NO_VIDEO_STREAM, f"no video stream (the file holds: {kinds})")
 
 
 def first_audio(container: InputContainer) -> AudioStream | None:
-    """The first audio stream, or None."""
-    return next(iter(container.streams.audio), None)
+    """The first audio stream, or None. Raises MediaError(UNREADABLE) where nothing can decode it."""
+    stream = next(iter(container.streams.audio), None)
+    if stream is not None and stream.codec_context is None:
+        raise MediaError(Reason.UNREADABLE, "no decoder for the audio stream")
+    return stream
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
-    """The likely cause, found by looking at the bytes: FFmpeg says only that the data are invalid."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(64)
-            if size == 0:
-                return "the file is empty (0 bytes)"
-            if head.startswith(_LFS_HEADER):
-                return f"a Git LFS pointer of {size} bytes, not the media itself (git lfs pull fetches it)"
-            if head[4:8] == b"ftyp" and b"moov" not in _top_level_boxes(file, size):
-                return "an MP4 without its index (no moov box): the file was cut off or never finished"
-    except OSError as problem:
-        return f"cannot be read: {problem.strerror}"
-    return f"not a media file FFmpeg can open ({words(error)})"
+def words(error: av.FFmpegError | OSError) -> str:
+    """What an error says, without its number and the path (rejects hold no absolute paths)."""
+    return str(error.strerror or type(error).__name__)
 
 
-def _top_level_boxes(file: BinaryIO, size: int) -> list[bytes]:
-    """Types of the boxes an MP4 consists of (ISO/IEC 14496-12, 4.2)."""
-    boxes, at = [], 0
+def _check_complete(path: Path) -> None:
+    """MediaError(UNREADABLE) for what the first bytes and the declared sizes give away.
+
+    FFmpeg says "invalid data" to all of these, or reads a cut file to its early end without a word. MPEG streams
+    and AVI declare no size that can be trusted.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+        if size == 0:
+            raise MediaError(Reason.UNREADABLE, "the file is empty (0 bytes)")
+        if head.startswith(_LFS_HEADER):
+            detail = f"a Git LFS pointer of {size} bytes, not the media itself (`git lfs pull` fetches it)"
+            raise MediaError(Reason.UNREADABLE, detail)
+        declared = size
+        if head[4:8] == b"ftyp":
+            ends = _mp4_boxes(file, size)
+            if b"moov" not in ends:
+                detail = "an MP4 without its index (no moov box): the file was cut off or never finished"
+                raise MediaError(Reason.UNREADABLE, detail)
+            # Only the boxes that matter: a careless writer may leave odd bytes at the end.
+            declared = max(ends[name] for name in (b"moov", b"mdat", b"moof") if name in ends)
+        elif head.startswith(_EBML_ID):
+            declared = _matroska_end(head, size)
+        if declared > size:
+            raise MediaError(Reason.UNREADABLE, f"the file breaks off at byte {size} of {declared}")
+
+
+def _mp4_boxes(file: BinaryIO, size: int) -> dict[bytes, int]:
+    """Type and declared end of the boxes of an MP4, the last of each type (ISO/IEC 14496-12, 4.2)."""
+    ends, at = {}, 0
     while at + 8 <= size:
         file.seek(at)
         header = file.read(16)
-        boxes.append(header[4:8])
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:
-            break
-        at += length
-    return boxes
+        elif length == 0:
+            length = size - at
+        at += max(length, 8)
+        ends[header[4:8]] = at
+    return ends
 
 
-def words(error: Exception) -> str:
-    """FFmpeg's own words without the errno and the path."""
-    return str(getattr(error, "strerror", None) or error)
+def _matroska_end(head: bytes, size: int) -> int:
+    """Declared end of a Matroska or WebM file; its present size where none is declared (RFC 8794, 6 and 4)."""
+    length, start = _ebml_number(head, len(_EBML_ID))
+    start += length
+    if head[start : start + 4] != _SEGMENT_ID:
+        return size
+    length, start = _ebml_number(head, start + len(_SEGMENT_ID))
+    return size if length < 0 else start + length
+
+
+def _ebml_number(head: bytes, at: int) -> tuple[int, int]:
+    """(value, where it ends) of a number of variable length (RFC 8794, 4); -1 for the reserved "unknown"."""
+    width = 9 - head[at].bit_length()
+    value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (-1 if value == (1 << 7 * width) - 1 else value), at + width

@@ -116,9 +116,8 @@ class Video:
                     yield frame
             except av.FFmpegError as error:
                 where = "at its first frame" if last_s is None else f"after {last_s:.2f} s"
-                raise MediaError(
-                    Reason.UNREADABLE, f"video does not decode {where} ({words(error)})"
-                ) from error
+                detail = f"video does not decode {where} ({words(error)})"
+                raise MediaError(Reason.UNREADABLE, detail) from error
 
 
 class _Packets:
@@ -144,22 +143,13 @@ class _Packets:
                     if packet.is_keyframe:
                         self.key_pts.append(packet.pts)
         except av.FFmpegError as error:
-            raise MediaError(
-                Reason.UNREADABLE, f"the file breaks off {self._where()} ({words(error)})"
-            ) from error
-        if container.format.name.startswith("mov") and self.count < len(stream.index_entries):
-            detail = (
-                f"the file breaks off {self._where()}: its index lists {len(stream.index_entries)} frames"
-            )
-            raise MediaError(Reason.UNREADABLE, detail)
+            detail = f"the file breaks off after {self.count} video frames ({words(error)})"
+            raise MediaError(Reason.UNREADABLE, detail) from error
         self.exact = (
             container.format.name.startswith(_INDEXED_FORMATS)
             and not discarded
             and self.count == len(self.pts) == len(set(self.pts))
         )
-
-    def _where(self) -> str:
-        return f"after {self.count} video frames, at {float(max(self.pts, default=0) * self.time_base):.2f} s"
 
 
 def _pts(frame: VideoFrame) -> int:
