@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
+from tyro.extras import SubcommandApp
 
 from syncdiff_data.records import UserError
 
@@ -34,13 +35,20 @@ WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.ar
 
 
 def run(main: Callable[[Options], None], options: type[Options], description: str | None = None) -> NoReturn:
-    """Parse the command line into `options`, call `main` and exit.
-
-    Status 0 when main returns; 2 with one sentence for a UserError; 130 after Ctrl-C, which loses no finished shard.
-    """
+    """Parse the command line into `options`, call `main` and exit as `exit_with_sentence` says."""
     parsed = tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    exit_with_sentence(lambda: main(parsed))
+
+
+def run_commands(commands: Mapping[str, Any], description: str | None = None) -> NoReturn:
+    """The same for subcommands: name -> function, or name -> another such mapping."""
+    exit_with_sentence(lambda: _app(commands).cli(description=description))
+
+
+def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
+    """Do it and exit: status 0; 2 and one sentence for a UserError; 130 after Ctrl-C, which loses no finished work."""
     try:
-        main(parsed)
+        act()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -48,6 +56,13 @@ def run(main: Callable[[Options], None], options: type[Options], description: st
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _app(commands: Mapping[str, Any]) -> SubcommandApp:
+    app = SubcommandApp()
+    for name, target in commands.items():
+        app.command(_app(target) if isinstance(target, Mapping) else target, name=name)
+    return app
 
 
 def inside_ray_job(environment: Mapping[str, str] = os.environ) -> bool:

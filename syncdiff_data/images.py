@@ -18,6 +18,11 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+def encode_png(rgb: np.ndarray) -> bytes:
+    """PNG of an RGB picture, uint8 [H, W, 3]."""
+    return _encode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [])
+
+
 def encode_gray(gray: np.ndarray) -> bytes:
     """Lossless PNG of a gray crop, uint8 [H, W]."""
     return _encode(".png", gray, [cv2.IMWRITE_PNG_COMPRESSION, 3])

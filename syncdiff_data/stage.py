@@ -37,6 +37,9 @@ def ray_session(options: RayOptions) -> Iterator[None]:
     )  # CPU tasks see no GPU: the default to come
     import ray
 
+    if ray.is_initialized():  # a caller's session, which stays open
+        yield
+        return
     address = options.ray_address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
@@ -74,8 +77,8 @@ def run_plans(
 ) -> list[dict[str, Any]]:
     """Run `work` on every plan and return what each returned, in the order they finished.
 
-    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. An exception of `work` ends the run and
-    comes out as it is; the shards that are finished stay.
+    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. An exception
+    of `work` ends the run and comes out as it is; the shards that are finished stay.
     """
     import ray
 

@@ -1,0 +1,54 @@
+"""python -m syncdiff_data: look at a data set, check it, and keep third-party weights in order."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional
+
+from syncdiff_data.cli import run_commands
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.inspect import contact_sheet, summarise
+from syncdiff_data.shards.validate import validate
+from syncdiff_data.weights.commands import COMMANDS as WEIGHTS_COMMANDS
+
+
+def inspect_command(
+    path: Positional[str],
+    contact_sheet_png: Annotated[Path | None, tyro.conf.arg(name="contact-sheet")] = None,
+) -> None:
+    """Show what a data set holds.
+
+    Args:
+        path: A data set of clips or features.
+        contact_sheet_png: Also write this PNG: faces with landmarks and mouth crops of some clips.
+    """
+    summarise(path)
+    if contact_sheet_png is not None:
+        contact_sheet(path, contact_sheet_png)
+        print(contact_sheet_png)
+
+
+def validate_command(dataset: Positional[str], clips: str | None = None) -> None:
+    """Read every byte of a data set and check every promise it makes; exit status 2 when one is broken.
+
+    Args:
+        dataset: A data set of clips or features.
+        clips: For features: the clips they were made of, to check them row by row.
+    """
+    problems = validate(dataset, clips)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise UserError(f"{dataset} has {len(problems)} problems.")
+    Console().print(f"{dataset}: [green]valid[/green]")
+
+
+COMMANDS = {"inspect": inspect_command, "validate": validate_command, "weights": WEIGHTS_COMMANDS}
+
+if __name__ == "__main__":
+    run_commands(COMMANDS, __doc__)

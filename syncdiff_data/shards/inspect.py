@@ -1,0 +1,145 @@
+"""A data set for people: a summary in the terminal, and a contact sheet, because one would rather look than read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from syncdiff_data.images import encode_png
+from syncdiff_data.records import FPS, Clip
+from syncdiff_data.shards.dataset import Dataset, iterate_shards, load_dataset
+from syncdiff_data.shards.read import read_rejects
+from syncdiff_data.shards.rows import clip_of_row
+from syncdiff_data.shards.store import Store, write_atomically
+
+SHEET_CLIPS = 12
+SHEET_FRAMES = 6
+TILE = 160
+POINT = (80, 255, 80)
+MOUTH_POINT = (255, 90, 60)
+
+
+def summarise(dataset: str | PathLike[str], console: Console | None = None) -> None:
+    """Print what a data set of clips or features holds. UserError when the folder is none."""
+    console = console or Console()
+    store = Store(dataset)
+    description = load_dataset(store, must_be_complete=False)
+    console.print(_headline(store, description))
+    if not description.complete:
+        return
+    if description.kind == "features":
+        _print_features(console, store, description)
+    else:
+        _print_clips(console, store, description)
+
+
+def contact_sheet(dataset: str | PathLike[str], out: Path, clips: int = SHEET_CLIPS) -> None:
+    """Write a PNG with `clips` clips spread over the data set: a row each, face crops with their landmarks, and the
+    mouth crops in the corners."""
+    rows = [_sheet_row(clip) for clip in _spread(dataset, clips)]
+    if not rows:
+        rows = [np.zeros((TILE, TILE * SHEET_FRAMES, 3), np.uint8)]
+    write_atomically(out, lambda file: _write(file, encode_png(np.vstack(rows))))
+
+
+def crop_landmarks(clip: Clip) -> np.ndarray:
+    """float32 [T, 68, 2]: the clip's landmarks in the pixels of its face crops."""
+    inverse = np.stack([cv2.invertAffineTransform(affine) for affine in clip.face_to_source])
+    return (np.einsum("tij,tkj->tki", inverse[:, :, :2], clip.landmarks) + inverse[:, None, :, 2]).astype(
+        np.float32
+    )
+
+
+def _sheet_row(clip: Clip) -> np.ndarray:
+    points = crop_landmarks(clip)
+    frames = np.linspace(0, clip.num_frames - 1, SHEET_FRAMES).round().astype(int)
+    tiles = []
+    for t in frames:
+        tile = cv2.resize(clip.face[t], (TILE, TILE), interpolation=cv2.INTER_AREA)
+        scaled = (points[t] + 0.5) * (TILE / clip.face.shape[1]) - 0.5
+        for number, (x, y) in enumerate(scaled):
+            cv2.circle(
+                tile, (round(float(x)), round(float(y))), 1, MOUTH_POINT if number >= 48 else POINT, -1
+            )
+        if clip.mouth is not None:
+            tile[:48, :48] = cv2.resize(clip.mouth[t], (48, 48), interpolation=cv2.INTER_AREA)[..., None]
+        tiles.append(tile)
+    row = np.hstack(tiles)
+    label = f"{clip.source}  track {clip.track}  {clip.start_s:.2f} s, {clip.num_frames} frames"
+    cv2.putText(row, label, (52, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA)
+    return row
+
+
+def _spread(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
+    """About `wanted` clips at even steps through the data set."""
+    store = Store(dataset)
+    description = load_dataset(store, "clips")
+    total = description.counts["clips"]
+    chosen = (
+        set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()) if total else set()
+    )
+    number = 0
+    for _, shard in iterate_shards(store, description):
+        for row in range(shard.num_row_groups):
+            if number in chosen:
+                yield clip_of_row(shard.read_row_group(row))
+            number += 1
+
+
+def _headline(store: Store, dataset: Dataset) -> str:
+    state = "complete" if dataset.complete else "[red]not finished[/red]: run the command that makes it again"
+    return (
+        f"[bold]{store.uri}[/bold]: {dataset.kind} of {dataset.name!r}, {dataset.num_shards} shards, "
+        f"recipe {dataset.fingerprint}, {state}"
+    )
+
+
+def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
+    counts = dataset.counts
+    frames, speakers, splits = [], Counter[str](), Counter[str]()
+    for _, shard in iterate_shards(store, dataset):
+        table = shard.read(columns=["num_frames", "speaker", "split"]).to_pydict()
+        frames += table["num_frames"]
+        speakers.update(name for name in table["speaker"] if name)
+        splits.update(name or "-" for name in table["split"])
+    hours = sum(frames) / FPS / 3600
+    console.print(
+        f"{counts['sources']} sources, {counts['clips']} clips, {hours:.2f} hours, {len(speakers)} speakers, "
+        f"splits {dict(splits)}"
+    )
+    if frames:
+        quartiles = np.percentile(frames, [0, 25, 50, 75, 100]).astype(int).tolist()
+        console.print(f"frames per clip: min {quartiles[0]}, quartiles {quartiles[1:4]}, max {quartiles[4]}")
+    _print_rejects(console, store)
+
+
+def _print_rejects(console: Console, store: Store, examples: int = 3) -> None:
+    rejects = read_rejects(store.uri)
+    if not rejects:
+        return
+    table = Table("kind", "reason", "count", "for example", title="rejects", title_justify="left")
+    groups = Counter((str(r.kind), str(r.reason)) for r in rejects)
+    for (kind, reason), count in sorted(groups.items()):
+        some = [f"{r.source}: {r.detail}" for r in rejects if r.reason == reason][:examples]
+        table.add_row(kind, reason, str(count), "\n".join(some))
+    console.print(table)
+
+
+def _print_features(console: Console, store: Store, dataset: Dataset) -> None:
+    _, first = next(iterate_shards(store, dataset))
+    widths = {f.name: f.type.value_type.list_size for f in first.schema_arrow if f.name != "clip_id"}
+    console.print(f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {widths}")
+    for name, licence in dataset.recipe["config"].get("licences", {}).items():
+        console.print(f"made with {name}: {licence}")
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
