@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from syncdiff_data.faces.boxes import iou, match_boxes
 from syncdiff_data.faces.config import FaceConfig
+from syncdiff_data.faces.looks import SAME_LOOK, correlation
+from syncdiff_data.faces.observe import Faces
 from syncdiff_data.records import FPS
 
-MATCH_IOU = 0.3
-"""Boxes that overlap less are different faces."""
 RIVAL = 0.5
 """A second candidate with at least this share of the best one's overlap makes a link ambiguous."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Follower:
     """One face as it is followed; the lists run over the frames in which it was seen."""
 
@@ -29,9 +29,12 @@ class Follower:
     scores: list[float] = field(default_factory=list)
     rolls: list[float] = field(default_factory=list)
     landmarks: list[np.ndarray] = field(default_factory=list)
+    look: np.ndarray = field(default_factory=lambda: np.zeros(256, np.float32))
+    """How the face looked when last seen, float32 [256]."""
 
-    def see(self, t: int, found: np.ndarray, landmarks: np.ndarray) -> None:
-        """Adds frame t: one detection [6] and its landmarks [68, 2]."""
+    def see(self, t: int, found: np.ndarray, landmarks: np.ndarray, look: np.ndarray) -> None:
+        """Adds frame t: one detection [6], its landmarks [68, 2] and its look [256]."""
+        self.look = look
         self.frames.append(t)
         self.boxes.append(found[:4])
         self.scores.append(float(found[4]))
@@ -47,17 +50,20 @@ class Linker:
         self._alive: list[Follower] = []
         self._ended: list[Follower] = []
 
-    def add(self, t: int, cut: bool, found: np.ndarray, landmarks: np.ndarray) -> None:
-        """Frame t with its detections [N, 6] and landmarks [N, 68, 2]; `cut` ends every track before it."""
-        self._end([f for f in self._alive if cut or t - f.frames[-1] > self._max_step])
-        links, ambiguous = link(np.array([f.boxes[-1] for f in self._alive]).reshape(-1, 4), found[:, :4])
-        doomed = [self._alive[i] for i in ambiguous]
-        for n in range(len(found)):
-            follower = self._alive[links[n]] if n in links else Follower()
-            if n not in links:
+    def add(self, faces: Faces) -> None:
+        """The faces of the next frame; a scene cut ends every track before it."""
+        self._end([f for f in self._alive if faces.cut or faces.t - f.frames[-1] > self._max_step])
+        known = np.array([f.boxes[-1] for f in self._alive], np.float32).reshape(-1, 4)
+        links, ambiguous = link(known, faces.found[:, :4])
+        alive = list(self._alive)
+        replaced = {m for n, m in links.items() if _replaced(alive[m], faces, n)}
+        self._end([alive[m] for m in ambiguous | replaced])
+        for n, found in enumerate(faces.found):
+            continues = n in links and links[n] not in replaced
+            follower = alive[links[n]] if continues else Follower()
+            follower.see(faces.t, found, faces.landmarks[n], faces.looks[n])
+            if not continues:
                 self._alive.append(follower)
-            follower.see(t, found[n], landmarks[n])
-        self._end(doomed)
 
     def finish(self) -> list[Follower]:
         """All faces, in the order of their first frame, then from left to right."""
@@ -66,7 +72,13 @@ class Linker:
 
     def _end(self, followers: list[Follower]) -> None:
         self._ended += followers
-        self._alive = [f for f in self._alive if f not in followers]
+        self._alive = [f for f in self._alive if f not in followers]  # Followers are compared by identity.
+
+
+def _replaced(follower: Follower, faces: Faces, n: int) -> bool:
+    """Whether face n is in the follower's place but is not the one that was there a frame before."""
+    just_seen = faces.t == follower.frames[-1] + 1
+    return just_seen and bool(correlation(follower.look, faces.looks[n]) < SAME_LOOK)
 
 
 def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]]:
@@ -83,21 +95,3 @@ def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]
         else:
             links[n] = m
     return links, ambiguous
-
-
-def match_boxes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (into a, into b) of the one-to-one matching of boxes [M, 4] and [N, 4] with the largest total
-    overlap, pairs below MATCH_IOU left out."""
-    overlap = iou(a, b)
-    i, j = linear_sum_assignment(overlap, maximize=True)
-    good = overlap[i, j] >= MATCH_IOU
-    return i[good], j[good]
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair of boxes [M, 4] and [N, 4]: [M, N]."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    area_a, area_b = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (a, b))
-    return shared / (area_a[:, None] + area_b[None, :] - shared)

@@ -13,19 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-import cv2
 import numpy as np
 
 from syncdiff_data.faces.backend import FaceBackend
+from syncdiff_data.faces.boxes import match_boxes
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.faces.linking import match_boxes
+from syncdiff_data.faces.looks import SAME_LOOK, correlation, face_looks, is_cut, scene
 
 CHUNK_BYTES = 64 << 20
 """Pixels held at a time (one key frame interval at least)."""
-CUT_DIFFERENCE = 24.0
-"""Mean absolute difference (0 to 255) of two frames shrunk to 32 x 32 above which a new scene begins."""
-SAME_LOOK = 0.5
-"""Correlation of two 16 x 16 pictures of a face above which it has not been covered or replaced."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ class Faces:
     """float32 [N, 6]: x0, y0, x1, y1, score, roll, as FaceBackend.detect gives them."""
     landmarks: np.ndarray
     """float32 [N, 68, 2]."""
+    looks: np.ndarray
+    """float32 [N, 256], see face_looks."""
 
 
 def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConfig) -> Iterator[Faces]:
@@ -47,44 +45,29 @@ def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConf
     held = list(islice(stream, 1))
     if not held:
         return
-    found = _detect(held, [0], backend)
+    found = _detect(held, backend)
     yield from _with_landmarks(0, held, [False], found, backend)
-    every = config.detect_every
-    length = every * max(1, CHUNK_BYTES // (held[0].nbytes * every))
+    length = config.detect_every * max(1, CHUNK_BYTES // (held[0].nbytes * config.detect_every))
     first = 1
     while fresh := list(islice(stream, length)):
         held = [held[-1], *fresh]
-        cuts = [False, *(is_cut(a, b) for a, b in pairwise(map(shrink, held))), False]
-        found = _detect_chunk(held, cuts, found[max(found)], backend, config)
-        yield from _with_landmarks(first, fresh, cuts[1:-1], {t - 1: found[t] for t in found if t}, backend)
+        cuts = [False, *(is_cut(a, b) for a, b in pairwise(map(scene, held)))]
+        found = _detect_chunk(held, cuts, found[-1], backend, config)
+        yield from _with_landmarks(first, fresh, cuts[1:], found[1:], backend)
         first += len(fresh)
 
 
-def shrink(frame: np.ndarray) -> np.ndarray:
-    """A frame's look in 32 x 32 pixels, float32 [32, 32, 3]."""
-    return cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a new scene begins between two shrunk frames."""
-    return float(np.abs(after - before).mean()) > CUT_DIFFERENCE
-
-
-def interpolate(
-    before: np.ndarray, after: np.ndarray, steps: int, config: FaceConfig
-) -> list[np.ndarray] | None:
-    """The detections of the steps - 1 frames between two key frames, from theirs ([M, 6] and [N, 6]): those
-    found in both, moved linearly. None where a face that counts is in one of them alone."""
+def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceConfig) -> np.ndarray | None:
+    """Detections from one key frame to the next, both included: float32 [steps + 1, K, 6] of the K faces found
+    in both ([M, 6] and [N, 6]), moved linearly. None where a face that counts is in one of them alone."""
     i, j = match_boxes(before[:, :4], after[:, :4])
-    if (
-        _counts(np.delete(before, i, axis=0), config).any()
-        or _counts(np.delete(after, j, axis=0), config).any()
-    ):
+    alone = np.concatenate([np.delete(before, i, axis=0), np.delete(after, j, axis=0)])
+    if _counts(alone, config).any():
         return None
-    step = np.arange(1, steps, dtype=np.float32)[:, None, None] / steps
-    between = before[i] + (after[j] - before[i]) * step
-    between[..., 5] = before[i, 5]  # A roll does not interpolate across 180 degrees.
-    return list(between)
+    step = np.linspace(0, 1, steps + 1, dtype=np.float32)[:, None, None]
+    faces = before[i] + (after[j] - before[i]) * step
+    faces[..., 5] = before[i, 5]  # A roll does not interpolate across 180 degrees.
+    return faces
 
 
 def _counts(found: np.ndarray, config: FaceConfig) -> np.ndarray:
@@ -98,48 +81,54 @@ def _detect_chunk(
     found_first: np.ndarray,
     backend: FaceBackend,
     config: FaceConfig,
-) -> dict[int, np.ndarray]:
+) -> list[np.ndarray]:
     """Detections [N, 6] of every frame of a chunk whose first frame is a key frame already detected."""
-    last = len(frames) - 1
-    every = config.detect_every
-    keys = [t for t in range(last + 1) if t % every == 0 or t == last or cuts[t] or cuts[t + 1]]
-    found = {0: found_first} | _detect(frames, keys[1:], backend)
+    keys = key_frames(cuts, config.detect_every)
+    found = {0: found_first} | dict(zip(keys[1:], _detect([frames[t] for t in keys[1:]], backend)))
     unsure: list[int] = []
     for a, b in pairwise(keys):
-        between = interpolate(found[a], found[b], b - a, config)
-        if between is not None and _looks_alike(frames[a : b + 1], [found[a], *between, found[b]]):
-            found |= dict(zip(range(a + 1, b), between))
+        faces = interpolate(found[a], found[b], b - a, config)
+        if faces is not None and _steady(frames[a : b + 1], faces[:, _counts(faces[0], config)]):
+            found |= {t: faces[t - a] for t in range(a + 1, b)}
         else:
             unsure += range(a + 1, b)
-    return found | _detect(frames, unsure, backend)
+    found |= dict(zip(unsure, _detect([frames[t] for t in unsure], backend)))
+    return [found[t] for t in range(len(frames))]
 
 
-def _detect(frames: Sequence[np.ndarray], at: Sequence[int], backend: FaceBackend) -> dict[int, np.ndarray]:
-    """Detections of the frames at these indices, always with six columns (roll NaN where not told)."""
-    found = {}
-    for t, boxes in zip(at, backend.detect([frames[t] for t in at])):
-        unknown = np.full((len(boxes), 6 - boxes.shape[1]), np.nan, np.float32)
-        found[t] = np.hstack([boxes, unknown]).astype(np.float32)
-    return found
+def key_frames(cuts: Sequence[bool], every: int) -> list[int]:
+    """Every k-th frame, the last one, and both sides of each cut (cuts[t]: a scene begins with frame t)."""
+    last = len(cuts) - 1
+    return [t for t in range(last + 1) if t % every == 0 or t == last or cuts[t] or cuts[t + 1]]
 
 
-def _looks_alike(frames: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> bool:
-    """Whether every face between two key frames (the first and last here) looks as it does in one of them."""
-    return True
+def _detect(frames: Sequence[np.ndarray], backend: FaceBackend) -> list[np.ndarray]:
+    """Detections [N, 6], the roll NaN where the backend does not tell it."""
+    return [
+        np.hstack([boxes, np.full((len(boxes), 6 - boxes.shape[1]), np.nan)]).astype(np.float32)
+        for boxes in backend.detect(frames)
+    ]
+
+
+def _steady(frames: Sequence[np.ndarray], faces: np.ndarray) -> bool:
+    """Whether the same faces [T, K, 6] in consecutive frames look alike from each frame to the next."""
+    looks = np.stack([face_looks(frame, rows[:, :4]) for frame, rows in zip(frames, faces)])
+    return bool((correlation(looks[1:], looks[:-1]) >= SAME_LOOK).all())
 
 
 def _with_landmarks(
     first: int,
     frames: Sequence[np.ndarray],
     cuts: Sequence[bool],
-    found: dict[int, np.ndarray],
+    found: Sequence[np.ndarray],
     backend: FaceBackend,
 ) -> Iterator[Faces]:
     """All faces of a chunk go to the backend at once, for those that compute in batches."""
-    boxes = [found[t] for t in range(len(frames))]
-    repeated = [frame for frame, rows in zip(frames, boxes) for _ in rows]
-    points = backend.landmarks(repeated, np.concatenate(boxes)[:, :4]) if repeated else np.empty((0, 68, 2))
+    repeated = [frame for frame, rows in zip(frames, found) for _ in rows]
+    boxes = np.concatenate(found)[:, :4]
+    points = backend.landmarks(repeated, boxes) if repeated else np.empty((0, 68, 2), np.float32)
     start = 0
-    for t, rows in enumerate(boxes):
-        yield Faces(first + t, cuts[t], rows, points[start : start + len(rows)])
+    for t, (frame, rows) in enumerate(zip(frames, found)):
+        looks = face_looks(frame, rows[:, :4])
+        yield Faces(first + t, cuts[t], rows, points[start : start + len(rows)], looks)
         start += len(rows)

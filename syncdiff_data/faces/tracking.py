@@ -47,7 +47,7 @@ def find_tracks(
     linker = Linker(config)
     count = 0
     for faces in observe(frames, backend, config):
-        linker.add(faces.t, faces.cut, faces.found, faces.landmarks)
+        linker.add(faces)
         count = faces.t + 1
     return sort_out(linker.finish(), count, config)
 
