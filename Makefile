@@ -1,0 +1,30 @@
+# Two commands do everything: `make demo` and `make test`. Both make their own environment in .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test lint prove clean
+
+demo: $(INSTALLED)  ## generated clips -> data set -> features -> training -> dubbed videos -> leaderboard
+	$(BIN)/python pipelines/demo.py --out demo
+
+test: lint  ## everything that must hold, in under ten minutes on two cores
+	$(BIN)/pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+prove: $(INSTALLED)  ## the proofs that take minutes: kills, clusters, whole corpora
+	$(BIN)/pytest -m slow
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
