@@ -64,37 +64,40 @@ class AVHubertFeatures:
     def _encode_batch(self, clips: Sequence[Clip]) -> list[dict[str, np.ndarray]]:
         """Per clip, column -> float32 [longest of the batch, D]."""
         lengths = [clip.num_frames for clip in clips]
-        audio = None if self.modality == "video" else self._batch([_heard(clip) for clip in clips])
-        video = None if self.modality == "audio" else self._batch([_seen(clip) for clip in clips])
-        states = self.encoder.hidden_states(self.layers, audio, video, self._padding(lengths))
+        audio = (
+            None if self.modality == "video" else self._tensor(pad_batch([_heard(clip) for clip in clips]))
+        )
+        video = None if self.modality == "audio" else self._tensor(pad_batch([_seen(clip) for clip in clips]))
+        mask = None if len(set(lengths)) == 1 else self._tensor(padding_mask(lengths))
+        states = self.encoder.hidden_states(self.layers, audio, video, mask)
         arrays = {column_name(layer): state.float().cpu().numpy() for layer, state in states.items()}
         return [{name: array[row] for name, array in arrays.items()} for row in range(len(clips))]
 
-    def _batch(self, inputs: Sequence[np.ndarray]) -> Tensor:
-        """[C, T, ...] each, stacked; zeros after the end, as a convolution would see them beyond a clip
-        alone.
-        """
-        channels, _, *frame = inputs[0].shape
-        longest = max(array.shape[1] for array in inputs)
-        batch = np.zeros((len(inputs), channels, longest, *frame), np.float32)
-        for row, array in zip(batch, inputs):
-            row[:, : array.shape[1]] = array
-        return torch.from_numpy(batch).to(self._device)
-
-    def _padding(self, lengths: Sequence[int]) -> Tensor | None:
-        if len(set(lengths)) == 1:
-            return None
-        mask = torch.arange(max(lengths))[None] >= torch.tensor(lengths)[:, None]
-        return mask.to(self._device)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.encoder.parameters()).device
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(next(self.encoder.parameters()).device)
 
 
 def column_name(layer: int | None) -> str:
     """`layer9`, or `final` for None."""
     return "final" if layer is None else f"layer{layer}"
+
+
+def pad_batch(inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """float32 [B, C, longest, ...] from [C, T, ...] each.
+
+    Zeros follow the end, as a convolution would see them beyond a clip alone.
+    """
+    channels, _, *frame = inputs[0].shape
+    longest = max(array.shape[1] for array in inputs)
+    batch = np.zeros((len(inputs), channels, longest, *frame), np.float32)
+    for row, array in zip(batch, inputs):
+        row[:, : array.shape[1]] = array
+    return batch
+
+
+def padding_mask(lengths: Sequence[int]) -> np.ndarray:
+    """bool [B, longest], True at padding."""
+    return np.arange(max(lengths))[None] >= np.array(lengths)[:, None]
 
 
 def similar_lengths(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -1,0 +1,502 @@
+"""AV-HuBERT without fairseq: parity with the published code, checkpoints honest and hostile, split forward."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_avhubert import TINY, published_shapes, published_state, write_tiny_checkpoint
+
+from syncdiff_data.avhubert import (
+    BASE,
+    LARGE,
+    AVHubertEncoder,
+    EncoderConfig,
+    align_frames,
+    audio_input,
+    convert_checkpoint,
+    video_input,
+)
+from syncdiff_data.avhubert import video_frontend as front_end
+from syncdiff_data.avhubert.pickle_reader import read_pt
+from syncdiff_data.avhubert.weights import published_weights
+from syncdiff_data.features import logfbank
+from syncdiff_data.records import UserError
+
+GOLDEN = {"atol": 5e-5, "rtol": 1e-4}
+LAYERS = (1, 2, None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("avhubert") / "tiny.pt")
+
+
+@pytest.fixture(scope="module")
+def encoder(checkpoint: Path) -> AVHubertEncoder:
+    return AVHubertEncoder.from_checkpoint(checkpoint)
+
+
+def some_inputs(batch: int = 2, frames: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    audio = torch.randn(batch, 104, frames, generator=generator)
+    return audio, torch.randn(batch, 1, frames, 88, 88, generator=generator)
+
+
+# --- Parity with the published code ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "count"), [("tiny_plain", 18), ("tiny_fp16", 3)])
+def test_golden_outputs(shared: Path, name: str, count: int) -> None:
+    golden = shared / "golden"
+    encoder = AVHubertEncoder.from_checkpoint(golden / f"{name}.pt")
+    inputs = {key: torch.from_numpy(value) for key, value in np.load(golden / "tiny_inputs.npz").items()}
+    expected = np.load(golden / ("tiny_fp16_outputs.npz" if name == "tiny_fp16" else "tiny_outputs.npz"))
+    compared = 0
+    for modality in ("audio", "video", "av"):
+        for padded in ("nopad", "pad"):
+            suffix = "_padded" if padded == "pad" else ""
+            if f"finetune/{modality}/{padded}/layerNone" not in expected:
+                continue
+            states = encoder.hidden_states(
+                LAYERS,
+                inputs[f"audio{suffix}"] if modality != "video" else None,
+                inputs[f"video{suffix}"] if modality != "audio" else None,
+                inputs["padding_mask"] if padded == "pad" else None,
+            )
+            for layer in LAYERS:
+                key = f"finetune/{modality}/{padded}/layer{layer}"
+                if key in expected:
+                    np.testing.assert_allclose(states[layer], expected[key], **GOLDEN, err_msg=key)
+                    compared += 1
+    assert compared == count
+
+
+@pytest.mark.parametrize("name", ["tiny_fairseq", "tiny_seq2seq"])
+def test_golden_layouts_hold_the_encoder_whose_outputs_were_compared(shared: Path, name: str) -> None:
+    golden = shared / "golden"
+    compared = AVHubertEncoder.from_checkpoint(golden / "tiny_plain.pt")
+    other = AVHubertEncoder.from_checkpoint(golden / f"{name}.pt")
+    assert other.config == compared.config
+    for key, tensor in compared.state_dict().items():
+        assert torch.equal(other.state_dict()[key], tensor), key
+
+
+def test_golden_whole_path_from_pixels_and_samples(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "dump_tiny.npz")
+    encoder = AVHubertEncoder.from_checkpoint(shared / "golden" / "tiny_plain.pt")
+    mouth = golden["gray_u8"]
+    audio = audio_input(align_frames(logfbank(golden["wav_i16"]), len(mouth)))
+    states = encoder.hidden_states(
+        [1, 2], torch.from_numpy(audio)[None], torch.from_numpy(video_input(mouth))[None]
+    )
+    for layer in (1, 2):
+        np.testing.assert_allclose(states[layer][0], golden[f"layer{layer}"], **GOLDEN)
+
+
+@pytest.mark.parametrize(
+    ("keys", "prefix", "config"),
+    [
+        ("avhubert_base_pinned", "", BASE),
+        ("avhubert_base_seq2seq", "encoder.w2v_model.", BASE),
+        ("avhubert_large_pinned", "", LARGE),
+    ],
+)
+def test_published_sizes_build_with_exactly_the_published_tensors(
+    shared: Path, keys: str, prefix: str, config: EncoderConfig
+) -> None:
+    lines = (shared / "golden" / "keys" / f"{keys}.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    published = {
+        name: tuple(int(size) for size in shape.split(",") if size)
+        for name, _, shape in ((*row, "")[:3] for row in rows)
+    }
+    ours = published_shapes(config, clusters=2000, final_dim=256)
+    if prefix:
+        ours = {name: shape for name, shape in ours.items() if not name.startswith("final_proj")}
+    assert {prefix + name: shape for name, shape in ours.items()} == {
+        name: shape for name, shape in published.items() if name.startswith(prefix)
+    }
+    with torch.device("meta"):
+        model = {name: torch.empty(shape) for name, shape in published.items()}
+    found, tensors = published_weights({"cfg": {}, "model": model}, "base.pt")
+    assert found == config
+    assert AVHubertEncoder.from_tensors(found, tensors, "base.pt").config == config
+
+
+def test_base_has_the_published_number_of_parameters() -> None:
+    shapes = published_shapes(BASE, clusters=2000, final_dim=256)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = sum(
+        torch.Size(shape).numel() for name, shape in shapes.items() if not name.endswith(buffers)
+    )
+    assert (len(shapes), parameters) == (346, 103_330_280)
+
+
+# --- The forward contract ----------------------------------------------------------------------------------
+
+
+def test_a_layer_asked_for_alone_equals_the_same_among_others(encoder: AVHubertEncoder) -> None:
+    audio, video = some_inputs()
+    states = encoder.hidden_states([1, 3, None], audio, video)
+    for layer in (1, 3, None):
+        assert torch.equal(states[layer], encoder(audio, video, layer=layer))
+    assert not torch.allclose(states[3], states[None], atol=0.1)
+
+
+def test_inference_is_without_gradients(encoder: AVHubertEncoder) -> None:
+    assert not encoder.training
+    assert not encoder(audio=some_inputs()[0]).requires_grad
+
+
+def test_a_missing_modality_is_not_a_zero_input(encoder: AVHubertEncoder) -> None:
+    audio, video = some_inputs()
+    assert (encoder(audio) - encoder(audio, torch.zeros_like(video))).abs().max() > 1e-3
+    assert (encoder(video=video) - encoder(torch.zeros_like(audio), video)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("modality", ["audio", "video", "av"])
+def test_padding_changes_nothing_but_rounding(encoder: AVHubertEncoder, modality: str) -> None:
+    audio, video = some_inputs(frames=7)
+    lengths = (7, 4)
+    mask = torch.arange(7)[None] >= torch.tensor(lengths)[:, None]
+    audio[1, :, 4:], video[1, :, 4:] = 0, 0
+    heard, seen = (audio if modality != "video" else None), (video if modality != "audio" else None)
+    together = encoder(heard, seen, mask)
+    for row, length in enumerate(lengths):
+        alone = encoder(
+            None if heard is None else heard[row : row + 1, :, :length],
+            None if seen is None else seen[row : row + 1, :, :length],
+        )
+        torch.testing.assert_close(together[row, :length], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_content_of_padded_frames_is_not_heard(encoder: AVHubertEncoder) -> None:
+    audio, _ = some_inputs(frames=9)
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    mask[:, 6:] = True
+    other = audio.clone()
+    other[:, :, 6:] = 5.0
+    assert torch.equal(encoder(audio, padding_mask=mask)[:, :6], encoder(other, padding_mask=mask)[:, :6])
+
+
+def test_long_video_in_chunks_equals_video_at_once(
+    encoder: AVHubertEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, video = some_inputs(frames=7)
+    whole = encoder(video=video)
+    monkeypatch.setattr(front_end, "CHUNK_FRAMES", 6)  # Three frames of each of two clips.
+    torch.testing.assert_close(encoder(video=video), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_stays_close(checkpoint: Path, encoder: AVHubertEncoder) -> None:
+    audio, video = some_inputs(batch=1, frames=2)
+    half = AVHubertEncoder.from_checkpoint(checkpoint).to(torch.bfloat16)
+    exact, rounded = encoder(audio, video), half(audio, video)
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - exact).norm() < 0.03 * exact.norm()
+
+
+@pytest.mark.parametrize("layer", [0, 4, -1, 1.0, True, "9"])
+def test_layers_that_are_not_there_are_refused(encoder: AVHubertEncoder, layer: object) -> None:
+    audio, _ = some_inputs()
+    with pytest.raises(ValueError, match=r"layer: expected 1..3"):
+        encoder(audio, layer=layer)
+    with pytest.raises(ValueError, match=r"layer: expected 1..3"):
+        encoder.resume_from(layer, torch.zeros(1, 4, 32))
+
+
+AUDIO, VIDEO = some_inputs(frames=4)
+NO_PADDING = torch.zeros(2, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({}, "audio, video: at least one"),
+        ({"audio": AUDIO.double()}, "audio: expected float32"),
+        ({"audio": AUDIO.transpose(1, 2)}, "audio: expected float32"),
+        ({"audio": AUDIO[0]}, "audio: expected float32"),
+        ({"video": (VIDEO * 255).byte()}, "video: expected float32"),
+        ({"video": VIDEO[..., :80]}, "video: expected float32"),
+        ({"video": VIDEO[:, 0]}, "video: expected float32"),
+        ({"audio": AUDIO, "video": VIDEO[:, :, :3]}, "audio, video: .* differ"),
+        ({"audio": AUDIO[:, :, :0]}, "nothing to encode"),
+        ({"audio": AUDIO, "padding_mask": NO_PADDING.float()}, "padding_mask: expected bool"),
+        ({"audio": AUDIO, "padding_mask": NO_PADDING[:, :3]}, "padding_mask: expected bool"),
+        ({"audio": AUDIO, "padding_mask": ~NO_PADDING}, "padding_mask: a row is all padding"),
+    ],
+)
+def test_wrong_inputs_are_refused_by_name(encoder: AVHubertEncoder, arguments: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        encoder(**arguments)
+
+
+# --- Lower and upper part ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_lower_and_upper_part_make_the_whole(encoder: AVHubertEncoder, layer: int) -> None:
+    audio, video = some_inputs()
+    mask = torch.zeros(2, 5, dtype=torch.bool)
+    mask[1, 3:] = True
+    whole = encoder(audio, video, mask)
+    hidden = encoder.encode_until(layer, audio, video, mask)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.resume_from(layer, hidden, mask), whole, atol=1e-5, rtol=0)
+        stored = encoder.resume_from(layer, hidden.half(), mask)
+    assert (stored - whole).norm() < 1e-3 * whole.norm()
+
+
+def test_upper_part_learns_and_lower_part_does_not(checkpoint: Path) -> None:
+    encoder = AVHubertEncoder.from_checkpoint(checkpoint)
+    audio, _ = some_inputs()
+    target = torch.zeros(2, 5, 32)
+    hidden = encoder.encode_until(2, audio).requires_grad_()
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = (encoder.resume_from(2, hidden) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] > losses[1] > losses[2]
+    assert hidden.grad is not None
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.grad is not None}
+    assert trained == {
+        name
+        for name, _ in encoder.named_parameters()
+        if name.startswith(("encoder.layers.2.", "encoder.layer_norm."))
+    }
+
+
+def test_parts_need_a_number_and_the_right_width(encoder: AVHubertEncoder) -> None:
+    with pytest.raises(ValueError, match="layer: encode_until"):
+        encoder.encode_until(None, AUDIO)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="layer: resume_from"):
+        encoder.resume_from(None, torch.zeros(1, 4, 32))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"hidden: expected floating point \[B, T, 32\]"):
+        encoder.resume_from(1, torch.zeros(1, 4, 31))
+
+
+# --- Checkpoints -------------------------------------------------------------------------------------------
+
+LAYOUTS = {
+    "pre-trained": {},
+    "pickled classes": {"foreign_classes": True},
+    "seq2seq": {"prefix": "encoder.w2v_model.", "foreign_classes": True},
+    "ctc": {"prefix": "w2v_encoder.w2v_model."},
+    "before torch 1.6": {"legacy": True, "foreign_classes": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_encoder(tmp_path: Path, encoder: AVHubertEncoder, layout: str) -> None:
+    other = AVHubertEncoder.from_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.pt", **LAYOUTS[layout]))
+    assert other.config == TINY
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+
+
+def test_float16_tensors_are_read_as_float32(tmp_path: Path, encoder: AVHubertEncoder) -> None:
+    half = AVHubertEncoder.from_checkpoint(write_tiny_checkpoint(tmp_path / "half.pt", dtype=torch.float16))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    audio, _ = some_inputs()
+    assert (half(audio) - encoder(audio)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_stubs_are_named(tmp_path: Path, legacy: bool) -> None:
+    path = write_tiny_checkpoint(tmp_path / "tiny.pt", foreign_classes=True, legacy=legacy)
+    content, stubs = read_pt(path)
+    assert stubs == ["fairseq.data.dictionary.Dictionary"]
+    assert type(content["task_state"]["dictionaries"][0]).__name__ == "Dictionary"
+    assert "fairseq" not in sys.modules
+
+
+def test_heads_come_from_the_encoder_or_are_asked_for(tmp_path: Path, encoder: AVHubertEncoder) -> None:
+    path = write_tiny_checkpoint(tmp_path / "sparse.pt", with_heads=False)  # Its decoder has 2: not a hint.
+    with pytest.raises(UserError, match="give heads="):
+        AVHubertEncoder.from_checkpoint(path)
+    with pytest.raises(UserError, match="do not divide"):
+        AVHubertEncoder.from_checkpoint(path, heads=5)
+    audio, _ = some_inputs()
+    assert torch.equal(AVHubertEncoder.from_checkpoint(path, heads=4)(audio), encoder(audio))
+
+
+def test_conversion_keeps_every_number(tmp_path: Path, checkpoint: Path, encoder: AVHubertEncoder) -> None:
+    folder = convert_checkpoint(checkpoint, tmp_path / "converted")
+    audio, video = some_inputs()
+    for path in (folder, folder / "model.safetensors"):
+        assert torch.equal(AVHubertEncoder.from_checkpoint(path)(audio, video), encoder(audio, video))
+    assert "non-commercial" in (folder / "config.json").read_text()
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    again = convert_checkpoint(checkpoint, tmp_path / "again")
+    for file in folder.iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+# --- Hostile and broken files ------------------------------------------------------------------------------
+
+
+class Runs:
+    """An object whose pickle calls a function when it is loaded."""
+
+    def __init__(self, function: object, *arguments: object):
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def attacks(mark: Path) -> dict[str, object]:
+    return {
+        "system": Runs(os.system, f"touch {mark}"),
+        "popen": Runs(subprocess.Popen, ["touch", str(mark)]),
+        "eval": Runs(eval, f"open({str(mark)!r}, 'w')"),
+        "open": Runs(open, str(mark), "w"),
+        "pickle": Runs(pickle.loads, pickle.dumps(Runs(os.system, f"touch {mark}"))),
+        "getattr": Runs(getattr, os, "system"),
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("attack", list(attacks(Path("x"))))
+def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path: Path, attack: str, legacy: bool) -> None:
+    mark = tmp_path / "ran"
+    bomb = attacks(mark)[attack]
+    if attack == "getattr":
+        bomb = Runs(getattr, Runs(__import__, "os"), "system")
+    path = tmp_path / "evil.pt"
+    torch.save({"model": {}, "cfg": bomb}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match="nothing was run"):
+        AVHubertEncoder.from_checkpoint(path)
+    assert not mark.exists()
+    if attack == "system":
+        torch.load(path, weights_only=False)  # The bomb is a real one.
+        assert mark.exists()
+
+
+def test_a_function_of_another_package_is_stubbed_not_called(tmp_path: Path) -> None:
+    """Third-party names are never imported, so even a dangerous one is inert."""
+    mark = tmp_path / "ran"
+    code = f"cnumpy.f2py.diagnose\nrun_command\n(S'touch {mark}'\ntR."
+    path = tmp_path / "raw.pkl"
+    path.write_bytes(code.encode())
+    with pytest.raises(UserError, match="not a readable PyTorch checkpoint"):
+        read_pt(path)
+    assert not mark.exists()
+
+
+def test_python_2_names_of_dangerous_functions_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "raw.pkl"
+    path.write_bytes(b"c__builtin__\neval\n(S'1'\ntR.")
+    with pytest.raises(UserError, match=r"builtins\.eval"):
+        read_pt(path)
+
+
+def test_a_tensor_cannot_reach_beyond_its_bytes(tmp_path: Path) -> None:
+    class Overlong:
+        def __reduce__(self) -> tuple:
+            storage = torch.zeros(4).untyped_storage()
+            return torch._utils._rebuild_tensor_v2, (
+                torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True),
+                0,
+                (1000,),
+                (1,),
+                False,
+                {},
+            )
+
+    path = tmp_path / "overlong.pt"
+    torch.save({"model": {"x": Overlong()}}, path)
+    with pytest.raises(UserError, match="out of bounds"):
+        read_pt(path)
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncated_files_get_one_sentence(tmp_path: Path, share: float, legacy: bool) -> None:
+    path = write_tiny_checkpoint(tmp_path / "cut.pt", legacy=legacy)
+    cut(path, share)
+    with pytest.raises(
+        UserError, match=r"not a readable PyTorch checkpoint: expected .* found .* incomplete"
+    ):
+        AVHubertEncoder.from_checkpoint(path)
+
+
+def test_flipped_bytes_are_noticed(tmp_path: Path) -> None:
+    path = write_tiny_checkpoint(tmp_path / "flipped.pt")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a readable PyTorch checkpoint"):
+        AVHubertEncoder.from_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"RIFF....WAVE", "starting with b'RIFF"),
+    ],
+)
+def test_files_that_are_something_else_are_named(tmp_path: Path, content: bytes, found: str) -> None:
+    path = tmp_path / "thing.pt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"expected a .pt file .* found .*{found}"):
+        AVHubertEncoder.from_checkpoint(path)
+
+
+def test_a_missing_file_and_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No checkpoint at"):
+        AVHubertEncoder.from_checkpoint(tmp_path / "nowhere.pt")
+    with pytest.raises(UserError, match=r"expected config\.json and model\.safetensors"):
+        AVHubertEncoder.from_checkpoint(tmp_path)
+    save_file({"x": torch.zeros(1)}, tmp_path / "alone.safetensors")
+    with pytest.raises(UserError, match=r"expected config\.json"):
+        AVHubertEncoder.from_checkpoint(tmp_path / "alone.safetensors")
+
+
+def test_other_models_and_damaged_states_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(UserError, match=r"expected a dictionary with 'model', found .'state_dict'"):
+        AVHubertEncoder.from_checkpoint(path)
+    torch.save({"model": {"conv1.weight": torch.zeros(1)}}, path)
+    with pytest.raises(UserError, match=r"expected post_extract_proj.weight .* found conv1\.weight"):
+        AVHubertEncoder.from_checkpoint(path)
+
+    state = published_state(TINY, seed=0)
+    changes = {
+        "encoder.layers.1.fc1.weight: expected .64, 32., found no such tensor": lambda s: s.pop(
+            "encoder.layers.1.fc1.weight"
+        ),
+        "extra: expected no such tensor": lambda s: s.update(extra=torch.zeros(1)),
+        "layer_norm.bias: expected .64., found .3.": lambda s: s.update({"layer_norm.bias": torch.zeros(3)}),
+        "expected the tensor 'encoder.pos_conv.0.weight_g'": lambda s: s.pop("encoder.pos_conv.0.weight_g"),
+    }
+    for message, change in changes.items():
+        broken = dict(state)
+        change(broken)
+        with pytest.raises(UserError, match=message):
+            AVHubertEncoder.from_checkpoint(write_tiny_checkpoint(path, state=broken))

@@ -1,0 +1,251 @@
+"""Features of clips: parity with the published audio code, one clock, batches that change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_avhubert import TINY, write_tiny_checkpoint
+
+from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
+from syncdiff_data.features import encoder_weights, load_encoder, logfbank, mel, mel_windows
+from syncdiff_data.features.avhubert import (
+    BATCH_FRAMES,
+    LONGEST_TO_SHORTEST,
+    AVHubertFeatures,
+    pad_batch,
+    padding_mask,
+    similar_lengths,
+)
+from syncdiff_data.records import SAMPLES_PER_FRAME, Clip, UserError
+
+LENGTHS = ("n16000", "n12800", "n12801", "n13199", "n13361", "n400", "n399", "n1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("features") / "tiny.pt")
+
+
+@pytest.fixture(scope="module")
+def encoder(checkpoint: Path) -> AVHubertEncoder:
+    return AVHubertEncoder.from_checkpoint(checkpoint)
+
+
+def speech_like(frames: int, seed: int = 0) -> np.ndarray:
+    """int16 [640 frames]: noise whose loudness and colour change every 40 to 200 ms, as sounds of speech do."""
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal(frames * SAMPLES_PER_FRAME)
+    sounds = []
+    while len(noise):
+        sound, noise = np.split(noise, [random.integers(640, 3200)])
+        sounds.append(np.convolve(sound, random.standard_normal(8), "same") * random.uniform(100, 3000))
+    return np.clip(np.concatenate(sounds), -32768, 32767).astype(np.int16)
+
+
+def a_clip(frames: int, seed: int = 0, mouth: bool = True) -> Clip:
+    random = np.random.default_rng(seed)
+    crops = random.integers(0, 256, (frames, 12, 12), dtype=np.uint8)
+    return Clip(
+        clip_id=f"{seed:016x}",
+        source=f"talker{seed}.mp4",
+        split=None,
+        speaker=None,
+        text=None,
+        track=0,
+        start_s=0.0,
+        source_frame=np.arange(frames, dtype=np.int32),
+        face_jpeg=(),
+        mouth_png=tuple(cv2.imencode(".png", cv2.resize(crop, (96, 96)))[1].tobytes() for crop in crops)
+        if mouth
+        else None,
+        audio=speech_like(frames, seed),
+        landmarks=np.zeros((frames, 68, 2), np.float32),
+        box=np.zeros((frames, 4), np.float32),
+        face_to_source=np.zeros((frames, 2, 3), np.float32),
+    )
+
+
+# --- Parity with the published code ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_golden_logfbank_and_its_normalisation(shared: Path, length: str) -> None:
+    golden = np.load(shared / "golden" / "preproc_av.npz")
+    stacked = logfbank(golden[f"audio/{length}/wav_i16"])
+    np.testing.assert_array_equal(stacked, golden[f"audio/{length}/stacked"])
+    np.testing.assert_allclose(audio_input(stacked).T, golden[f"audio/{length}/normalized"], atol=5e-6)
+
+
+def test_golden_video_input(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "preproc_av.npz")
+    gray = golden["video/gray_u8"]
+    expected = golden["video/normalized_f32"][: len(gray), :, :, 0]
+    np.testing.assert_allclose(video_input(gray)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["trim", "pad", "equal"])
+def test_golden_alignment(shared: Path, case: str) -> None:
+    golden = np.load(shared / "golden" / "preproc_av.npz")
+    frames = int(golden[f"align/{case}/T_video"])
+    expected = golden[f"align/{case}/audio"]
+    candidates = [golden[f"audio/{length}/stacked"] for length in LENGTHS]
+    made = [audio_input(align_frames(stacked, frames)).T for stacked in candidates]
+    assert any(np.allclose(array, expected, atol=5e-6) for array in made)
+
+
+def test_golden_collation(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "preproc_av.npz")
+    audio, mask = golden["collate/audio"], golden["collate/padding_mask"]
+    lengths = [int(length) for length in (~mask).sum(axis=1)]
+    np.testing.assert_array_equal(padding_mask(lengths), mask)
+    np.testing.assert_array_equal(pad_batch([row[:, :length] for row, length in zip(audio, lengths)]), audio)
+
+
+def test_golden_mel(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "wav2lip_mel.npz")
+    np.testing.assert_allclose(mel(golden["samples_i16"]).T, golden["mel"], atol=1e-5)
+
+
+# --- Sound: one clock, all lengths -------------------------------------------------------------------------
+
+
+@given(frames=st.integers(1, 60))
+def test_a_row_of_features_for_every_frame_of_video(frames: int) -> None:
+    audio = speech_like(frames)
+    assert logfbank(audio).shape == (frames, 104)
+    windows = mel_windows(audio, frames)
+    assert windows.shape == (frames, 1280)
+    assert windows.dtype == np.float32
+    assert np.abs(windows).max() <= 4
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 7])
+def test_shifted_sound_gives_shifted_logfbank(shift: int) -> None:
+    audio = speech_like(40)
+    later = np.concatenate([np.zeros(shift * SAMPLES_PER_FRAME, np.int16), audio])
+    np.testing.assert_array_equal(logfbank(later)[shift + 1 : -1], logfbank(audio)[1:-1])
+
+
+@pytest.mark.parametrize("shift", [5, 10])
+def test_shifted_sound_gives_shifted_mel(shift: int) -> None:
+    """Five video frames are exactly 16 mel frames; other shifts move windows by a fraction of a mel frame."""
+    audio = speech_like(40)
+    later = np.concatenate([np.zeros(shift * SAMPLES_PER_FRAME, np.int16), audio])
+    windows, shifted = mel_windows(audio, 40), mel_windows(later, 40 + shift)
+    np.testing.assert_allclose(shifted[shift + 1 : -8], windows[1:-8], atol=1e-5)
+
+
+def test_mel_windows_start_at_their_frame_and_stop_at_the_end() -> None:
+    audio = speech_like(25)
+    frames, windows = mel(audio), mel_windows(audio, 25).reshape(25, 16, 80)
+    assert len(frames) == 81
+    np.testing.assert_array_equal(windows[0], frames[:16])
+    np.testing.assert_array_equal(windows[7], frames[22:38])
+    np.testing.assert_array_equal(windows[24], frames[-16:])
+
+
+def test_silence_and_loudness() -> None:
+    silence = np.zeros(640 * 20, np.int16)
+    np.testing.assert_allclose(logfbank(silence)[:-1], np.log(np.finfo(float).eps), atol=1e-5)
+    np.testing.assert_array_equal(mel(silence), -4.0)
+    assert np.isfinite(audio_input(logfbank(silence))).all()
+
+
+@pytest.mark.parametrize("audio", [np.zeros(640), np.zeros((2, 640), np.int16), np.zeros(0, np.int16)])
+def test_anything_but_int16_samples_is_refused(audio: np.ndarray) -> None:
+    for function in (logfbank, mel):
+        with pytest.raises(ValueError, match=r"audio: expected int16 \[N\]"):
+            function(audio)
+
+
+def test_inputs_of_the_encoder_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="logfbank: expected"):
+        audio_input(np.zeros((4, 26)))
+    with pytest.raises(ValueError, match="mouth: expected uint8"):
+        video_input(np.zeros((4, 96, 96), np.float32))
+
+
+# --- Encoders ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "width"), [("logfbank", 104), ("mel", 1280)])
+def test_sound_encoders(name: str, width: int) -> None:
+    encoder = load_encoder(name)
+    assert encoder.columns == {name: width}
+    for clip, features in zip(clips := [a_clip(12), a_clip(30, 1)], encoder.encode(clips)):
+        assert features[name].shape == (clip.num_frames, width)
+        assert features[name].dtype == np.float32
+
+
+@pytest.mark.parametrize("modality", ["audio", "av"])
+def test_avhubert_in_a_batch_equals_avhubert_alone(encoder: AVHubertEncoder, modality: str) -> None:
+    features = AVHubertFeatures(encoder, [2, None], modality)
+    assert features.columns == {"layer2": 32, "final": 32}
+    clips = [a_clip(frames, seed) for seed, frames in enumerate((6, 10, 9, 10))]
+    for clip, together in zip(clips, features.encode(clips)):
+        (alone,) = features.encode([clip])
+        for name in features.columns:
+            assert together[name].shape == (clip.num_frames, 32)
+            assert together[name].dtype == np.float32
+            np.testing.assert_allclose(together[name], alone[name], atol=1e-5, rtol=1e-5)
+
+
+def test_avhubert_hears_the_lag(encoder: AVHubertEncoder) -> None:
+    features = AVHubertFeatures(encoder, [2])
+    clip = a_clip(60)
+    lag = 4
+    later = np.concatenate([np.zeros(lag * SAMPLES_PER_FRAME, np.int16), clip.audio])[: len(clip.audio)]
+    first, second = (encoded["layer2"] for encoded in features.encode([clip, replace(clip, audio=later)]))
+    distances = {
+        shift: np.linalg.norm(second[10 + shift : 50 + shift] - first[10:50]) for shift in range(-8, 9)
+    }
+    assert min(distances, key=lambda shift: distances[shift]) == lag
+
+
+def test_avhubert_is_loaded_by_name(checkpoint: Path) -> None:
+    encoder = load_encoder("avhubert", layers=[3], weights={"avhubert-base": checkpoint})
+    assert encoder.columns == {"layer3": TINY.width}
+    (features,) = encoder.encode([a_clip(10, mouth=False)])
+    assert features["layer3"].shape == (10, TINY.width)
+    assert load_encoder("avhubert", weights={"avhubert-base": checkpoint}).columns == {"final": TINY.width}
+    assert encoder_weights("avhubert") == ("avhubert-base",)
+    assert encoder_weights("mel") == ()
+
+
+@pytest.mark.parametrize("modality", ["video", "av"])
+def test_a_clip_without_mouth_crops_is_named(encoder: AVHubertEncoder, modality: str) -> None:
+    features = AVHubertFeatures(encoder, [1], modality)
+    with pytest.raises(UserError, match=r"talker7.mp4\) has no mouth crops.*--no-mouth"):
+        features.encode([a_clip(10, 7, mouth=False)])
+
+
+def test_wrong_names_and_layers_are_told(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="no encoder 'hubert': choose one of logfbank, mel, avhubert"):
+        load_encoder("hubert")
+    with pytest.raises(UserError, match="mel has no layers"):
+        load_encoder("mel", layers=[9])
+    for layer in (0, 4):
+        with pytest.raises(UserError, match=f"layers 1 to 3 and its final output; there is no {layer}"):
+            load_encoder("avhubert", layers=[layer], weights={"avhubert-base": checkpoint})
+
+
+@given(lengths=st.lists(st.integers(1, 750), max_size=40))
+def test_batches_hold_every_clip_once_and_stay_within_bounds(lengths: list[int]) -> None:
+    batches = list(similar_lengths(lengths))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest, shortest = (edge(lengths[index] for index in batch) for edge in (max, min))
+        assert len(batch) == 1 or longest * len(batch) <= BATCH_FRAMES
+        assert longest <= LONGEST_TO_SHORTEST * shortest
