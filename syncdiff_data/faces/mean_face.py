@@ -1,8 +1,8 @@
 """A mean face from many sets of 68 landmarks, placed where AV-HuBERT's published mean face lies.
 
 Its own file, 20words_mean_face.npy, may be used for research only, so the project ships one of its own
-(mean_face.json), made by benchmarks/derive_mean_face.py. Shape: ours. Place and size: three rounded numbers of
-the published one, so that mouths come out at the scale that its checkpoints expect.
+(mean_face.json), made by benchmarks/derive_mean_face.py. Its shape is ours; place and size are three rounded numbers
+of the published one, so that mouths come out at the scale that its checkpoints expect.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ EYE_CENTRE = (129.2, 93.9)
 EYE_DISTANCE = 54.3
 """Middle of the eyes and distance of the eye centres in the 256 x 256 space of the mouth crop."""
 MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
+    ]
 )
 """Which point is the other half's twin (iBUG indices)."""
 

@@ -73,19 +73,21 @@ def plan_crops(landmarks: np.ndarray, mean_face: np.ndarray) -> tuple[np.ndarray
 
 
 def warp_region(image: np.ndarray, inverse: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """uint8 [96, 96, C]: what skimage.transform.warp(image, ...) * 255, truncated to bytes, shows from `corner`
-    (x, y) on. Bilinear, outside 0. inverse: float64 [3, 3], output (x, y, 1) to image of uint8 [H, W, C]."""
+    """uint8 [96, 96, C]: skimage.transform.warp(image, ...) * 255, truncated to bytes, from `corner` (x, y)
+    on. Bilinear, outside 0. inverse: float64 [3, 3], output (x, y, 1) to image of uint8 [H, W, C]."""
     x = np.arange(corner[0], corner[0] + CROP, dtype=np.float64)[None, :]
     y = np.arange(corner[1], corner[1] + CROP, dtype=np.float64)[:, None]
     col = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
     row = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
     padded, row0, col0 = _surroundings(image, row, col)
+    values = UNIT[padded].reshape(-1, image.shape[2])
     low_row, low_col = np.floor(row), np.floor(col)
     dr, dc = (row - low_row)[..., None], (col - low_col)[..., None]
-    r0, c0 = low_row.astype(np.int64) - row0, low_col.astype(np.int64) - col0
-    r1, c1 = np.ceil(row).astype(np.int64) - row0, np.ceil(col).astype(np.int64) - col0
-    top = (1 - dc) * UNIT[padded[r0, c0]] + dc * UNIT[padded[r0, c1]]
-    bottom = (1 - dc) * UNIT[padded[r1, c0]] + dc * UNIT[padded[r1, c1]]
+    first = ((low_row - row0) * padded.shape[1] + (low_col - col0)).astype(np.intp)
+    right, below = (col > low_col).astype(np.intp), (row > low_row) * np.intp(padded.shape[1])
+    top = (1 - dc) * values.take(first, axis=0) + dc * values.take(first + right, axis=0)
+    first += below
+    bottom = (1 - dc) * values.take(first, axis=0) + dc * values.take(first + right, axis=0)
     return (((1 - dr) * top + dr * bottom) * 255).astype(np.uint8)
 
 

@@ -1,10 +1,10 @@
 """Frames in, faces per frame out, in one pass and with detection only where it is needed.
 
 Faces are detected in key frames: every k-th, the last, and both sides of a scene cut. Where the faces of two
-neighbouring key frames agree and look the same in between, their boxes are interpolated linearly; where not (a
-face came, went or was covered), every frame in between is detected. So a face that is hidden ends at that very
-frame, at little more than a k-th of the cost of detecting everywhere. The result does not depend on how many
-frames are held at a time.
+neighbouring key frames agree and look steady in between, their boxes are interpolated linearly; where not
+(one came, went or was covered), every frame in between is detected. So a track ends at the very frame that
+hides its face, at little more than a k-th of the cost of detecting everywhere. The result does not depend
+on how many frames are held at a time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class Faces:
     """float32 [N, 6]: x0, y0, x1, y1, score, roll, as FaceBackend.detect gives them."""
     landmarks: np.ndarray
     """float32 [N, 68, 2]."""
-    looks: np.ndarray
-    """float32 [N, 256], see face_looks."""
 
 
 def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConfig) -> Iterator[Faces]:
@@ -128,7 +126,6 @@ def _with_landmarks(
     boxes = np.concatenate(found)[:, :4]
     points = backend.landmarks(repeated, boxes) if repeated else np.empty((0, 68, 2), np.float32)
     start = 0
-    for t, (frame, rows) in enumerate(zip(frames, found)):
-        looks = face_looks(frame, rows[:, :4])
-        yield Faces(first + t, cuts[t], rows, points[start : start + len(rows)], looks)
+    for t, rows in enumerate(found):
+        yield Faces(first + t, cuts[t], rows, points[start : start + len(rows)])
         start += len(rows)

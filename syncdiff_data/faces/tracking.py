@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class Track:
     """One face over one span of T frames without gaps."""
 
     track: int
-    """Number of the face in its source, by first frame, then from left to right. Parts of a split share it."""
+    """Number of the face in its source, by first frame, then left to right. Parts of a split share it."""
     first_frame: int
     box: np.ndarray
     """float32 [T, 4]: x0, y0, x1, y1 in source pixels."""
@@ -77,7 +78,7 @@ def sort_out(
 
 
 def fill_gaps(number: int, follower: Follower) -> Track:
-    """A track over every frame from the first to the last one seen, what lies between interpolated linearly."""
+    """A track over every frame from the first to the last one seen; gaps are interpolated linearly."""
     first, last = follower.frames[0], follower.frames[-1]
     every = np.arange(first, last + 1)
 
@@ -95,7 +96,7 @@ def split(track: Track, longest: int) -> list[Track]:
     edges = [len(track.box) * i // parts for i in range(parts + 1)]
     return [
         replace(track, first_frame=track.first_frame + a, box=track.box[a:b], landmarks=track.landmarks[a:b])
-        for a, b in zip(edges, edges[1:])
+        for a, b in pairwise(edges)
     ]
 
 
