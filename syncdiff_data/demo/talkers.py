@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from syncdiff_data.demo.face import Look, render
 from syncdiff_data.demo.speech import Segment, Voice, babble, speak, transcript
 from syncdiff_data.media import write_video
 from syncdiff_data.records import FPS
+from syncdiff_data.shards.store import write_atomically
 
 LIST_NAME = "talkers.csv"
 """Beside the speakers' folders: a `folder` source's list, with split, speaker and text."""
@@ -98,8 +100,11 @@ SPEAKERS = (
 
 @dataclass(frozen=True)
 class Take:
-    """One clip: frames uint8 RGB [T, size, size, 3], audio int16 [T * 640], mouth float32 [T, 2] (opening and
-    width in [0, 1]) and the timeline of phonemes that drove both."""
+    """One clip and what drove it.
+
+    frames: uint8 RGB [T, size, size, 3]; audio: int16 [T * 640]; mouth: float32 [T, 2], opening and width in
+    [0, 1]; timeline: the phonemes.
+    """
 
     frames: np.ndarray
     audio: np.ndarray
@@ -131,8 +136,8 @@ def make_talkers(
 ) -> list[Path]:
     """Write `out/<speaker>/<number>.mp4` and the list `out/talkers.csv` (path, split, speaker, text).
 
-    Speakers take turns; clip k depends on k, seed, seconds and size alone. Of every speaker's five clips the
-    second is in the split `test`, the others in `train`. Returns the videos in order.
+    Speakers take turns; clip k depends on k, seed, seconds and size alone. Of five clips of a speaker the second
+    is in the split `test`, the others in `train`. The list is written last. Returns the videos in order.
     """
     videos, rows = [], []
     for number in range(num_clips):
@@ -144,8 +149,9 @@ def make_talkers(
         split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
         rows.append((video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)))
         videos.append(video)
-    with (out / LIST_NAME).open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("path", "split", "speaker", "text"), *rows])
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("path", "split", "speaker", "text"), *rows])
+    write_atomically(out / LIST_NAME, lambda file: file.write(table.getvalue().encode()))
     return videos
 
 
