@@ -7,11 +7,14 @@ import numpy as np
 
 IMAGES = ("frames", "identity", "pose")
 
-# iBUG's 68 points seen in a mirror: point i of the mirrored face is point MIRROR[i] of the original.
+# iBUG's 68 points in a mirror: point i of the mirrored face is point MIRROR[i] of the original. In order: jaw, brows,
+# nose bridge, nostrils, eyes, outer lips, inner lips.
 MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
+    ]
 )
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -21,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 def augment(
     sample: dict[str, np.ndarray], flip: bool, colour_jitter: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Mirror half of the samples (flip) and change brightness, contrast and saturation by up to ± colour_jitter."""
+    """Mirror half of the samples (flip); change brightness, contrast and saturation by up to ± colour_jitter."""
     if flip and rng.random() < 0.5:
         sample = mirror(sample)
     if colour_jitter:
@@ -31,19 +34,20 @@ def augment(
 
 
 def mirror(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sample seen in a mirror: images [..., S, S, 3] by column, landmarks [T, 68, 2] by place and by name."""
+    """The sample in a mirror: images [..., S, S, 3] by column, landmarks [T, 68, 2] by place and by name."""
     images = {name: sample[name][..., ::-1, :] for name in IMAGES}
-    landmarks = sample["landmarks"][:, MIRROR].copy()
+    landmarks = sample["landmarks"][:, MIRROR]
     landmarks[..., 0] = sample["frames"].shape[-2] - 1 - landmarks[..., 0]
     return sample | images | {"landmarks": landmarks}
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:
-    """The 3x4 affine of RGB values 0-255: saturation about the luma, contrast about mid-gray, then brightness."""
+    """3x4 affine of RGB values 0-255: saturation about the luma, contrast about mid-gray, then brightness."""
     turn = saturation * np.eye(3) + (1 - saturation) * LUMA[None]
     return brightness * np.column_stack([contrast * turn, np.full(3, (1 - contrast) * 127.5)])
 
 
 def recolour(images: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Apply a colour matrix to uint8 [..., S, S, 3], saturating."""
-    return cv2.transform(images.reshape(-1, images.shape[-2], 3), matrix).reshape(images.shape)
+    rows = np.ascontiguousarray(images).reshape(-1, images.shape[-2], 3)
+    return cv2.transform(rows, matrix).reshape(images.shape)

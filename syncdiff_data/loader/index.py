@@ -83,7 +83,9 @@ def build_index(
         feature_shards = feature_dataset.shards()
         theirs = read_footers(features, feature_dataset, ("clip_id",))
         feature = choose_feature(features, theirs, feature)
-        shards = [check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)]
+        shards = [
+            check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
+        ]
     rows = [row for number, shard in enumerate(shards) for row in clip_rows(number, shard, skip_damaged)]
     kept = select(clips, rows, split, window)
     return Index(
@@ -124,7 +126,9 @@ def check_same_clips(
     return clips
 
 
-def choose_feature(features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None) -> str:
+def choose_feature(
+    features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None
+) -> str:
     """The column to read: the named one, or the only one. UserError lists what there is otherwise."""
     names = next((shard.names for shard in shards if isinstance(shard, ShardContent)), [])
     layers = [name for name in names if name != "clip_id"]
@@ -136,9 +140,7 @@ def choose_feature(features: Store, shards: Sequence[ShardContent | DamagedShard
     return feature
 
 
-def read_footers(
-    store: Store, dataset: Dataset, columns: Sequence[str]
-) -> list[ShardContent | DamagedShard]:
+def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list[ShardContent | DamagedShard]:
     """What each shard's footer says, or the damage that keeps it from being read."""
 
     def read(name: str) -> ShardContent | DamagedShard:
@@ -174,7 +176,9 @@ def clip_rows(number: int, shard: ShardContent | DamagedShard, skip_damaged: boo
     return []
 
 
-def select(clips: Store, rows: Sequence[dict[str, Any]], split: str | None, window: int) -> list[dict[str, Any]]:
+def select(
+    clips: Store, rows: Sequence[dict[str, Any]], split: str | None, window: int
+) -> list[dict[str, Any]]:
     """Keep the clips of the split that are long enough; UserError when that leaves none."""
     chosen = [row for row in rows if split in (None, row["split"])]
     kept = [row for row in chosen if row["num_frames"] >= window]
@@ -187,5 +191,7 @@ def select(clips: Store, rows: Sequence[dict[str, Any]], split: str | None, wind
         )
     if len(kept) < len(chosen):
         short = len(chosen) - len(kept)
-        warnings.warn(f"{short} clips of {clips.uri} have under {window} frames and are left out", stacklevel=2)
+        warnings.warn(
+            f"{short} clips of {clips.uri} have under {window} frames and are left out", stacklevel=2
+        )
     return kept

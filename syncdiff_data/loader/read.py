@@ -54,4 +54,4 @@ class ClipReader:
 
 
 def _open_shard(store: Store, name: str) -> pq.ParquetFile:
-    return pq.ParquetFile(store.open(name), page_checksum_verification=True)
+    return pq.ParquetFile(store.open(name), page_checksum_verification=True, pre_buffer=True)

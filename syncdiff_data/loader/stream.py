@@ -95,6 +95,10 @@ class ClipWindows(IterableDataset[Batch]):
         self._order: tuple[int, np.ndarray] | None = None
 
     @property
+    def is_local(self) -> bool:
+        return self._clips.is_local and (self._features is None or self._features.is_local)
+
+    @property
     def samples_per_epoch(self) -> int:
         return len(self.index.shard) * self.config.windows_per_visit
 
@@ -210,11 +214,20 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         self.dataset.start = self.samples
         batches = DataLoader(
-            self.dataset, batch_size=None, num_workers=self._workers, pin_memory=self._pin_memory
+            self.dataset,
+            batch_size=None,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+            # An object store's client has threads, which do not survive a fork.
+            multiprocessing_context="spawn" if self._workers and not self.dataset.is_local else None,
         )
-        for batch in batches:
-            self.samples += self.dataset.global_batch
-            yield batch
+        try:
+            for batch in batches:
+                self.samples += self.dataset.global_batch
+                yield batch
+        except UserError as error:
+            # DataLoader wraps a worker's error in its traceback; the sentence stands in the last line.
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
         self.samples = 0
 
     def state_dict(self) -> dict[str, Any]:
