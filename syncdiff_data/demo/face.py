@@ -105,8 +105,9 @@ class Look:
     """What one person and their room look like.
 
     zoom: output pixels per photograph pixel at size 256; stretch: width of the face relative to its height;
-    hair, skin: gains of R, G, B; suit_hue: added hue in OpenCV's 0-179; light: how much brighter
-    the photograph's left side becomes and how much darker its right, as a fraction; contrast: about mid gray; backdrop: two RGB colours.
+    hair, skin: gains of R, G, B; suit_hue: added hue in OpenCV's 0-179; light: how much brighter the
+    photograph's left side becomes and how much darker its right, as a fraction; contrast: about mid gray;
+    backdrop: two RGB colours.
     """
 
     mirror: bool = False

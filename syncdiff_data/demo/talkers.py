@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -149,10 +150,14 @@ def make_talkers(
         split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
         rows.append((video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)))
         videos.append(video)
-    table = io.StringIO(newline="")
-    csv.writer(table).writerows([("path", "split", "speaker", "text"), *rows])
-    write_atomically(out / LIST_NAME, lambda file: file.write(table.getvalue().encode()))
+    write_atomically(out / LIST_NAME, lambda file: _write_list(file, rows))
     return videos
+
+
+def _write_list(file: IO[bytes], rows: list[tuple[str, str, str, str]]) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    csv.writer(text).writerows([("path", "split", "speaker", "text"), *rows])
+    text.detach()
 
 
 def _sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
