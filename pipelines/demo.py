@@ -1,0 +1,137 @@
+"""The whole chain once, on generated talkers: videos, data set, features, training, dubs, leaderboard.
+
+    python pipelines/demo.py --out demo
+
+Every step is the pipeline script a user would run, with the flags printed. Run it again and each step finds its work
+done.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import benchmark
+import extract_features
+import preprocess
+import synthesize
+import train
+
+from syncdiff_data.cli import RayOptions, run, user_path
+from syncdiff_data.clips import ClipConfig
+from syncdiff_data.demo import LIST_NAME, make_talkers
+from syncdiff_data.faces import FaceConfig
+from syncdiff_data.stage import ray_session
+from syncdiff_model.presets import load_preset
+
+Result = TypeVar("Result")
+
+CROP_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path
+    """Folder of everything the demo makes."""
+    clips: int = 36
+    """Generated videos; a fifth of them is held out for the leaderboard."""
+    seconds: float = 3.0
+    """Length of each."""
+    preset: str = "demo"
+    """Training preset: configs/demo.yaml."""
+    workers: int | None = None
+    """Parallel tasks; unset means every CPU."""
+
+
+def main(options: Options) -> None:
+    out = Path(user_path("--out", options.out))
+    ray = RayOptions(workers=options.workers)
+    started = time.monotonic()
+    videos = _step("generate talkers", lambda: generate(out / "videos", options.clips, options.seconds))
+    with ray_session(ray):
+        clips, features = str(out / "clips"), str(out / "logfbank")
+        config = ClipConfig(faces=FaceConfig(crop_size=CROP_SIZE))
+        _step(
+            "preprocess",
+            lambda: preprocess.main(
+                preprocess.Options(
+                    source="folder", root=videos / LIST_NAME, out=clips, shard_size=6, clips=config, ray=ray
+                )
+            ),
+        )
+        _step(
+            "extract features",
+            lambda: extract_features.main(
+                extract_features.Options(clips=clips, encoder="logfbank", out=features, ray=ray)
+            ),
+        )
+    run_folder = out / "run"
+    _step(
+        "train",
+        lambda: train.main(
+            train.Options(
+                model="syncdiff",
+                clips=Path(clips),
+                features=Path(features),
+                out=run_folder,
+                preset=options.preset,
+                split="train",
+                resume=True,
+                settings=load_preset(options.preset),
+            )
+        ),
+    )
+    real, pairs = hold_out(videos, out / "real")
+    dubs = out / "dubs"
+    _step(
+        "dub the held-out talkers",
+        lambda: synthesize.main(synthesize.Options(model=run_folder, pairs=pairs, out=dubs)),
+    )
+    report = out / "report"
+    with ray_session(ray):
+        _step(
+            "benchmark",
+            lambda: benchmark.main(
+                benchmark.Options(reference=real, out=report, method=(f"syncdiff={dubs}",), ray=ray)
+            ),
+        )
+    print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
+
+
+def generate(folder: Path, count: int, seconds: float) -> Path:
+    """The talkers' folder; made only once, and only whole."""
+    if not (folder / LIST_NAME).exists():
+        make_talkers(folder, count, seconds)
+    return folder
+
+
+def hold_out(videos: Path, real: Path) -> tuple[Path, Path]:
+    """Copy the videos of the test split side by side, and list each with its own sound as a pair to dub."""
+    real.mkdir(parents=True, exist_ok=True)
+    with (videos / LIST_NAME).open(encoding="utf-8", newline="") as file:
+        held_out = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
+    names = [path.replace("/", "-") for path in held_out]
+    for path, name in zip(held_out, names):
+        if not (real / name).exists():
+            shutil.copyfile(videos / path, real / name)
+    pairs = real.parent / "pairs.csv"
+    with pairs.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("video", "audio", "output"), *((real / n, real / n, n) for n in names)])
+    return real, pairs
+
+
+def _step(title: str, act: Callable[[], Result]) -> Result:
+    print(f"\n== {title}", flush=True)
+    started = time.monotonic()
+    result = act()
+    print(f"   {time.monotonic() - started:.1f} s", flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    run(main, Options, __doc__)

@@ -1,0 +1,130 @@
+"""SyncNet's embeddings of mouth and sound, in batches and without waste.
+
+Network and weights are those of SyncNet (Chung and Zisserman 2016, "Out of time"; `syncnet_python.SyncNetModel`, file
+syncnet_v2.model). Only the way it is run differs: no gradients, batch norms folded into the layers before them, and
+the lip network's 3-d convolutions written as the 2-d ones they are, because it looks at five frames at once and never
+again across time. The numbers agree with the original's to 1e-4 (docs/protocols.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import python_speech_features
+import torch
+from syncnet_python.SyncNetModel import S
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, UserError
+
+WINDOW = 5
+"""Frames that one embedding sees."""
+SIDE = 224
+MFCC_PER_FRAME = 4
+MFCC_WINDOW = WINDOW * MFCC_PER_FRAME
+EMBEDDING = 1024
+BATCH = 20
+"""Windows at a time: 60 MB of input, and more are no faster on a CPU."""
+
+
+class SyncNet:
+    """The two networks, ready to embed. Frames are BGR, 0 to 255, not normalised, as SyncNet was trained."""
+
+    def __init__(self, state: dict[str, Tensor], device: str = "cpu"):
+        """state: tensors of syncnet_v2.model. UserError when they are not SyncNet's."""
+        network = S()
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(
+                f"these weights are not SyncNet's: {str(error).splitlines()[1].strip()}"
+            ) from error
+        network.eval()
+        self.device = device
+        self._lips = nn.Sequential(_flat_in_time(network.netcnnlip), nn.Flatten(), _folded(network.netfclip))
+        self._lips.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._sound = nn.Sequential(_folded(network.netcnnaud), nn.Flatten(), _folded(network.netfcaud)).to(
+            device
+        )
+
+    @classmethod
+    def from_file(cls, path: Path, device: str = "cpu") -> SyncNet:
+        """Load syncnet_v2.model (a plain state dict). UserError when it is something else."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{path} is not a file of SyncNet weights ({type(error).__name__}: {error})"
+            ) from error
+        return cls(state, device)
+
+    @torch.inference_mode()
+    def embed_lips(self, frames_bgr: np.ndarray) -> np.ndarray:
+        """uint8 [T, 224, 224, 3] to float32 [T - 4, 1024], one embedding for each five consecutive frames."""
+        count = max(0, len(frames_bgr) - WINDOW + 1)
+        parts = []
+        for start in range(0, count, BATCH):
+            span = torch.from_numpy(frames_bgr[start : min(start + BATCH, count) + WINDOW - 1])
+            # [windows, H, W, colour, time] -> channels ordered colour first, then time, as the folded kernel is.
+            windows = span.unfold(0, WINDOW, 1).permute(0, 3, 4, 1, 2).flatten(1, 2)
+            batch = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
+            parts.append(self._lips(batch).cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty((0, EMBEDDING), np.float32)
+
+    @torch.inference_mode()
+    def embed_sound(self, samples: np.ndarray, count: int) -> np.ndarray:
+        """int16 [N] at 16 kHz to float32 [count, 1024]: the 0.2 s that start with each of the first `count` frames."""
+        mfcc = python_speech_features.mfcc(samples, SAMPLE_RATE).T.astype(np.float32)
+        windows = torch.from_numpy(mfcc).unfold(1, MFCC_WINDOW, MFCC_PER_FRAME)[:, :count]
+        batch = windows.permute(1, 0, 2).unsqueeze(1)
+        parts = [self._sound(part.to(self.device)).cpu().numpy() for part in batch.split(8 * BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, EMBEDDING), np.float32)
+
+
+def num_windows(num_frames: int, num_samples: int) -> int:
+    """Windows that SyncNet's evaluate compares. It drops the last valid one; that defines the published number."""
+    return max(0, min(num_frames, num_samples // SAMPLES_PER_FRAME) - WINDOW)
+
+
+def _folded(layers: nn.Sequential) -> nn.Sequential:
+    """The same function without batch norms."""
+    return nn.Sequential(*_fold(list(layers)))
+
+
+def _fold(layers: list[nn.Module]) -> Iterator[nn.Module]:
+    for layer, following in zip(layers, [*layers[1:], None]):
+        if isinstance(following, nn.BatchNorm1d):
+            yield fuse_linear_bn_eval(layer, following)
+        elif isinstance(following, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            yield fuse_conv_bn_eval(layer, following)
+        elif not isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            yield layer
+
+
+def _flat_in_time(layers: nn.Sequential) -> nn.Sequential:
+    """The lip network on [N, 3 * 5, H, W]: its first kernel spans all five frames, every later one a single time."""
+    return nn.Sequential(*[_as_2d(layer) for layer in _fold(list(layers))])
+
+
+def _as_2d(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, nn.MaxPool3d):
+        return nn.MaxPool2d(_last_two(layer.kernel_size), _last_two(layer.stride), _last_two(layer.padding))
+    if not isinstance(layer, nn.Conv3d):
+        return layer
+    weight = layer.weight.flatten(1, 2)
+    flat = nn.Conv2d(
+        weight.shape[1],
+        weight.shape[0],
+        _last_two(layer.kernel_size),
+        _last_two(layer.stride),
+        _last_two(layer.padding),
+    )
+    flat.load_state_dict({"weight": weight, "bias": layer.bias})
+    return flat
+
+
+def _last_two(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[-2], value[-1])
