@@ -14,14 +14,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_avhubert import write_tiny_checkpoint
 
+from syncdiff_data.extract import ExtractConfig, ExtractWork
 from syncdiff_data.images import encode_jpeg
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.augment import MIRROR, colour_matrix, mirror, recolour
 from syncdiff_data.loader.order import epoch_order
 from syncdiff_data.loader.sample import choose_frames
 from syncdiff_data.records import Clip, UserError
-from syncdiff_data.shards import Store
+from syncdiff_data.shards import Store, read_features
 from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.rows import clip_table, vector_column
 from syncdiff_data.shards.schema import CLIPS, Footer, features_schema
@@ -60,7 +62,8 @@ def write_dataset(root: Path, kind: str, shards: Sequence[Sequence[pa.Table]], s
     store = Store(root)
     for number, rows in enumerate(shards):
         write_shard(store, Footer(kind, kind, "plan", number, len(shards), SIZE), schema, rows)
-    Dataset(kind, "made", {}, kind, "plan", len(shards), complete=True).save(store)
+    recipe = {"config": {"clips": "clips"}}
+    Dataset(kind, "made", recipe, kind, "plan", len(shards), complete=True).save(store)
     return str(root)
 
 
@@ -324,18 +327,18 @@ def test_a_clip_with_a_flipped_byte_is_named(damaged):
         batches = read(damaged, 12, damaged="skip")
     assert all(len(batch["clip_id"]) == 4 for batch in batches)
     assert {name for name, _ in names(batches)} == {f"clip{n:04d}" for n in range(11) if n != 3}
-    untouched = [pair for pair in names(read(damaged, 12, damaged="skip", workers=2))]
-    assert untouched == names(batches)
+    assert names(read(damaged, 12, damaged="skip", workers=2)) == names(batches)
 
 
-def test_features_of_other_clips_are_refused(dataset, tmp_path):
-    shards = [[make_clip(n, 10) for n in range(3)]]
-    assert make_dataset(tmp_path / "other", shards)
-    with pytest.raises(UserError, match="features of other clips .* expected num_shards 4, found 1"):
-        read((dataset[0], str(tmp_path / "other" / "features")), 1)
-    make_dataset(tmp_path / "swapped", [list(reversed(shard)) for shard in shards])
-    with pytest.raises(UserError, match="features of other clips"):
-        read((str(tmp_path / "other" / "clips"), str(tmp_path / "swapped" / "features")), 1)
+def test_features_of_other_clips_are_refused(dataset, damaged, tmp_path):
+    swapped = [[make_clip(n, 10 + n) for n in range(8)], [], [], []]
+    _, features = make_dataset(tmp_path / "swapped", swapped)
+    with pytest.raises(UserError, match="features-00000-of-00004.parquet holds features of other clips"):
+        read((dataset[0], features), 1)
+    description = Path(damaged[0]) / "dataset.json"
+    description.write_text(description.read_text().replace('"plan_hash": "plan"', '"plan_hash": "new"'))
+    with pytest.raises(UserError, match="expected fingerprint and plan .*new.*, found .*plan"):
+        read(damaged, 1)
     with pytest.raises(UserError, match="has the features logfbank: name one of them, not mel"):
         read(dataset, 1, feature="mel")
 
@@ -345,6 +348,25 @@ def test_features_shorter_than_their_clip_are_refused(tmp_path):
     _, features = make_dataset(tmp_path / "short", [[make_clip(0, 11)]])
     with pytest.raises(UserError, match="11 vectors for the 12 frames of clip clip0000"):
         read((clips, features), 1)
+
+
+def test_the_chain_from_a_checkpoint_to_a_batch(dataset, tmp_path):
+    """A random AV-HuBERT of the published layout -> feature shards -> a batch that holds its numbers."""
+    checkpoint = write_tiny_checkpoint(tmp_path / "tiny.pt")
+    store = Store(tmp_path / "features")
+    config = ExtractConfig("avhubert", (2, None))
+    work = ExtractWork(dataset[0], store.uri, "f", config, (("avhubert-base", str(checkpoint)),), "cpu")
+    for shard in range(4):
+        work(json.dumps(shard), lambda *_: None)
+    Dataset("features", "made", {"config": {"clips": "clips"}}, "f", "plan", 4, complete=True).save(store)
+
+    stored = {clip: columns["layer2"] for clip, columns in read_features(store.uri)}
+    batch = read((dataset[0], store.uri), 1, feature="layer2", context=1)[0]
+    assert batch["features"].abs().max() > 0
+    for name, first, features in zip(batch["clip_id"], batch["first_frame"], batch["features"]):
+        np.testing.assert_array_equal(
+            features[:, 0].numpy(), stored[name][first : first + 5].astype(np.float32)
+        )
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def build_index(
     feature_shards = None
     if features is not None:
         feature_dataset = load_dataset(features, "features")
-        check_same_sources(clips, dataset, features, feature_dataset)
+        check_same_recipe(clips, dataset, features, feature_dataset)
         feature_shards = feature_dataset.shards()
         theirs = read_footers(features, feature_dataset, ("clip_id",))
         feature = choose_feature(features, theirs, feature)
@@ -99,15 +99,15 @@ def build_index(
     )
 
 
-def check_same_sources(clips: Store, dataset: Dataset, features: Store, feature_dataset: Dataset) -> None:
-    """UserError when the features were made from another data set of clips."""
-    for name in ("name", "plan_hash", "num_shards"):
-        expected, found = getattr(dataset, name), getattr(feature_dataset, name)
-        if expected != found:
-            raise UserError(
-                f"{features.uri} holds features of other clips than {clips.uri}: expected {name} {expected}, "
-                f"found {found}; extract the features of this data set"
-            )
+def check_same_recipe(clips: Store, dataset: Dataset, features: Store, feature_dataset: Dataset) -> None:
+    """UserError when the features were made from another data set of clips, or before it was made again."""
+    expected = (dataset.fingerprint, dataset.plan_hash)
+    found = (feature_dataset.recipe["config"].get("clips"), feature_dataset.plan_hash)
+    if expected != found:
+        raise UserError(
+            f"{features.uri} holds features of other clips than {clips.uri}: expected fingerprint and plan "
+            f"{expected}, found {found}; extract the features of this data set"
+        )
 
 
 def check_same_clips(

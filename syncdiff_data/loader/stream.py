@@ -79,7 +79,7 @@ class ClipWindows(IterableDataset[Batch]):
         self,
         clips: str | PathLike[str],
         features: str | PathLike[str] | None = None,
-        config: LoaderConfig = LoaderConfig(),  # noqa: B008 (frozen)
+        config: LoaderConfig = LoaderConfig(),
         rank: int = 0,
         world_size: int = 1,
     ):
