@@ -55,7 +55,9 @@ def import_weights(name: Positional[str], file: Positional[Path]) -> None:
         name: A name that `weights list` shows.
         file: The published file; AV-HuBERT's checkpoints are converted on the way.
     """
-    print(import_file(lookup(name), file))
+    weight = lookup(name)
+    print(f"{weight.file_name}: {weight.licence} ({weight.page})")
+    print(import_file(weight, file))
 
 
 def verify_weights() -> None:
