@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -20,37 +20,39 @@ import numpy as np
 from syncdiff_data.media import Video
 
 
-def plain_pyav(path: Path) -> list[np.ndarray]:
+def plain_pyav(path: Path) -> Iterator[np.ndarray]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        for frame in container.decode(stream):
+            yield frame.to_ndarray(format="rgb24")
 
 
-def with_decord(path: Path) -> list[np.ndarray]:
+def with_decord(path: Path) -> Iterator[np.ndarray]:
     reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-    return [reader.next().asnumpy() for _ in range(len(reader))]
+    for _ in range(len(reader)):
+        yield reader.next().asnumpy()
 
 
-def with_video(path: Path) -> list[np.ndarray]:
-    return list(Video(path).frames())
+def with_video(path: Path) -> Iterator[np.ndarray]:
+    yield from Video(path).frames()
 
 
-def frames_per_cpu_second(read: Callable[[Path], list[np.ndarray]], path: Path) -> float:
+def frames_per_cpu_second(read: Callable[[Path], Iterator[np.ndarray]], path: Path) -> float:
     best = 0.0
     for _ in range(3):
         start = time.process_time()
-        count = len(read(path))
+        count = sum(1 for _ in read(path))
         best = max(best, count / (time.process_time() - start))
     return best
 
 
 def agreement(path: Path) -> str:
     try:
-        other = with_decord(path)
+        other = list(with_decord(path))
     except decord.DECORDError:
         return "fails"
-    frames = plain_pyav(path)
+    frames = list(plain_pyav(path))
     if len(frames) != len(other):
         return f"{len(other)} frames for {len(frames)}"
     if frames[0].shape != other[0].shape:

@@ -261,6 +261,14 @@ def test_a_codec_nobody_knows(tmp_path: Path) -> None:
     assert caught.value.reason == Reason.UNREADABLE
 
 
+def test_a_change_of_size_is_said(tmp_path: Path) -> None:
+    parts = [make_video(tmp_path / f"{h}.ts", range(h - 64, h - 54), size=(h, 96)) for h in (64, 80)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(MediaError, match=r"size changes at frame 10|times go back at frame 10"):
+        list(Video(path).frames())
+
+
 def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     cover = make_video(tmp_path / "cover.png", [0], codec="png", pix_fmt="rgb24")

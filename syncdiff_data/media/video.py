@@ -10,13 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from syncdiff_data.media.probe import first_audio, first_video, open_media, words
+from syncdiff_data.media.probe import first_video, open_media, words
 from syncdiff_data.media.timeline import nearest_frames
 from syncdiff_data.records import FPS, MediaError, Reason
 
@@ -46,7 +47,7 @@ class Video:
         self._kept: list[VideoFrame] = []
         with open_media(self.path) as container:
             stream = first_video(container)
-            self.has_audio = first_audio(container) is not None
+            self.has_audio = bool(container.streams.audio)
             packets = _Packets(container, stream)
             size = packets.count * stream.width * stream.height * stream.format.bits_per_pixel // 8
         self._key_pts = packets.key_pts if packets.exact else []
@@ -65,7 +66,9 @@ class Video:
             raise MediaError(Reason.UNREADABLE, f"presentation times go back at frame {at}")
         self._pts = np.array(pts, np.int64)
         self._orientation = display_matrix(first)
-        self.height, self.width = upright(np.empty((first.height, first.width)), self._orientation).shape
+        self.height, self.width = upright(
+            np.empty((first.height, first.width), np.uint8), self._orientation
+        ).shape
         self.source_frame = nearest_frames(self._pts, packets.time_base, fps)
         self.start_s = float(pts[0] * packets.time_base)
         self.num_frames = len(self.source_frame)
@@ -81,7 +84,10 @@ class Video:
         for index, frame in self._decode_from(wanted[0]):
             while done < len(wanted) and wanted[done] == index:
                 rgb = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                yield np.ascontiguousarray(upright(rgb, self._orientation))
+                image = np.ascontiguousarray(upright(rgb, self._orientation))
+                if image.shape[:2] != (self.height, self.width):
+                    raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {index}")
+                yield image
                 done += 1
             if done == len(wanted):
                 return
@@ -165,7 +171,7 @@ def display_matrix(frame: VideoFrame) -> np.ndarray | None:
 
 
 def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """A view of image [H, W, ...] turned and mirrored by a display matrix, to the nearest right angle.
+    """Image [H, W, ...] turned and mirrored by a display matrix, to the nearest right angle.
 
     The matrix moves a pixel to x' = a x + c y, y' = b x + d y.
     """
@@ -173,5 +179,7 @@ def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
         return image
     (a, b), (c, d) = matrix
     if abs(b) > abs(a):
-        image, a, d = image.swapaxes(0, 1), c, b
-    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        image, a, d = cv2.transpose(image), c, b
+    if a < 0 or d < 0:
+        image = cv2.flip(image, -1 if a < 0 and d < 0 else int(a < 0))
+    return image
