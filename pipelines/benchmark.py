@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import benchmark
 from syncdiff_eval.methods import baselines, read_methods
@@ -69,17 +70,19 @@ def main(options: Options) -> None:
         *baselines(options.frozen, options.audio_shift, options.other_audio),
         *read_methods(options.method, options.methods),
     ]
-    benchmark(
-        reference,
-        pairing,
-        methods,
-        protocol,
-        out,
-        given_weights(options.weights),
-        options.ray,
-        options.overwrite,
-        options.retry_failed,
-    )
+    weights = given_weights(options.weights)
+    with ray_session(options.ray):
+        benchmark(
+            reference,
+            pairing,
+            methods,
+            protocol,
+            out,
+            weights,
+            options.ray,
+            overwrite=options.overwrite,
+            retry_failed=options.retry_failed,
+        )
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
 
 

@@ -58,7 +58,7 @@ def benchmark(
     """Score every method on every pair and write the report into `out`, resuming what lies there.
 
     weights: files by registry name. overwrite: start anew, also over a report made under another protocol.
-    Raises UserError.
+    Needs an open `ray_session`. Raises UserError.
     """
     _check_report(out, pairing, protocol, overwrite)
     chosen = [families[name] for name in protocol.metrics]

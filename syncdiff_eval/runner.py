@@ -18,7 +18,7 @@ import numpy as np
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import MediaError, Reason
-from syncdiff_data.stage import Report, ray_session, run_plans
+from syncdiff_data.stage import Report, run_plans
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.metrics.base import Regions
@@ -43,15 +43,17 @@ Record = dict[str, Any]
 
 
 def run_benchmark(benchmark: Benchmark, options: RayOptions, retry_failed: bool = False) -> list[Record]:
-    """Score every method on every pair: one record each, in order of method, then clip."""
+    """Score every method on every pair: one record each, in order of method, then clip.
+
+    Needs an open `ray_session`.
+    """
     videos = sorted({pair.video for pair in benchmark.pairing.pairs})
     tasks = list_tasks(benchmark.methods, benchmark.pairing)
     Cache(benchmark.cache).start_run(retry={Refusal.WORKER_CRASHED} if retry_failed else set())
-    with ray_session(options):
-        measure = _Measure(benchmark, videos)
-        found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
-        score = _Score(benchmark, tasks, {row["video"]: row["key"] for row in found})
-        done = run_plans(score, _indices(tasks), options, "scores", len(tasks), "rows")
+    measure = _Measure(benchmark, videos)
+    found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
+    score = _Score(benchmark, tasks, {row["video"]: row["key"] for row in found})
+    done = run_plans(score, _indices(tasks), options, "scores", len(tasks), "rows")
     records = {row["index"]: row["record"] for row in done}
     return [{"method": task.method, "clip": task.clip, **records[i]} for i, task in enumerate(tasks)]
 

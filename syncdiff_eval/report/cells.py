@@ -31,6 +31,24 @@ def counts(score: Score) -> str:
     return f"{score.n_scored}/{score.n_attempted}"
 
 
+def shared(score: Score, metric: MetricInfo) -> str:
+    """The mean over the clips all ranked methods share, where those are not simply the clips scored."""
+    if score.n_shared in (0, score.n_scored):
+        return ""
+    return f"{number(score.mean_shared, metric)} on {score.n_shared} shared"
+
+
+def wins(results: Results) -> dict[str, dict[str, int]]:
+    """winner -> loser -> number of metrics under which the difference is significant; ranked methods only."""
+    names = [row.name for row in apart(results)[0]]
+    table = {a: dict.fromkeys(names, 0) for a in names}
+    for comparison in results.comparisons:
+        if comparison.winner:
+            loser = comparison.b if comparison.winner == comparison.a else comparison.a
+            table[comparison.winner][loser] += 1
+    return table
+
+
 def plain_reason(reason: str) -> str:
     """A reason without underscores; a sentence stays as it is."""
     return reason if " " in reason else reason.replace("_", " ")

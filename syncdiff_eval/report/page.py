@@ -20,13 +20,21 @@ def render_page(results: Results, per_clip: pa.Table) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (cells.heading, cells.number, cells.interval, cells.counts, cells.plain_reason):
+    for function in (
+        cells.heading,
+        cells.number,
+        cells.interval,
+        cells.counts,
+        cells.shared,
+        cells.plain_reason,
+    ):
         environment.filters[function.__name__] = function
     ranked, real = cells.apart(results)
     return environment.get_template("index.html.j2").render(
         results=results,
         groups=[("Methods", ranked), ("Real video, for orientation", real)],
         best={metric.name: _best(results, metric.name) for metric in results.metrics},
+        wins=cells.wins(results),
         compared=[metric for metric in results.metrics if _comparisons(results, metric.name)],
         comparisons={metric.name: _comparisons(results, metric.name) for metric in results.metrics},
         clips=_clip_rows(per_clip),
@@ -35,8 +43,9 @@ def render_page(results: Results, per_clip: pa.Table) -> str:
 
 
 def _best(results: Results, metric: str) -> set[str]:
-    """Names of the methods of rank 1."""
-    return {row.name for row in results.methods if row.scores[metric].rank == 1}
+    """Names of the methods of rank 1, none where all share it."""
+    ranks = {row.name: row.scores[metric].rank for row in cells.apart(results)[0]}
+    return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
 
 
 def _comparisons(results: Results, metric: str) -> list[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from syncdiff_eval.report.cells import apart, counts, heading, interval, number, plain_reason
+from syncdiff_eval.report.cells import apart, counts, heading, interval, number, plain_reason, shared, wins
 from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
 
 
@@ -22,6 +22,7 @@ def markdown(results: Results) -> str:
         f"{results.n_clips} clips. Each cell: mean, {protocol.confidence:.0%} interval over clips, clips "
         "scored / attempted, rank. Methods that cannot be told apart share a rank.",
         _markdown_table(ranked, results.metrics),
+        *_markdown_wins(results),
         "Real video, for orientation; not ranked:",
         _markdown_table(real, results.metrics),
     ]
@@ -86,11 +87,30 @@ def _markdown_table(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo])
     return "\n".join(lines)
 
 
+def _markdown_wins(results: Results) -> list[str]:
+    table = wins(results)
+    if len(table) < 2:
+        return []
+    lines = ["| | " + " | ".join(table) + " |", "| --- | " + " | ".join("---:" for _ in table) + " |"]
+    lines += [
+        f"| {name} | " + " | ".join("" if other == name else str(n) for other, n in row.items()) + " |"
+        for name, row in table.items()
+    ]
+    return ["Metrics under which the row's method beats the column's:", "\n".join(lines)]
+
+
 def _lines(score: Score, metric: MetricInfo, separator: str) -> str:
     """A cell's lines: the mean and its rank, the interval, the counts; or the reason."""
     if score.mean is None:
         return separator.join([plain_reason(score.reason or ""), counts(score)])
     rank = f" (#{score.rank})" if score.rank is not None else ""
     return separator.join(
-        part for part in (number(score.mean, metric) + rank, interval(score, metric), counts(score)) if part
+        part
+        for part in (
+            number(score.mean, metric) + rank,
+            interval(score, metric),
+            shared(score, metric),
+            counts(score),
+        )
+        if part
     )
