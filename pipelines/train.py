@@ -1,0 +1,84 @@
+"""Train a model on a data set of clips and its features.
+
+    python pipelines/train.py --model syncdiff --clips CLIPS --features FEATURES --out RUN
+    python pipelines/train.py --model autoencoder --clips CLIPS --out RUN
+    python pipelines/train.py --describe --preset compact
+
+`syncdiff` trains its autoencoder first, unless --autoencoder names one. Every value of the preset is a flag of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from syncdiff_data.cli import exit_with_sentence, user_path
+from syncdiff_data.records import UserError
+from syncdiff_model.describe import describe
+from syncdiff_model.presets import Settings, load_preset
+from syncdiff_model.runs import TrainingData, train_autoencoder, train_syncdiff
+
+
+@dataclass(frozen=True)
+class Options:
+    model: Literal["autoencoder", "syncdiff"] = "syncdiff"
+    clips: Path | None = None
+    """Data set of clips."""
+    features: Path | None = None
+    """Features of these clips; the autoencoder needs none."""
+    feature: str | None = None
+    """Column of the features; unset takes the only one."""
+    out: Path | None = None
+    """Folder of the run: checkpoints/, tensorboard/, run.json."""
+    preset: str = "compact"
+    """Name of a file in configs/, or a YAML file."""
+    split: str | None = None
+    """Only clips of this split; unset takes all."""
+    autoencoder: Path | None = None
+    """A trained autoencoder for `syncdiff`; unset trains one first, in OUT/autoencoder."""
+    resume: bool = False
+    """Go on from the newest checkpoint in OUT; without one, begin."""
+    device: str = "cpu"
+    """Torch device: cpu or cuda."""
+    describe: bool = False
+    """Print the preset with the networks' sizes and do nothing else."""
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+
+def main(options: Options) -> None:
+    if options.describe:
+        print(describe(options.preset, options.settings))
+        return
+    if options.clips is None or options.out is None:
+        raise UserError(
+            "Training needs --clips, a data set that preprocess.py made, and --out, a folder for the run."
+        )
+    features = None if options.features is None else Path(user_path("--features", options.features))
+    data = TrainingData(Path(user_path("--clips", options.clips)), features, options.feature, options.split)
+    out = Path(user_path("--out", options.out))
+    if options.model == "autoencoder":
+        checkpoint = train_autoencoder(data, options.settings, out, options.device, options.resume)
+    else:
+        checkpoint = train_syncdiff(
+            data, options.settings, out, options.device, options.resume, options.autoencoder
+        )
+    print(f"{options.model}: {checkpoint}")
+
+
+def parse(arguments: list[str]) -> Options:
+    """Options, with the preset named by --preset as the other flags' defaults."""
+    preset = Options.preset
+    for flag, value in zip(arguments, [*arguments[1:], ""]):
+        name, equals, rest = flag.partition("=")
+        if name == "--preset":
+            preset = rest if equals else value
+    default = Options(preset=preset, settings=load_preset(preset))
+    return tyro.cli(Options, description=__doc__, default=default, args=arguments)
+
+
+if __name__ == "__main__":
+    exit_with_sentence(lambda: main(parse(sys.argv[1:])))

@@ -1,0 +1,184 @@
+"""Models on disk: one folder per part as diffusers lays it out, put in place whole, refused when damaged.
+
+DIR/model_index.json              class of each part, SHA-256 of each of their files
+DIR/autoencoder/config.json, diffusion_pytorch_model.safetensors
+DIR/conditioner/..., DIR/denoiser/..., DIR/scheduler/scheduler_config.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from syncdiff_data.recipe import short_hash
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import write_atomically
+from syncdiff_model.conditioning import Conditioner
+from syncdiff_model.syncdiff import SyncDiff
+
+INDEX = "model_index.json"
+CHECKPOINTS = "checkpoints"
+CLASSES: dict[str, Any] = {
+    "autoencoder": AutoencoderKL,
+    "conditioner": Conditioner,
+    "denoiser": UNet2DConditionModel,
+    "scheduler": DDIMScheduler,
+}
+
+
+def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> None:
+    """Write parts (diffusers models or schedulers, by name) and their index into an existing folder."""
+    for part, module in parts.items():
+        module.save_pretrained(folder / part)
+    files = sorted(path for part in parts for path in (folder / part).rglob("*") if path.is_file())
+    index = {
+        "_class_name": name,
+        "_diffusers_version": diffusers.__version__,
+        **{
+            part: [type(module).__module__.split(".")[0], type(module).__name__]
+            for part, module in parts.items()
+        },
+        "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def load_syncdiff(path: Path, device: str = "cpu") -> SyncDiff:
+    """The model in a checkpoint's folder, or the newest checkpoint of a training run, ready to sample.
+
+    Raises UserError when there is none, when a part is missing, or when a file is not the one that was saved.
+    """
+    parts = load_parts(find_checkpoint(path), CLASSES)
+    for part in ("autoencoder", "conditioner", "denoiser"):
+        parts[part].to(device).eval().requires_grad_(False)
+    return SyncDiff(**parts)
+
+
+def load_autoencoder(path: Path) -> AutoencoderKL:
+    """The autoencoder of a checkpoint's folder or of the newest checkpoint of a run. Errors as load_syncdiff."""
+    return load_parts(find_checkpoint(path), {"autoencoder": AutoencoderKL})["autoencoder"]
+
+
+def load_parts(folder: Path, classes: Mapping[str, Any]) -> dict[str, Any]:
+    """Load parts by name, after checking their files against the index."""
+    hashes = read_index(folder)["sha256"]
+    for part in classes:
+        if not any(name.startswith(f"{part}/") for name in hashes):
+            raise UserError(f"{folder} holds no {part}: expected a checkpoint with {', '.join(classes)}.")
+    for name, expected in hashes.items():
+        if name.split("/")[0] in classes:
+            _check_file(folder / name, expected)
+    return {part: kind.from_pretrained(folder / part) for part, kind in classes.items()}
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A checkpoint's model_index.json. UserError when there is none or it cannot be read."""
+    try:
+        return json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} is not a model: {INDEX} cannot be read ({error}). Give a training run or one of its checkpoints."
+        ) from error
+
+
+def fingerprint(path: Path) -> str:
+    """16 hex digits that name a model's weights and settings: the same model gives the same ones everywhere."""
+    return short_hash(read_index(find_checkpoint(path))["sha256"])
+
+
+def find_checkpoint(path: Path) -> Path:
+    """`path` itself when it is a checkpoint, else the newest one of the run in `path`. UserError when neither."""
+    if (path / INDEX).is_file():
+        return path
+    found = list_checkpoints(path)
+    if not found:
+        raise UserError(
+            f"{path} holds no model: expected {INDEX}, or {CHECKPOINTS}/ with at least one step-*; train one with "
+            "pipelines/train.py or correct the path."
+        )
+    return found[-1]
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """A run's checkpoints, oldest first; those half written have other names."""
+    return sorted((run / CHECKPOINTS).glob("step-????????"))
+
+
+def write_checkpoint(run: Path, step: int, fill: Callable[[Path], None], keep: int) -> Path:
+    """Let `fill` write a folder and put it in place as `run`'s checkpoint of that step; keep the newest `keep`.
+
+    Written under a temporary name, synced, renamed: a checkpoint is there whole or not at all.
+    """
+    final = run / CHECKPOINTS / f"step-{step:08d}"
+    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for path in [*temporary.rglob("*"), temporary]:
+            _sync(path)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(final.parent)
+    except OSError as error:
+        raise UserError(
+            f"{final} could not be written: {error.strerror or error}. Earlier checkpoints are untouched; make room "
+            "and go on with --resume."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all. UserError when the disk is full."""
+
+    def fill(file: IO[bytes]) -> None:
+        file.write(text.encode())
+
+    write_atomically(path, fill)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """A training state that write_checkpoint's caller saved with torch.save. UserError when it is damaged."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (
+        Exception
+    ) as error:  # torch.load raises RuntimeError, UnpicklingError, EOFError, OSError, KeyError, ...
+        raise UserError(
+            f"{path} cannot be read ({error}). Remove this checkpoint's folder to resume from the one before."
+        ) from error
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing from the checkpoint: copy it again or use another checkpoint.")
+    if _sha256(path) != expected:
+        raise UserError(
+            f"{path} is damaged: its SHA-256 is not the one in {INDEX}. Copy it again or use another checkpoint."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,75 @@
+"""The denoiser: a latent UNet that sees the noisy frame, the masked one and an identity frame, and hears the voice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diffusers import DDIMScheduler, UNet2DConditionModel
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Shape of the UNet. All of it is not stated in the sources available."""
+
+    widths: tuple[int, ...] = (128, 256, 384)
+    """Channels per level; every level after the first halves the latents."""
+    layers: int = 2
+    """Residual blocks per level."""
+    attention: tuple[bool, ...] = (False, True, True)
+    """Which levels attend to the voice and the pose."""
+    heads: int = 8
+    groups: int = 32
+    """Groups of the group norms; divides every width."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise and what is predicted. All of it is not stated in the sources available."""
+
+    train_steps: int = 1000
+    """Noise levels; DiffTalk's default."""
+    beta_start: float = 0.0015
+    """DiffTalk's default, with betas linear in their square roots."""
+    beta_end: float = 0.0195
+    prediction: Prediction = "epsilon"
+    """What the UNet puts out: the noise (DiffTalk), the velocity (Salimans and Ho, 2022) or the clean latents."""
+    outside_weight: float = 1.0
+    """Weight of the loss where nothing is masked, against 1 where it is."""
+
+
+def build_denoiser(
+    config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int
+) -> UNet2DConditionModel:
+    """An untrained UNet: noisy, masked and identity latents in, one set of latents out."""
+    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=3 * latent_channels,
+        out_channels=latent_channels,
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=config.widths,
+        layers_per_block=config.layers,
+        cross_attention_dim=tokens_dim,
+        # diffusers keeps the number of heads under this name.
+        attention_head_dim=config.heads,
+        norm_num_groups=config.groups,
+    )
+
+
+def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
+    """The noise schedule for training and DDIM sampling alike: add_noise is DDPM's q(x_t | x_0)."""
+    return DDIMScheduler(
+        num_train_timesteps=config.train_steps,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule="scaled_linear",
+        prediction_type=config.prediction,
+        # Few steps must begin at the noisiest level (Lin et al., 2024, section 3.3).
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )

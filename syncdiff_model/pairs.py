@@ -1,0 +1,116 @@
+"""A list of pairs, and the record of what became of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from syncdiff_data.progress import ProgressPrinter
+from syncdiff_data.records import UserError
+from syncdiff_model.checkpoint import write_text
+from syncdiff_model.dubbing import Dubber, Failure, Pair
+
+COLUMNS = ("video", "audio", "output")
+REPORT = "dubs.csv"
+RECIPE = "dubs.json"
+
+Row = dict[str, str]
+
+
+def read_pairs(table: Path, out: Path) -> list[Pair]:
+    """Pairs from a CSV with the columns video, audio, output. Relative videos and sounds are sought beside the CSV,
+    outputs go below `out`. UserError for a table that cannot be read or names an output twice or outside `out`."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} cannot be read as a CSV: {error}") from error
+    if not rows or any(row.get(column) in (None, "") for row in rows for column in COLUMNS):
+        raise UserError(
+            f"{table}: expected a header line {','.join(COLUMNS)} and a value in each of them in every row."
+        )
+    beside = table.absolute().parent
+    pairs = [Pair(beside / row["video"], beside / row["audio"], out / row["output"]) for row in rows]
+    names = [pair.output.resolve() for pair in pairs]
+    for row, name in zip(rows, names):
+        if names.count(name) > 1 or not name.is_relative_to(out.resolve()):
+            raise UserError(
+                f"{table}: output {row['output']} is named twice or lies outside {out}; name each file once."
+            )
+    return pairs
+
+
+def dub_pairs(
+    dubber: Dubber, pairs: Sequence[Pair], out: Path, model: str, overwrite: bool = False
+) -> list[Row]:
+    """Dub every pair into `out`, leaving out those that are there already, and write REPORT; its rows, in order.
+
+    model: the model's fingerprint. UserError when `out` holds dubs of another model, other settings or other pairs,
+    unless they may be overwritten.
+    """
+    start_dubs(out, dub_recipe(dubber, pairs, out, model), overwrite)
+    todo = [pair for pair in pairs if not pair.output.is_file()]
+    failures: dict[Path, Failure] = {}
+    done = 0
+    with ProgressPrinter("dub", len(todo), "videos", lambda: {"videos": done, "failed": len(failures)}):
+        for pair, failure in zip(todo, dubber.dub(todo), strict=True):
+            if failure:
+                failures[pair.output] = failure
+            done += 1
+    rows = [report_row(pair, out, failures.get(pair.output)) for pair in pairs]
+    write_report(out / REPORT, rows)
+    return rows
+
+
+def dub_recipe(dubber: Dubber, pairs: Sequence[Pair], out: Path, model: str) -> dict[str, Any]:
+    """What decides the bytes of a folder of dubs; paths by their names, since folders move."""
+    return {
+        "model": model,
+        "sampling": asdict(dubber.sampling),
+        "faces": asdict(dubber.clips.faces),
+        "pairs": [[p.video.name, p.audio.name, p.output.relative_to(out).as_posix()] for p in pairs],
+    }
+
+
+def start_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> None:
+    """Make `out` ready for dubs of this recipe; with `overwrite` dubs of another one are removed first."""
+    path = out / RECIPE
+    text = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
+    if path.is_file():
+        if path.read_text() == text:
+            return
+        if not overwrite:
+            raise UserError(
+                f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
+                "--overwrite them."
+            )
+        for _, _, name in json.loads(path.read_text())["pairs"]:
+            (out / name).unlink(missing_ok=True)
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
+    write_text(path, text)
+
+
+def report_row(pair: Pair, out: Path, failure: Failure | None) -> Row:
+    """One line of REPORT."""
+    return {
+        "video": pair.video.name,
+        "audio": pair.audio.name,
+        "output": pair.output.relative_to(out).as_posix(),
+        "status": "failed" if failure else "ok",
+        "reason": failure.reason if failure else "",
+        "detail": failure.detail if failure else "",
+    }
+
+
+def write_report(path: Path, rows: Sequence[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

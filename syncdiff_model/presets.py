@@ -1,0 +1,103 @@
+"""Everything that decides a training run, and the named presets in configs/ that fill it in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from syncdiff_data.records import UserError
+from syncdiff_model.autoencoder import AutoencoderConfig
+from syncdiff_model.conditioning import ConditioningConfig, MaskConfig
+from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training loop. The paper's optimiser, batch and steps are not stated in the sources available."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Windows per step."""
+    window: int
+    """Consecutive frames per window; a step sees batch_size * window frames."""
+    learning_rate: float = 1e-4
+    warmup_steps: int = 500
+    """Steps over which the learning rate rises from 0; 0 starts at full rate."""
+    decay_steps: int = 0
+    """Last steps, over which the learning rate falls to 0; 0 keeps it."""
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.9999
+    """Decay of the averaged weights that are sampled from, reached slowly; 0 samples from the last weights."""
+    max_seconds: float | None = None
+    """Stop early, with a whole checkpoint, after so many seconds of training; unset never does. A run that stops
+    by the clock cannot be repeated exactly."""
+    checkpoint_every: int = 5000
+    """Steps between checkpoints; the last step always makes one."""
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    """Steps between TensorBoard scalars."""
+    flip: bool = True
+    """Mirror half of the windows."""
+    windows_per_visit: int = 2
+    """Windows cut from a clip each time it is read."""
+    loader_workers: int = 2
+    """Processes that read and decode; 0 does it in between steps."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Shape and training of SyncDiff. The defaults are the preset `compact`: one GPU, crops of 256 pixels."""
+
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    train_autoencoder: TrainConfig = TrainConfig(
+        steps=100_000, batch_size=16, window=1, learning_rate=1e-4, windows_per_visit=4
+    )
+    train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=8, window=5)
+
+
+def load_preset(preset: str) -> Settings:
+    """Settings of a preset by name, or from a YAML file. UserError for an unknown name, key or type."""
+    path = Path(preset) if preset.endswith((".yaml", ".yml")) else CONFIGS / f"{preset}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+        raise UserError(f"There is no preset {preset}: choose one of {names}, or give a YAML file.")
+    try:
+        return settings_from(yaml.safe_load(path.read_text()) or {})
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path} is not a preset: {error}") from error
+
+
+def settings_from(given: dict[str, Any]) -> Settings:
+    """Settings with the given values, nested by section, in place of the defaults. ValueError for a wrong one."""
+    return TypeAdapter(Settings).validate_python(_merge(asdict(Settings()), given))
+
+
+def to_plain(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON's types, the inverse of settings_from."""
+    return TypeAdapter(Settings).dump_python(settings, mode="json")
+
+
+def _merge(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """`default` with what is given in its place; ValueError for a name that is not there."""
+    if unknown := sorted(set(given) - set(default)):
+        raise ValueError(f"unknown {', '.join(unknown)}; there are {', '.join(default)}")
+    nested = {
+        key: _merge(value, given[key])
+        for key, value in default.items()
+        if key in given and isinstance(value, dict)
+    }
+    return default | given | nested

@@ -1,0 +1,171 @@
+"""The training loop: plain PyTorch, one process, resumable at every checkpoint.
+
+A step's chance (noise, noise levels, dropout) is seeded by the run's seed and the step's number, and the loader
+counts samples, so a resumed run takes the very steps an uninterrupted one would: same batches, same noise, same loss.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch.utils.tensorboard import SummaryWriter
+
+from syncdiff_data.loader import Batch, Loader
+from syncdiff_data.records import UserError
+from syncdiff_model.checkpoint import load_state, write_checkpoint
+from syncdiff_model.presets import TrainConfig
+from syncdiff_model.tasks import Task
+
+STATE = "training_state.pt"
+REPORT_EVERY_S = 10.0
+
+
+class Trainer:
+    """A task with its optimiser, its averaged weights and the number of steps taken."""
+
+    def __init__(self, task: Task, loader: Loader, config: TrainConfig, run: Path, device: str = "cpu"):
+        self.task, self.loader, self.config, self.folder, self.device = task, loader, config, run, device
+        task.to(device)
+        self.weights = [weight for weight in task.trained.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.weights, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+        self.average = EMAModel(self.weights, decay=config.ema_decay, use_ema_warmup=True)
+        self.step = 0
+
+    def resume(self, checkpoint: Path) -> None:
+        """Take up a checkpoint's weights, optimiser, averages and place in the data. UserError when it is damaged."""
+        state = load_state(checkpoint / STATE)
+        self.task.trained.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.average.to(self.device)
+        self.loader.load_state_dict(state["loader"])
+        self.step = state["step"]
+
+    def run(self) -> list[float]:
+        """Train to config.steps, or until max_seconds are over, and leave a checkpoint there.
+
+        Returns the losses of the steps taken now. UserError when the loss stops being finite.
+        """
+        config, started, losses = self.config, time.monotonic(), []
+        progress = Progress(self.step, config.steps, config.max_seconds)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        batches = iter(self.loader)
+        saved = self.step
+        while self.step < config.steps and not _over(started, config.max_seconds):
+            loss, scalars = self.take_step(next(batches))
+            losses.append(loss)
+            if self.step % config.log_every == 0:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, float(value), self.step)
+            progress.show(self.step, loss)
+            if self.step % config.checkpoint_every == 0:
+                self.save()
+                saved = self.step
+        if saved != self.step:
+            self.save()
+        writer.close()
+        progress.finish(self.step, losses)
+        return losses
+
+    def take_step(self, batch: Batch) -> tuple[float, dict[str, Any]]:
+        """One optimiser step: its loss, and the scalars to log."""
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        rate = config.learning_rate * rate_factor(self.step, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = {
+            name: value.to(self.device) if torch.is_tensor(value) else value for name, value in batch.items()
+        }
+        self.task.trained.train()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+            loss, scalars = self.task.loss(batch)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"The loss of step {self.step} in {self.folder} is {float(loss)}: lower the learning rate "
+                f"({config.learning_rate:g} now) and resume from the last checkpoint."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, config.clip_norm)
+        self.optimizer.step()
+        self.average.step(self.weights)
+        self.step += 1
+        return float(loss), {"loss": loss.detach(), "gradient_norm": norm, "learning_rate": rate, **scalars}
+
+    def save(self) -> Path:
+        """Write a checkpoint: the parts with averaged weights to sample from, and all that `resume` needs."""
+
+        def fill(folder: Path) -> None:
+            with self._averaged():
+                self.task.save(folder)
+            state = {
+                "step": self.step,
+                "weights": self.task.trained.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict(),
+                "loader": self.loader.state_dict(),
+            }
+            torch.save(state, folder / STATE)
+
+        return write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averaged weights in the networks' place for a while."""
+        self.average.store(self.weights)
+        self.average.copy_to(self.weights)
+        try:
+            yield
+        finally:
+            self.average.restore(self.weights)
+
+
+def rate_factor(step: int, config: TrainConfig) -> float:
+    """The learning rate of a step relative to its peak: a linear rise, a plateau, a linear fall at the end."""
+    rise = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
+    fall = (config.steps - step) / config.decay_steps if config.decay_steps else 1.0
+    return min(1.0, rise, fall)
+
+
+class Progress:
+    """A line every ten seconds: steps, loss, steps per second and the time left."""
+
+    def __init__(self, step: int, steps: int, max_seconds: float | None):
+        self.first, self.steps, self.max_seconds = step, steps, max_seconds
+        self.started = self.shown = time.monotonic()
+
+    def show(self, step: int, loss: float) -> None:
+        now = time.monotonic()
+        if now - self.shown < REPORT_EVERY_S:
+            return
+        self.shown, elapsed = now, now - self.started
+        rate = (step - self.first) / elapsed
+        left = (self.steps - step) / rate
+        if self.max_seconds is not None:
+            left = min(left, self.max_seconds - elapsed)
+        self._print(f"step {step} of {self.steps}, loss {loss:.4f}, {rate:.2f} steps/s, {left:.0f} s left")
+
+    def finish(self, step: int, losses: list[float]) -> None:
+        recent = losses[-50:]
+        loss = f", mean loss {sum(recent) / len(recent):.4f}" if recent else ""
+        self._print(
+            f"stopped at step {step} of {self.steps} after {time.monotonic() - self.started:.0f} s{loss}"
+        )
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _over(started: float, max_seconds: float | None) -> bool:
+    return max_seconds is not None and time.monotonic() - started > max_seconds
