@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +33,7 @@ class FaceBackend(Protocol):
 def load_backend(config: FaceConfig, weights: Mapping[str, Path], device: str = "cpu") -> FaceBackend:
     """The backend `config.backend` on `device` (the embedded one always runs on the CPU).
 
+    A name "module:Class" is a backend of the user's own, made as Class(config, device).
     weights: files by registry name, for backends whose weights do not come with pip. Raises UserError for
     an unknown name and for missing weights; never touches the network.
     """
@@ -42,4 +45,27 @@ def load_backend(config: FaceConfig, weights: Mapping[str, Path], device: str = 
         from syncdiff_data.faces.face_alignment_backend import FaceAlignmentBackend
 
         return FaceAlignmentBackend(weights, device, config.detect_px)
-    raise UserError(f'no face backend "{config.backend}": use "embedded" or "face-alignment"')
+    return plugin(config.backend)(config, device)
+
+
+def plugin(name: str) -> type:
+    """The class that "module:Class" names. Raises UserError where there is none."""
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise UserError(f'no face backend "{name}": use "embedded", "face-alignment" or "module:Class"')
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f'the face backend "{name}" cannot be loaded ({error}): its module must be importable on every '
+            "node, in the working directory or on PYTHONPATH."
+        ) from error
+    assert isinstance(found, type)
+    return found
+
+
+def plugin_file(name: str) -> Path:
+    """The source file of a backend "module:Class": it decides the results as weights do."""
+    file = inspect.getsourcefile(plugin(name))
+    assert file is not None
+    return Path(file)

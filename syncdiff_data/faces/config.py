@@ -10,10 +10,10 @@ class FaceConfig:
     """How faces are found, followed and cropped. Times are in seconds, lengths in pixels of the source."""
 
     backend: str = "embedded"
-    """"embedded" (CenterFace and dlib's 68 points, weights inside pip packages, CPU) or "face-alignment"
-    (S3FD and FAN, weights to be fetched, the choice for a GPU)."""
-    detect_every: int = 5
-    """Frames between two detections where nothing happens; 1 detects in every frame."""
+    """"embedded" (CenterFace and dlib's 68 points, weights inside pip packages, CPU), "face-alignment"
+    (S3FD and FAN, weights to be fetched, the choice for a GPU) or "module:Class", a backend of your own."""
+    detect_every: int = 8
+    """Frames from one detection to the next where nothing happens; 1 detects in every frame."""
     detect_px: int = 320
     """Frames are shrunk so that their longer side is at most this before detection; 0 never shrinks."""
     min_score: float = 0.65
