@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.clips import ClipConfig, ClipCutter
 from syncdiff_data.faces import FaceBackend, load_backend, load_mean_face, mean_face
+from syncdiff_data.faces.backend import plugin_file
 from syncdiff_data.faces.embedded import packaged_files
 from syncdiff_data.plans import Plan
 from syncdiff_data.records import Clip, Reason, Reject, Source
@@ -84,11 +85,12 @@ class PreprocessWork:
             detail = f"took its worker down {MAX_STRIKES} times running; --retry-failed tries it again"
             yield Reject(source.path, None, "worker", Reason.WORKER_CRASHED, detail)
             return
-        watchdog = Watchdog(self.source_timeout)
-        with suspects.in_hand(source.path):
-            watchdog.alive()
-            yield from self._cutter().cut(source, watchdog.alive)
-            watchdog.off()
+        with suspects.in_hand(source.path), Watchdog(self.source_timeout) as watchdog:
+            try:
+                yield from self._cutter().cut(source, watchdog.alive)
+            except Exception as error:
+                error.add_note(f"The source in hand was {source.path}.")
+                raise
 
     def _cutter(self) -> ClipCutter:
         backend, mean = _loaded(self.config, self.weights, self.device)
@@ -121,11 +123,17 @@ def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[
     if "mean-face" in given:
         files["mean-face"] = find_weights("mean-face", given)
     load_backend(config.faces, files)
-    embedded = packaged_files() if config.faces.backend == "embedded" else {}
-    hashes = {name: file_sha256(file) for name, file in (files | embedded).items()}
+    hashes = {name: file_sha256(file) for name, file in (files | _bundled(config.faces.backend)).items()}
     if "mean-face" not in files:
         hashes["mean-face"] = hashlib.sha256(mean_face().astype("<f8").tobytes()).hexdigest()
     return files, hashes
+
+
+def _bundled(backend: str) -> dict[str, Path]:
+    """Files that decide what a backend finds and that no user hands over."""
+    if backend == "embedded":
+        return packaged_files()
+    return {backend: plugin_file(backend)} if ":" in backend else {}
 
 
 def count_of(item: Clip | Reject) -> dict[str, int]:

@@ -7,6 +7,7 @@ poison-source rule (suspects.py) sees to it that every plan finishes all the sam
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,13 @@ Work = Callable[[str, Report], dict[str, Any]]
 """work(plan, report) -> counts: make one shard of one plan. Runs in a worker, with one thread."""
 
 OBJECT_STORE_BYTES = 150 << 20
+ENVIRONMENT = {
+    # CPU tasks see no GPU: the default of Ray releases to come.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A lost worker is routine here, and Ray's paragraph about each would bury the progress.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
+}
+"""Ray reads these when it is imported; what the user has set stays."""
 
 
 @contextmanager
@@ -32,9 +40,8 @@ def ray_session(options: RayOptions) -> Iterator[None]:
 
     Raises UserError when an address was given and no Ray answers there.
     """
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # CPU tasks see no GPU: the default to come
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():  # a caller's session, which stays open
@@ -77,23 +84,29 @@ def run_plans(
 ) -> list[dict[str, Any]]:
     """Run `work` on every plan and return what each returned, in the order they finished.
 
-    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. An exception
-    of `work` ends the run and comes out as it is; the shards that are finished stay.
+    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. A UserError
+    of `work` ends the run and comes out here; any other exception is a bug and comes out as Ray's RayTaskError with
+    the worker's stack. The shards that are finished stay.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    tally: Any = ray.remote(num_cpus=0)(Tally).remote()
+    # The tally lives and dies with the driver's node, so that no other node's loss takes it away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
     dataset = ray.data.from_items([{"plan": plan} for plan in plans], override_num_blocks=len(plans))
     mapped = _mapped(dataset, (work, tally, threads), workers, options.gpus_per_task)
     with ProgressPrinter(title, total, unit, lambda: ray.get(tally.total.remote())):
-        try:
-            return [row["result"] for row in mapped.iter_rows()]
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, UserError) else error from None
+        return [_result(row) for row in mapped.iter_rows()]
+
+
+def _result(row: dict[str, str]) -> dict[str, Any]:
+    if row["trouble"]:
+        raise UserError(row["trouble"])
+    return json.loads(row["counts"])
 
 
 def _mapped(dataset: Any, arguments: tuple[Work, Any, int], workers: int, gpus_per_task: float) -> Any:
@@ -110,9 +123,14 @@ def _mapped(dataset: Any, arguments: tuple[Work, Any, int], workers: int, gpus_p
     return dataset.map(_run_one, fn_args=arguments, num_cpus=cpus, concurrency=workers)
 
 
-def _run_one(row: dict[str, str], work: Work, tally: Any, threads: int) -> dict[str, Any]:
+def _run_one(row: dict[str, str], work: Work, tally: Any, threads: int) -> dict[str, str]:
+    """Runs in a worker. A UserError travels as text: Ray Data would wrap it beyond recognition."""
     limit_threads(threads)
-    return {"result": work(row["plan"], lambda shard, counts: tally.report.remote(shard, counts))}
+    try:
+        counts = work(row["plan"], lambda shard, counts: tally.report.remote(shard, counts))
+    except UserError as error:
+        return {"trouble": str(error), "counts": ""}
+    return {"trouble": "", "counts": json.dumps(counts)}
 
 
 class _Worker:
@@ -121,7 +139,7 @@ class _Worker:
     def __init__(self, *arguments: Any):
         self.arguments = arguments
 
-    def __call__(self, row: dict[str, str]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
         return _run_one(row, *self.arguments)
 
 
@@ -134,7 +152,7 @@ def probe_nodes(root: str | None, out: str) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    task = ray.remote(num_cpus=1)(_probe)
+    task = ray.remote(num_cpus=0)(_probe)
     answers = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             root, out, node["NodeID"]

@@ -2,15 +2,19 @@
 
 A worker writes down which source it has in hand before it starts on it. When the worker dies, the note is what the
 next one finds: the source in hand gets a strike. A source that is finished loses its strikes, so a worker killed for
-any other reason leaves no trace. The note lies beside the shard and goes when the shard is committed.
+any other reason leaves no trace. The note lies beside the shard and goes when the shard is committed, or when a run
+starts: who stops a run three times at the same source has not proved it poisonous.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import json
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from syncdiff_data.shards.store import Store
 
@@ -21,7 +25,7 @@ class Suspects:
     """The note of one shard: how often each source was in hand when the worker died."""
 
     def __init__(self, store: Store, shard_name: str):
-        self.store, self.name = store, shard_name + ".in-hand.json"
+        self.store, self.name = store, shard_name + ".in-hand.tmp"
         self.strikes: dict[str, int] = (
             json.loads(store.read_text(self.name)) if store.exists(self.name) else {}
         )
@@ -51,7 +55,7 @@ class Suspects:
 
 
 class Watchdog:
-    """Ends this process when a source shows no sign of life for `seconds` (0: never).
+    """Ends this process when the body of a `with` shows no sign of life for `seconds` (0: never).
 
     A decoder that hangs inside C code cannot be interrupted from Python; a process can be ended, and then counts as
     any other crash. The stack goes to the worker's standard error.
@@ -59,12 +63,18 @@ class Watchdog:
 
     def __init__(self, seconds: float):
         self.seconds = seconds
+        self.started = -math.inf
 
     def alive(self) -> None:
-        """Call at every sign of life; restarts the clock."""
-        if self.seconds:
+        """Call at every sign of life; restarts the clock, unless that was done a moment ago: it starts a thread."""
+        now = time.monotonic()
+        if self.seconds and now - self.started > self.seconds / 100:
+            self.started = now
             faulthandler.dump_traceback_later(self.seconds, exit=True)
 
-    def off(self) -> None:
-        if self.seconds:
-            faulthandler.cancel_dump_traceback_later()
+    def __enter__(self) -> Watchdog:
+        self.alive()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        faulthandler.cancel_dump_traceback_later()

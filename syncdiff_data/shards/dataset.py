@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.recipe import Recipe
@@ -65,13 +67,19 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
         raise UserError(
             f"{store.uri} is not a data set: it has no {DATASET_FILE}. Give the folder that --out named."
         )
-    raw = json.loads(store.read_text(DATASET_FILE))
-    if raw.get("schema_version") != SCHEMA_VERSION:
+    try:
+        raw = json.loads(store.read_text(DATASET_FILE))
+        version = raw["schema_version"]
+        dataset = Dataset(**raw) if version == SCHEMA_VERSION else None
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{store.uri} has schema version {raw.get('schema_version')}, this release reads {SCHEMA_VERSION}. "
-            "Make it again with this release."
+            f"{DATASET_FILE} of {store.uri} is damaged ({error}). Delete the folder, or put a copy of the file back."
+        ) from error
+    if dataset is None:
+        raise UserError(
+            f"{store.uri} has schema version {version}, this release reads {SCHEMA_VERSION}. Make it again with "
+            "this release, in another folder."
         )
-    dataset = Dataset(**raw)
     if kind and dataset.kind != kind:
         raise UserError(f"{store.uri} is a data set of {dataset.kind}, where one of {kind} was expected.")
     if must_be_complete and not dataset.complete:
@@ -79,27 +87,49 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
     return dataset
 
 
-def open_shard(store: Store, name: str, dataset: Dataset) -> pq.ParquetFile:
+class Shard(pq.ParquetFile):
+    """A Parquet file of a data set. Damage comes out as a UserError that names the file, whenever it is met."""
+
+    def __init__(self, store: Store, name: str):
+        self.where = f"shard {name} of {store.uri}"
+        with self._naming():
+            super().__init__(store.open(name), page_checksum_verification=True)
+
+    def read_row_group(self, *args: Any, **kwargs: Any) -> pa.Table:
+        with self._naming():
+            return super().read_row_group(*args, **kwargs)
+
+    def read(self, *args: Any, **kwargs: Any) -> pa.Table:
+        with self._naming():
+            return super().read(*args, **kwargs)
+
+    @property
+    def footer(self) -> Footer | None:
+        return Footer.of(self.schema_arrow)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # pyarrow raises ArrowInvalid, a ValueError, for damaged files
+            raise UserError(
+                f"{self.where} cannot be read ({error}). Delete it and run the command that makes the data set "
+                "again: only this shard is made anew."
+            ) from error
+
+
+def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     """Open a shard and check that it belongs to the data set.
 
-    Raises UserError naming the file when it is missing, damaged, or made by another recipe or plan.
+    Raises UserError naming the file when it is missing, damaged, or made by another recipe.
     """
-    try:
-        file = pq.ParquetFile(store.open(name), page_checksum_verification=True)
-    except (OSError, ValueError) as error:  # pyarrow raises ArrowInvalid, a ValueError, for damaged files
-        raise UserError(
-            f"shard {name} of {store.uri} cannot be read ({error}). Delete it and run the command that makes the "
-            "data set again: only this shard is made anew."
-        ) from error
-    footer = Footer.of(file.schema_arrow)
-    if footer is None or footer.fingerprint != dataset.fingerprint:
-        raise UserError(f"shard {name} of {store.uri} was made by another recipe than its dataset.json says.")
-    return file
+    shard = Shard(store, name)
+    if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
+        raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
+    return shard
 
 
-def iterate_shards(
-    store: Store, dataset: Dataset, kind: str | None = None
-) -> Iterator[tuple[str, pq.ParquetFile]]:
+def iterate_shards(store: Store, dataset: Dataset, kind: str | None = None) -> Iterator[tuple[str, Shard]]:
     """Open the shards dataset.json names, and no others, one after another."""
     for name in dataset.shards(kind):
         with open_shard(store, name, dataset) as file:

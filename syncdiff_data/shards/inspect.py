@@ -44,7 +44,7 @@ def summarise(dataset: str | PathLike[str], console: Console | None = None) -> N
 def contact_sheet(dataset: str | PathLike[str], out: Path, clips: int = SHEET_CLIPS) -> None:
     """Write a PNG with `clips` clips spread over the data set: a row each, face crops with their landmarks, and the
     mouth crops in the corners."""
-    rows = [_sheet_row(clip) for clip in _spread(dataset, clips)]
+    rows = [_sheet_row(clip) for clip in spread_clips(dataset, clips)]
     if not rows:
         rows = [np.zeros((TILE, TILE * SHEET_FRAMES, 3), np.uint8)]
     write_atomically(out, lambda file: _write(file, encode_png(np.vstack(rows))))
@@ -78,7 +78,7 @@ def _sheet_row(clip: Clip) -> np.ndarray:
     return row
 
 
-def _spread(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
+def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
     """About `wanted` clips at even steps through the data set."""
     store = Store(dataset)
     description = load_dataset(store, "clips")

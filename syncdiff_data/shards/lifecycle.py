@@ -22,23 +22,24 @@ def start_dataset(
     """The data set to fill: a new one, or the one that is there when recipe and plan are the same.
 
     Raises UserError, and changes nothing, when the folder holds a data set of another recipe or of other sources,
-    or something that is no data set. `overwrite` removes another data set (its shards and dataset.json, no other
-    file) instead.
+    or something that is no data set. `overwrite` replaces the data set instead (its shards and dataset.json, no
+    other file); where only the sources changed, the shards whose sources did not are kept.
     """
     fresh = new_dataset(recipe, plan_hash, num_shards)
+    stale: list[str] = []
     if store.exists(DATASET_FILE):
         found = load_dataset(store, must_be_complete=False)
         if (found.fingerprint, found.plan_hash) == (fresh.fingerprint, fresh.plan_hash):
             _sweep(store, found.kind)
             return found
         if not overwrite:
-            raise UserError(
-                f"{store.uri} {_difference(found, fresh)} Choose another --out, or --overwrite it."
-            )
-        _remove(store, found.kind)
+            raise UserError(f"{store.uri} {_difference(found, fresh)}")
+        stale = _shards_beside(store, found, fresh)
     elif _is_occupied(store):
         raise UserError(f"{store.uri} is not empty and is not a data set. Choose another --out.")
-    fresh.save(store)
+    fresh.save(store)  # From here on the shards that are there count only if their footers agree.
+    for name in stale:
+        store.delete(name)
     return fresh
 
 
@@ -50,6 +51,7 @@ def finish_dataset(store: Store, dataset: Dataset, counts: Mapping[str, Any]) ->
     for folder in FOLDERS[dataset.kind]:
         for name in dataset.shards(folder):
             open_shard(store, name, dataset).close()
+    _sweep(store, dataset.kind)
     done = replace(dataset, complete=True, counts=dict(counts))
     if done != dataset:
         done.save(store)
@@ -58,14 +60,19 @@ def finish_dataset(store: Store, dataset: Dataset, counts: Mapping[str, Any]) ->
 
 def _difference(found: Dataset, fresh: Dataset) -> str:
     if found.fingerprint == fresh.fingerprint:
-        return "was made from another list of sources: files came, went or changed their size since."
+        return (
+            "was made from another list of sources: files came, went or changed their size since. Choose another "
+            "--out, or --overwrite it: shards whose sources are the same are kept."
+        )
     old, new = _flat(found.recipe), _flat(fresh.recipe)
     changed = [
         f"{key}: {old.get(key)} there, {new.get(key)} now"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
-    return f"was made with another recipe ({'; '.join(changed[:5])})."
+    return (
+        f"was made with another recipe ({'; '.join(changed[:5])}). Choose another --out, or --overwrite it."
+    )
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -88,8 +95,12 @@ def _sweep(store: Store, kind: str) -> None:
         store.sweep(folder)
 
 
-def _remove(store: Store, kind: str) -> None:
-    store.delete(DATASET_FILE)
-    for folder in FOLDERS[kind]:
-        for name in store.list(folder):
-            store.delete(name)
+def _shards_beside(store: Store, found: Dataset, fresh: Dataset) -> list[str]:
+    """Shards of the data set `found` that cannot be of `fresh`: all, or with the same recipe those of other names."""
+    same_recipe = found.fingerprint == fresh.fingerprint
+    return [
+        name
+        for folder in FOLDERS[found.kind]
+        for name in store.list(folder)
+        if not (same_recipe and name in fresh.shards(folder))
+    ]

@@ -60,11 +60,14 @@ class Store:
         if self.is_local:
             write_atomically(Path(self.path(name)), fill)
             return
-        with tempfile.TemporaryFile() as file:
-            fill(file)
-            file.seek(0)
-            with self.filesystem.open_output_stream(self.path(name)) as out:
-                shutil.copyfileobj(file, out, 1 << 20)
+        try:
+            with tempfile.TemporaryFile() as file:
+                fill(file)
+                file.seek(0)
+                with self.filesystem.open_output_stream(self.path(name)) as out:
+                    shutil.copyfileobj(file, out, 1 << 20)
+        except OSError as error:
+            raise _not_written(f"{self.uri}/{name}", error) from error
 
     def write_text(self, name: str, text: str) -> None:
         self.write(name, lambda file: _write(file, text.encode()))
@@ -94,12 +97,16 @@ def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written: {error.strerror or error}. What was there before is untouched; "
-            "make room or choose another place, and run the same command again."
-        ) from error
+        raise _not_written(str(path), error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _not_written(where: str, error: OSError) -> UserError:
+    return UserError(
+        f"{where} could not be written: {error.strerror or error}. What was there before is untouched; "
+        "make room or choose another place, and run the same command again."
+    )
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from os import PathLike
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from syncdiff_data.plans import hash_of, plan_hash
 from syncdiff_data.records import Clip, Kind, Reason, UserError
-from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
-from syncdiff_data.shards.rows import check_clip, clip_of_row
-from syncdiff_data.shards.schema import Footer, features_schema
+from syncdiff_data.shards.dataset import Dataset, Shard, load_dataset, open_shard
+from syncdiff_data.shards.rows import check_clip, clip_of_row, vectors_of
+from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema
 from syncdiff_data.shards.store import Store
 
 
@@ -30,57 +31,71 @@ def validate(dataset: str | PathLike[str], clips: str | PathLike[str] | None = N
     problems += check(store, description)
     if clips is not None:
         problems += _compare(store, description, Store(clips))
-    return problems
+    return list(dict.fromkeys(problems))
+
+
+@dataclass
+class _Seen:
+    """What the shards of a clips data set hold, added up."""
+
+    clip_ids: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    plan_hashes: list[str] = field(default_factory=list)
 
 
 def _check_clips(store: Store, dataset: Dataset) -> Iterator[str]:
-    seen: Counter[str] = Counter()
-    sources: list[tuple[str, int]] = []
-    hashes: list[str] = []
-    counts: Counter[str] = Counter()
+    seen, readable = _Seen(), True
     for clips_name, rejects_name in zip(dataset.shards("clips"), dataset.shards("rejects")):
         try:
-            rejects = open_shard(store, rejects_name, dataset)
-            clips = open_shard(store, clips_name, dataset)
+            clips, rejects = open_shard(store, clips_name, dataset), open_shard(store, rejects_name, dataset)
+            yield from (f"{clips_name}{problem}" for problem in _check_clips_shard(clips, rejects, seen))
         except UserError as error:
             yield str(error)
-            continue
-        footer = Footer.of(rejects.schema_arrow)
-        assert footer is not None
-        sources += footer.sources
-        hashes.append(footer.plan_hash)
-        if footer.plan_hash != hash_of(footer.sources) or footer.plan_hash != _plan_hash(clips):
-            yield f"{clips_name}: its plan is not that of {rejects_name}"
-        covered: set[str] = set()
-        for row, clip in _clips(clips):
-            if isinstance(clip, str):
-                yield f"{clips_name}, row {row}: {clip}"
-                continue
-            yield from (f"{clips_name}, row {row}: {p}" for p in clip_problems(clip, _crop_size(clips)))
-            seen[clip.clip_id] += 1
-            covered.add(clip.source)
-            counts.update(clips=1, frames=clip.num_frames)
-        for reject in rejects.read().to_pylist():
-            covered.add(reject["source"])
-            counts["rejects"] += 1
-            if reject["reason"] not in set(Reason) or reject["kind"] not in set(Kind):
-                yield f"{rejects_name}: unknown reason {reject['kind']}/{reject['reason']}"
-        planned = {path for path, _ in footer.sources}
-        yield from (
-            f"{clips_name}: {path} is neither a clip nor a reject" for path in sorted(planned - covered)
-        )
-        yield from (f"{clips_name}: {path} is not in the plan" for path in sorted(covered - planned))
-    yield from (f"clip_id {clip_id} occurs {n} times" for clip_id, n in seen.items() if n > 1)
-    if plan_hash(hashes) != dataset.plan_hash:
+            readable = False
+    yield from (f"clip_id {clip_id} occurs {n} times" for clip_id, n in seen.clip_ids.items() if n > 1)
+    if not readable:  # Sums over part of the shards would only repeat that.
+        return
+    if plan_hash(seen.plan_hashes) != dataset.plan_hash:
         yield "the shards' plans are not those of dataset.json"
     if dataset.complete:
-        counts["sources"] = len(sources)
-        wrong = [
-            key for key in ("sources", "clips", "frames", "rejects") if dataset.counts.get(key) != counts[key]
-        ]
-        yield from (
-            f"dataset.json counts {dataset.counts.get(k)} {k}, the shards hold {counts[k]}" for k in wrong
-        )
+        for key in ("sources", "clips", "frames", "rejects"):
+            if dataset.counts.get(key) != seen.counts[key]:
+                yield f"dataset.json counts {dataset.counts.get(key)} {key}, the shards hold {seen.counts[key]}"
+
+
+def _check_clips_shard(clips: Shard, rejects: Shard, seen: _Seen) -> Iterator[str]:
+    """The problems of one shard of clips and its rejects, and what they hold into `seen`."""
+    for shard, schema in ((clips, CLIPS), (rejects, REJECTS)):
+        if not shard.schema_arrow.equals(schema, check_metadata=False):
+            yield f": the columns of {shard.where} are not those of the table"
+            return
+    assert clips.footer is not None
+    assert rejects.footer is not None
+    planned = {path for path, _ in rejects.footer.sources}
+    seen.plan_hashes.append(rejects.footer.plan_hash)
+    if len({rejects.footer.plan_hash, clips.footer.plan_hash, hash_of(rejects.footer.sources)}) > 1:
+        yield ": its plan is not that of its rejects"
+    covered = set()
+    order = []
+    for row, clip in _clips(clips):
+        if isinstance(clip, str):
+            yield f", row {row}: {clip}"
+            continue
+        yield from (f", row {row}: {problem}" for problem in clip_problems(clip, clips.footer.crop_size))
+        seen.clip_ids[clip.clip_id] += 1
+        seen.counts.update(clips=1, frames=clip.num_frames)
+        order.append((clip.source, clip.track, clip.start_s))
+        covered.add(clip.source)
+    if order != sorted(order):
+        yield ": its rows are not in the order of source, track and time"
+    for reject in rejects.read().to_pylist():
+        covered.add(reject["source"])
+        seen.counts["rejects"] += 1
+        if reject["reason"] not in set(Reason) or reject["kind"] not in set(Kind):
+            yield f": its rejects have an unknown reason {reject['kind']}/{reject['reason']}"
+    seen.counts["sources"] += len(planned)
+    yield from (f": {path} is neither a clip nor a reject" for path in sorted(planned - covered))
+    yield from (f": {path} is not in the plan" for path in sorted(covered - planned))
 
 
 def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
@@ -103,28 +118,31 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
 
 
 def _check_features(store: Store, dataset: Dataset) -> Iterator[str]:
-    clips = 0
+    clips, readable = 0, True
     for name in dataset.shards():
         try:
-            file = open_shard(store, name, dataset)
+            shard = open_shard(store, name, dataset)
+            yield from (f"{name}{problem}" for problem in _check_features_shard(shard))
+            clips += shard.metadata.num_rows
         except UserError as error:
             yield str(error)
-            continue
-        layers = {f.name: f.type.value_type.list_size for f in file.schema_arrow if f.name != "clip_id"}
-        if not file.schema_arrow.equals(features_schema(layers), check_metadata=False):
-            yield f"{name}: its columns are not those of a features table"
-        for row in range(file.num_row_groups):
-            table = file.read_row_group(row)
-            lengths = {layer: len(table.column(layer)[0]) for layer in layers}
-            if len(set(lengths.values())) != 1:
-                yield f"{name}, row {row}: layers of different lengths {lengths}"
-            for layer in layers:
-                values = table.column(layer)[0].values.flatten().to_numpy(zero_copy_only=False)
-                if not np.isfinite(values).all():
-                    yield f"{name}, row {row}: {layer} holds a number that is not finite"
-            clips += 1
-    if dataset.complete and dataset.counts.get("clips") != clips:
+            readable = False
+    if dataset.complete and readable and dataset.counts.get("clips") != clips:
         yield f"dataset.json counts {dataset.counts.get('clips')} clips, the shards hold {clips}"
+
+
+def _check_features_shard(shard: Shard) -> Iterator[str]:
+    layers = {f.name: f.type.value_type.list_size for f in shard.schema_arrow if f.name != "clip_id"}
+    if not shard.schema_arrow.equals(features_schema(layers), check_metadata=False):
+        yield ": its columns are not those of a features table"
+    for row in range(shard.num_row_groups):
+        table = shard.read_row_group(row)
+        lengths = {layer: len(table.column(layer)[0]) for layer in layers}
+        if len(set(lengths.values())) != 1:
+            yield f", row {row}: layers of different lengths {lengths}"
+        for layer in layers:
+            if not np.isfinite(vectors_of(table.column(layer)[0])).all():
+                yield f", row {row}: {layer} holds a number that is not finite"
 
 
 def _compare(store: Store, features: Dataset, clips_store: Store) -> Iterator[str]:
@@ -135,34 +153,31 @@ def _compare(store: Store, features: Dataset, clips_store: Store) -> Iterator[st
         return
     for clip_name, name in zip(clips.shards(), features.shards()):
         wanted = open_shard(clips_store, clip_name, clips).read(columns=["clip_id", "num_frames"])
-        file = open_shard(store, name, features)
-        ids = file.read(columns=["clip_id"]).column(0).to_pylist()
-        if ids != wanted.column("clip_id").to_pylist():
-            yield f"{name}: its clips are not those of {clip_name}"
-            continue
-        layer = file.schema_arrow.names[1]
-        lengths = [len(file.read_row_group(row, columns=[layer]).column(0)[0]) for row in range(len(ids))]
-        if lengths != wanted.column("num_frames").to_pylist():
-            yield f"{name}: a clip has not one vector per frame"
-
-
-def _clips(file: pq.ParquetFile) -> Iterator[tuple[int, Clip | str]]:
-    for row in range(file.num_row_groups):
         try:
-            yield row, clip_of_row(file.read_row_group(row))
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # soundfile raises a RuntimeError for damaged FLAC
+            shard = open_shard(store, name, features)
+            yield from (f"{name}: {problem}" for problem in _compare_shard(shard, wanted, clip_name))
+        except UserError as error:
+            yield str(error)
+
+
+def _compare_shard(shard: Shard, wanted: pa.Table, clip_name: str) -> Iterator[str]:
+    ids = shard.read(columns=["clip_id"]).column(0).to_pylist()
+    if ids != wanted.column("clip_id").to_pylist():
+        yield f"its clips are not those of {clip_name}"
+        return
+    layer = shard.schema_arrow.names[1]
+    lengths = [len(shard.read_row_group(row, columns=[layer]).column(0)[0]) for row in range(len(ids))]
+    if lengths != wanted.column("num_frames").to_pylist():
+        yield "a clip has not one vector per frame"
+
+
+def _clips(shard: Shard) -> Iterator[tuple[int, Clip | str]]:
+    for row in range(shard.num_row_groups):
+        table = shard.read_row_group(row)
+        if table.num_rows != 1:
+            yield row, f"a row group of {table.num_rows} clips, where each has its own"
+            continue
+        try:
+            yield row, clip_of_row(table)
+        except (ValueError, RuntimeError) as error:  # soundfile raises a RuntimeError for damaged FLAC
             yield row, str(error)
-
-
-def _crop_size(file: pq.ParquetFile) -> int | None:
-    footer = Footer.of(file.schema_arrow)
-    return footer.crop_size if footer else None
-
-
-def _plan_hash(file: pq.ParquetFile) -> str | None:
-    footer = Footer.of(file.schema_arrow)
-    return footer.plan_hash if footer else None
