@@ -265,7 +265,7 @@ def test_a_change_of_size_is_said(tmp_path: Path) -> None:
     parts = [make_video(tmp_path / f"{h}.ts", range(h - 64, h - 54), size=(h, 96)) for h in (64, 80)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    with pytest.raises(MediaError, match=r"size changes at frame 10|times go back at frame 10"):
+    with pytest.raises(MediaError, match="size changes at frame 10"):
         list(Video(path).frames())
 
 
