@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
+from syncdiff_data.audit import audit
 from syncdiff_data.cli import run_commands
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.inspect import contact_sheet, summarise
@@ -33,20 +34,25 @@ def inspect_command(
         print(contact_sheet_png)
 
 
-def validate_command(dataset: Positional[str], clips: str | None = None) -> None:
+def validate_command(dataset: Positional[str], clips: str | None = None, root: Path | None = None) -> None:
     """Read every byte of a data set and check every promise it makes; exit status 2 when one is broken.
 
     Args:
         dataset: A data set of clips or features.
         clips: For features: the clips they were made of, to check them row by row.
+        root: For clips: the sources' folder; crops of 100 clips are held against their sources, decoded anew.
     """
     problems = validate(dataset, clips)
+    if root is not None:
+        problems += audit(dataset, root, AUDITED_CLIPS)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:
         raise UserError(f"{dataset} has {len(problems)} problems.")
     Console().print(f"{dataset}: [green]valid[/green]")
 
+
+AUDITED_CLIPS = 100
 
 COMMANDS = {"inspect": inspect_command, "validate": validate_command, "weights": WEIGHTS_COMMANDS}
 

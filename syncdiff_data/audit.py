@@ -1,0 +1,87 @@
+"""Do the crops show the frames they claim? Stored crops held against their sources, decoded a second time.
+
+The second opinion is decord's: another decoder, and one that reads a handful of frames out of a long file without
+decoding the rest. Where it fails or disagrees (MPEG program streams and edit lists are known for it, docs/media.md)
+a plain sequential PyAV decode has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+
+import av
+import numpy as np
+
+from syncdiff_data.faces import crop_face
+from syncdiff_data.images import decode_jpeg, encode_jpeg
+from syncdiff_data.media.video import display_matrix, upright
+from syncdiff_data.records import Clip
+from syncdiff_data.shards.inspect import spread_clips
+
+LEAST_PSNR = 45.0
+"""Decibels. The same frame comes out identical on one machine; of GRID's neighbouring frames the most alike have 43."""
+FRAMES_PER_CLIP = 3
+
+
+def audit(dataset: str | PathLike[str], root: Path, clips: int) -> Iterator[str]:
+    """Problems found in `clips` clips spread over the data set: sources that are gone, crops of other frames.
+
+    root: the folder that sources are relative to. Raises UserError when the data set is none.
+    """
+    for clip in spread_clips(dataset, clips):
+        path = root / clip.source
+        if not path.is_file():
+            yield f"{clip.source} is not below {root}"
+            continue
+        chosen = np.linspace(0, clip.num_frames - 1, FRAMES_PER_CLIP).round().astype(int).tolist()
+        shows = _agree(clip, chosen, _by_decord(path, clip.source_frame[chosen].tolist()))
+        if not all(shows):
+            shows = _agree(clip, chosen, _by_pyav(path, clip.source_frame[chosen].tolist()))
+        for t, same in zip(chosen, shows):
+            if not same:
+                index = clip.source_frame[t]
+                yield f"{clip.source}, track {clip.track}: crop {t} does not show frame {index} of the source"
+
+
+def _agree(clip: Clip, chosen: Sequence[int], frames: Sequence[np.ndarray | None]) -> list[bool]:
+    return [frame is not None and shows(clip, t, frame) for t, frame in zip(chosen, frames)]
+
+
+def shows(clip: Clip, t: int, frame: np.ndarray) -> bool:
+    """Whether crop t of the clip was cut from this frame, upright RGB uint8 [H, W, 3]."""
+    stored = decode_jpeg(clip.face_jpeg[t])
+    cut = decode_jpeg(encode_jpeg(crop_face(frame, clip.face_to_source[t], len(stored))))
+    error = np.mean((stored.astype(np.float64) - cut) ** 2)
+    return bool(error <= 255**2 / 10 ** (LEAST_PSNR / 10))
+
+
+def _by_decord(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """The frames, or None for each one that decord cannot give."""
+    # Not at the top: loaded before OpenCV, decord's own zlib takes the place of the one OpenCV reads PNG with.
+    import decord
+
+    try:
+        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        if max(indices) >= len(reader):
+            return [None] * len(indices)
+        return list(reader.get_batch(list(indices)).asnumpy())
+    except decord.DECORDError:
+        return [None] * len(indices)
+
+
+def _by_pyav(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
+    found: dict[int, np.ndarray] = {}
+    try:
+        with av.open(str(path)) as container:
+            for index, frame in enumerate(container.decode(container.streams.video[0])):
+                if index in indices:
+                    found[index] = np.ascontiguousarray(
+                        upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
+                    )
+                if index >= max(indices):
+                    break
+    except (av.FFmpegError, IndexError):
+        pass  # What could not be decoded stays None, which the caller reports.
+    return [found.get(index) for index in indices]
