@@ -51,7 +51,8 @@ class EmbeddedBackend:
         return [self._detect_one(frame) for frame in frames]
 
     def landmarks(self, frames: Sequence[np.ndarray], boxes: np.ndarray) -> np.ndarray:
-        """See FaceBackend.landmarks. The predictor's points are whole pixels."""
+        """See FaceBackend.landmarks. The predictor sees gray, as in AV-HuBERT's published preparation, and
+        its points are whole pixels."""
         points = np.empty((len(boxes), 68, 2), np.float32)
         for i, (frame, box) in enumerate(zip(frames, boxes)):
             points[i] = self._landmarks_one(frame, box)
@@ -75,7 +76,7 @@ class EmbeddedBackend:
         x0, y0, x1, y1 = (round(float(v)) for v in box)
         margin = (x1 - x0) // 2
         left, top = max(0, x0 - margin), max(0, y0 - margin)
-        part = np.ascontiguousarray(frame[top : y1 + margin + 1, left : x1 + margin + 1])
+        part = cv2.cvtColor(frame[top : y1 + margin + 1, left : x1 + margin + 1], cv2.COLOR_RGB2GRAY)
         shape = self._predictor(part, dlib.rectangle(x0 - left, y0 - top, x1 - left, y1 - top))
         return np.array([(p.x + left, p.y + top) for p in shape.parts()], np.float32)
 

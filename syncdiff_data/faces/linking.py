@@ -75,9 +75,8 @@ def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]
     overlap = iou(known, found)
     links, ambiguous = {}, set()
     i, j = match_boxes(known, found)
-    linked = set(i.tolist())
     for m, n in zip(i.tolist(), j.tolist()):
-        rivals = [k for k in range(len(known)) if k not in linked and overlap[k, n] >= RIVAL * overlap[m, n]]
+        rivals = set(np.flatnonzero(overlap[:, n] >= RIVAL * overlap[m, n]).tolist()) - {m}
         if rivals:
             ambiguous |= {m, *rivals}
         else:

@@ -16,7 +16,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from syncdiff_data.faces.backend import FaceBackend
-from syncdiff_data.faces.boxes import match_boxes
+from syncdiff_data.faces.boxes import iou, match_boxes
 from syncdiff_data.faces.config import FaceConfig
 from syncdiff_data.faces.looks import SAME_LOOK, correlation, face_looks, is_cut, scene
 
@@ -57,8 +57,12 @@ def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConf
 
 def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceConfig) -> np.ndarray | None:
     """Detections from one key frame to the next, both included: float32 [steps + 1, K, 6] of the K faces found
-    in both ([M, 6] and [N, 6]), moved linearly. None where a face that counts is in one of them alone."""
+    in both ([M, 6] and [N, 6]), moved linearly. None where a face that counts is in one of them alone, and
+    where faces come so close that they may have changed places."""
     i, j = match_boxes(before[:, :4], after[:, :4])
+    overlap = iou(before[i, :4], after[j, :4])
+    if np.count_nonzero(overlap) > len(i):
+        return None
     alone = np.concatenate([np.delete(before, i, axis=0), np.delete(after, j, axis=0)])
     if _counts(alone, config).any():
         return None
