@@ -189,7 +189,7 @@ def test_the_shuffle_keeps_few_shards_open(shards, block, epoch):
 
 def test_the_order_is_the_same_for_any_number_of_workers(dataset):
     alone = read(dataset, 9, workers=0, flip=True, colour_jitter=0.2)
-    for workers in (1, 3):
+    for workers in (1, 2):
         for one, other in zip(alone, read(dataset, 9, workers=workers, flip=True, colour_jitter=0.2)):
             assert one["clip_id"] == other["clip_id"]
             assert all(torch.equal(one[name], other[name]) for name in one if name != "clip_id")
@@ -202,7 +202,7 @@ def test_ranks_share_the_sequence_batch_by_batch(dataset):
     assert names(itertools.chain.from_iterable(zip(*ranks))) == whole
 
 
-@pytest.mark.parametrize("workers", [(0, 2), (3, 1)])
+@pytest.mark.parametrize("workers", [(0, 2), (2, 1)])
 def test_resuming_misses_no_sample_and_repeats_none(dataset, workers):
     whole = names(read(dataset, 12))
     before, after = workers
@@ -333,11 +333,11 @@ def test_a_clip_with_a_flipped_byte_is_named(damaged):
 def test_features_of_other_clips_are_refused(dataset, damaged, tmp_path):
     swapped = [[make_clip(n, 10 + n) for n in range(8)], [], [], []]
     _, features = make_dataset(tmp_path / "swapped", swapped)
-    with pytest.raises(UserError, match="features-00000-of-00004.parquet holds features of other clips"):
+    with pytest.raises(UserError, match=r"features-00000-of-00004.parquet holds features of other clips"):
         read((dataset[0], features), 1)
     description = Path(damaged[0]) / "dataset.json"
     description.write_text(description.read_text().replace('"plan_hash": "plan"', '"plan_hash": "new"'))
-    with pytest.raises(UserError, match="expected fingerprint and plan .*new.*, found .*plan"):
+    with pytest.raises(UserError, match=r"expected fingerprint and plan .*new.*, found .*plan"):
         read(damaged, 1)
     with pytest.raises(UserError, match="has the features logfbank: name one of them, not mel"):
         read(dataset, 1, feature="mel")
