@@ -4,8 +4,8 @@ The loader deals out one endless sequence of samples, numbered from 0. Sample n 
 clips and W windows per visit to a clip; inside an epoch, sample m is a window of the clip at place m // W of that
 epoch's order. Nothing else decides what a sample is: not the workers, not the ranks, not the samples before it.
 
-The trade-off: a visit reads a whole clip (1.2 MB for 3 s at 256 x 256), so a sample costs 9.6 ms of CPU with W = 1, 7.3 with
-2, 5.7 with 4 and 5.1 with 8, and a batch of B holds windows of B / W clips. See docs/loader.md.
+The trade-off: a visit reads a whole clip (1.2 MB for 3 s at 256 x 256), so a sample costs 9.6 ms of CPU with
+W = 1, 7.3 with 2, 5.7 with 4 and 5.1 with 8, and a batch of B holds windows of B / W clips. See docs/loader.md.
 """
 
 from __future__ import annotations
