@@ -6,7 +6,6 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -85,15 +84,6 @@ def write_tiny_checkpoint(
             content["task_state"] = {"dictionaries": [dictionary]}
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     return path
-
-
-def write_tiny_converted(folder: Path, seed: int = 0) -> dict:
-    """Converts a tiny checkpoint into folder; gives its configuration as a dictionary."""
-    from syncdiff_data.avhubert import convert_checkpoint
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    convert_checkpoint(write_tiny_checkpoint(folder.with_suffix(".pt"), seed), folder)
-    return asdict(TINY)
 
 
 def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.avhubert.weights import CONFIG_FILE, TENSORS_FILE
@@ -28,16 +30,17 @@ def convert_checkpoint(src: Path | str, dst_dir: Path | str) -> Path:
     licence = WEIGHTS["avhubert-base"].licence  # One licence covers all of AV-HuBERT's checkpoints.
     settings = {"encoder": asdict(encoder.config), "source_sha256": digest, "licence": licence}
     dst_dir.mkdir(parents=True, exist_ok=True)
-    _write(dst_dir / TENSORS_FILE, save(encoder.state_dict()))
-    _write(dst_dir / CONFIG_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+    with _whole_or_not_at_all(dst_dir / TENSORS_FILE) as temporary:
+        save_file(encoder.state_dict(), temporary)
+    with _whole_or_not_at_all(dst_dir / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
     return dst_dir
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
+    yield temporary
+    with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.rename(path)
