@@ -2,8 +2,8 @@
 
 The crop is a square of side S. A similarity transform, estimated per frame from points that speech does not
 move, puts the face so that
-    the middle of the eyes lies at (0.50, 0.40) S and the eye centres are 0.26 S apart,
-    the mouth (mean face) lies about (0.50, 0.69) S, the closed chin about 0.86 S, the open one above 0.97 S.
+    the middle of the eyes lies at (0.50, 0.38) S and the eye centres are 0.25 S apart,
+    the mouth (mean face) lies about (0.50, 0.68) S, the closed chin about 0.87 S, the open one above 0.97 S.
 Masks and metrics may rely on this template; `stable_template` gives it in units of S.
 """
 
@@ -18,8 +18,8 @@ from syncdiff_data.faces.mean_face import mean_face
 
 STABLE_POINTS = (27, 28, 29, 30, 33, 36, 39, 42, 45)
 """Nose bridge, nose base and the corners of the eyes (iBUG indices)."""
-EYE_LINE = 0.40
-EYE_DISTANCE = 0.26
+EYE_LINE = 0.38
+EYE_DISTANCE = 0.25
 
 
 @cache
