@@ -1,6 +1,7 @@
 """Fixtures every test file may ask for."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,15 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"needs the real clips and golden files, which are not at {folder} (set SYNCDIFF_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray of two CPUs for all tests: starting one costs seconds. Workers import modules of tests/."""
+    from syncdiff_data.cli import RayOptions
+    from syncdiff_data.stage import ray_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+        with ray_session(RayOptions(workers=2)):
+            yield

@@ -64,11 +64,13 @@ def _check_clips(store: Store, dataset: Dataset) -> Iterator[str]:
 
 
 def _check_clips_shard(clips: Shard, rejects: Shard, seen: _Seen) -> Iterator[str]:
-    """The problems of one shard of clips and its rejects, and what they hold into `seen`."""
+    """The problems of one shard of clips and its rejects, and what they hold into `seen`.
+
+    Raises UserError where one of them is no such table at all.
+    """
     for shard, schema in ((clips, CLIPS), (rejects, REJECTS)):
         if not shard.schema_arrow.equals(schema, check_metadata=False):
-            yield f": the columns of {shard.where} are not those of the table"
-            return
+            raise UserError(f"the columns of {shard.where} are not those of the table")
     assert clips.footer is not None
     assert rejects.footer is not None
     planned = {path for path, _ in rejects.footer.sources}
