@@ -19,7 +19,7 @@ from syncdiff_data.faces import (
 )
 from syncdiff_data.faces.alignment import EYE_DISTANCE, EYE_LINE, fit_similarity, smooth
 from syncdiff_data.faces.mean_face import MIRROR, derive_mean_face
-from syncdiff_data.faces.mouth import plan_crops, warp_region
+from syncdiff_data.faces.mouth import cut_corner, plan_crops, warp_region
 from syncdiff_data.records import UserError
 
 RNG = np.random.default_rng(0)
@@ -64,14 +64,20 @@ def test_warped_region_is_that_of_scikit_image(
     np.testing.assert_array_equal(region, whole[corner[1] : corner[1] + 96, corner[0] : corner[0] + 96])
 
 
-def test_mouth_crop_is_pushed_back_into_the_normalised_frame_and_halves_round_to_even() -> None:
-    landmarks = mean_face()[None].repeat(3, axis=0)
-    mouth = slice(48, 68)
-    stable_only = landmarks.copy()
-    for t, centre in enumerate([(20, 300), (100.5, 101.5), (128, 128)]):
-        stable_only[t, mouth] += centre - stable_only[t, mouth].mean(axis=0)
-    _, corners = plan_crops(stable_only, mean_face())
-    np.testing.assert_array_equal(corners, [[0, 160], [52, 54], [80, 80]])
+@pytest.mark.parametrize(
+    ("centre", "corner"),
+    [((20, 300), (0, 160)), ((100.5, 101.5), (52, 54)), ((48, 208), (0, 160)), ((128.4, 128.6), (80, 81))],
+)
+def test_the_cut_is_pushed_back_and_halves_round_to_even(
+    centre: tuple[float, float], corner: tuple[int, int]
+) -> None:
+    assert tuple(cut_corner(np.array(centre))) == corner
+
+
+def test_the_cut_is_the_published_one(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "mouth_crop.npz")
+    for centre, top_left in zip(golden["cut/centers_xy"], golden["cut/topleft_yx"]):
+        np.testing.assert_array_equal(cut_corner(centre)[::-1], top_left)
 
 
 def test_the_last_frames_of_a_clip_reuse_the_last_transform() -> None:

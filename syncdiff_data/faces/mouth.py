@@ -55,7 +55,7 @@ def plan_crops(landmarks: np.ndarray, mean_face: np.ndarray) -> tuple[np.ndarray
     crop's first pixel in that space (int64 [T, 2]), for float64 landmarks [T, 68, 2].
 
     The last WINDOW - 1 frames reuse the last transform. The cut follows the mouth of the current frame,
-    unsmoothed, and is pushed back inside the 256 x 256 space; halves round to even, as Python does.
+    unsmoothed.
     """
     window = min(WINDOW, len(landmarks))
     stable = list(STABLE_POINTS)
@@ -65,11 +65,16 @@ def plan_crops(landmarks: np.ndarray, mean_face: np.ndarray) -> tuple[np.ndarray
             smoothed = np.mean(landmarks[t : t + window], axis=0)
             transform = SimilarityTransform.from_estimate(smoothed[stable], mean_face[stable])
             inverse = transform.inverse.params
-        centre = np.mean(transform(points)[MOUTH_POINTS], axis=0)
-        centre = np.clip(centre, CROP // 2, SPACE - CROP // 2)
-        corners.append(np.round(centre).astype(np.int64) - CROP // 2)
+        corners.append(cut_corner(np.mean(transform(points)[MOUTH_POINTS], axis=0)))
         inverses.append(inverse)
     return np.array(inverses), np.array(corners)
+
+
+def cut_corner(centre: np.ndarray) -> np.ndarray:
+    """First pixel (x, y), int64 [2], of the crop around a centre [2], pushed back inside the 256 x 256 space.
+    Halves round to even, as Python does."""
+    centre = np.clip(centre, CROP // 2, SPACE - CROP // 2)
+    return np.round(centre).astype(np.int64) - CROP // 2
 
 
 def warp_region(image: np.ndarray, inverse: np.ndarray, corner: np.ndarray) -> np.ndarray:
