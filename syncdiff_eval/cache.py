@@ -69,5 +69,25 @@ class Cache:
         (self.folder / f"{key}.attempts").unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """Arrays made from one clip's frames alone, kept for other rows that show the same frames: the reference
+    with its own, a shifted and another clip's sound, or the same file under another protocol."""
+
+    cache: Cache
+    frames: Mapping[str, object]
+    """Facts that say which frames these are."""
+
+    def read(self, **maker: object) -> dict[str, np.ndarray] | None:
+        """What `keep` was given under the same facts of the maker (name, version, weights); None where
+        nothing was."""
+        key = key_of(kind="shelf", frames=dict(self.frames), maker=maker)
+        return self.cache.arrays(key) if self.cache.read(key) else None
+
+    def keep(self, arrays: Mapping[str, np.ndarray], **maker: object) -> None:
+        key = key_of(kind="shelf", frames=dict(self.frames), maker=maker)
+        self.cache.write(key, {"status": "kept"}, arrays)
+
+
 def _put(file: Any, text: str) -> None:
     file.write(text.encode())

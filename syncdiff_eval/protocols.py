@@ -7,7 +7,7 @@ from typing import Literal
 
 from syncdiff_data.records import UserError
 
-Clock = Literal["same", "index"]
+Clock = Literal["same", "index", "own"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class ProtocolDefinition:
     clock "same": frame i of the output is held against frame i of the reference, and both must be shown at
     the same time (fps within fps_tolerance, every paired frame within half a frame); else the clip is
     refused. clock "index": the same pairing whatever the declared times, for outputs of generators that
-    ignore them. max_length_gap: frames by which the lengths may differ; the shorter one counts.
+    ignore them. clock "own": the output is scored alone, as the published scripts do: its own frames,
+    resampled to 25 fps by time, with its own sound; baselines take the reference's. max_length_gap: frames by
+    which the lengths may differ; the shorter one counts.
     """
 
     name: str

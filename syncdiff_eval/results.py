@@ -34,7 +34,7 @@ class Protocol(Record):
     summary: str
     setting: Literal["own-audio", "crossed-audio"]
     """Whether the videos are driven by their own sound; the two never share a table."""
-    clock: Literal["same", "index"]
+    clock: Literal["same", "index", "own"]
     """same: paired frames must be shown at the same time. index: paired by index whatever the declared
     times."""
     max_length_gap: int

@@ -20,7 +20,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import MediaError, Reason
 from syncdiff_data.stage import Report, run_plans
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.cache import Cache
+from syncdiff_eval.cache import Cache, Shelf
 from syncdiff_eval.metrics.base import Regions
 from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.scoring import (
@@ -114,8 +114,14 @@ class _Score:
             reference = _unpack(measured, cache.arrays(self.references[task.video]))
             audio = _audio(root / task.audio, task, reference)
             scorer = load_scorer(self.benchmark)
+            shelf = Shelf(
+                cache,
+                self.benchmark.frames_facts(
+                    task, reference.facts.sha256, file_sha256(output) if output else None
+                ),
+            )
             return score_clip(
-                root / task.video, reference, output, task.baseline, audio, task.crossed, scorer
+                root / task.video, reference, output, task.baseline, audio, task.crossed, scorer, shelf
             )
 
         return {**_once(cache, key, score), "key": key}

@@ -5,24 +5,26 @@ Nothing here knows about Ray. All records are plain JSON, floats written with al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from syncdiff_data.media import read_audio
+from syncdiff_data.media import Video, read_audio
 from syncdiff_data.records import FPS, MediaError, Reason
+from syncdiff_eval.cache import Shelf
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics.base import (
     ClipContext,
     FrameBatch,
+    KeepsArrays,
     Metric,
     MetricFamily,
     Missing,
-    PooledMetric,
     Regions,
     Start,
     Values,
@@ -79,6 +81,9 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference
             times.append(time)
             yield image
 
+    if scorer.protocol.clock == "own":  # no regions are needed
+        video = Video(path)
+        return Reference(facts, math.ceil(video.num_frames / FPS * facts.fps), video.start_s, None)
     tracks, _ = find_tracks(images(), scorer.backend, face_config)
     speaker = speaker_of(tracks)
     regions = None
@@ -98,26 +103,34 @@ def score_clip(
     audio: np.ndarray | None,
     crossed: bool,
     scorer: Scorer,
+    shelf: Shelf | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Score one clip and return its record and the arrays of pooled metrics.
+    """Score one clip and return its record and the arrays its metrics keep.
 
     output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
     `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
-    reference's. Raises Refused and MediaError.
+    reference's. shelf: of the frames scored. Raises Refused and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
-    _check_format(reference.facts, facts, scorer.protocol)
-    generated = frames(output) if output else _baseline_frames(reference_path, baseline)
-    context = ClipContext(
-        fps=facts.fps,
-        num_frames=reference.num_frames,
-        audio=audio,
-        eye_distance=reference.regions.eye_distance if reference.regions else None,
-    )
-    metrics = {name: start(context) for name, start in scorer.starts.items()}
-    num_frames = _update_all(
-        metrics, frames(reference_path), generated, reference, facts.fps, crossed, scorer
-    )
+    if scorer.protocol.clock == "own":
+        context = _alone(output or reference_path, None if output else audio, baseline, shelf)
+        metrics = {name: start(context) for name, start in scorer.starts.items()}
+        num_frames = context.num_frames
+    else:
+        _check_format(reference.facts, facts, scorer.protocol)
+        generated = frames(output) if output else _baseline_frames(reference_path, baseline)
+        context = ClipContext(
+            fps=facts.fps,
+            num_frames=reference.num_frames,
+            audio=audio,
+            eye_distance=reference.regions.eye_distance if reference.regions else None,
+            regions=reference.regions,
+            shelf=shelf,
+        )
+        metrics = {name: start(context) for name, start in scorer.starts.items()}
+        num_frames = _update_all(
+            metrics, frames(reference_path), generated, reference, facts.fps, crossed, scorer
+        )
     real = output is None and not baseline.frozen
     values = _compute(metrics, scorer.families, crossed, real)
     record = {
@@ -129,7 +142,7 @@ def score_clip(
         "missing": {name: value.reason for name, value in values.items() if isinstance(value, Missing)},
         "facts": asdict(facts),
     }
-    return record, _pooled_arrays(metrics, scorer.families)
+    return record, _kept_arrays(metrics)
 
 
 def driving_audio(path: Path, start_s: float, num_frames: int, fps: float) -> np.ndarray:
@@ -148,6 +161,14 @@ def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
     return shifted
 
 
+def _alone(path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None) -> ClipContext:
+    """The file on its own clock, with its own sound where `audio` is None."""
+    video = Video(path)
+    if audio is None and video.has_audio:
+        audio = read_audio(path, video.start_s, video.num_frames)
+    return ClipContext(FPS, video.num_frames, audio, None, video=video, frozen=baseline.frozen, shelf=shelf)
+
+
 def _update_all(
     metrics: Mapping[str, Metric],
     reference_frames: Iterator[Timed],
@@ -163,10 +184,15 @@ def _update_all(
     pairs = iter(paired)
     while batch := list(islice(pairs, BATCH)):
         regions = reference.regions.span(first, first + len(batch)) if reference.regions else None
-        generated = [image for _, image in batch]
+        generated = [image for _, _, image in batch]
         landmarks = generated_landmarks(scorer.backend, generated, regions) if regions else None
         for metric in metrics.values():
-            metric.update(FrameBatch(first, [image for image, _ in batch], generated, regions, landmarks))
+            metric.update(
+                FrameBatch(
+                    first, [image for _, image, _ in batch], generated, regions, landmarks,
+                    tuple(time for time, _, _ in batch),
+                )
+            )  # fmt: skip
         first += len(batch)
     paired.check_lengths(crossed)
     return first
@@ -187,7 +213,8 @@ class _Paired:
         self.half_frame = 0.5 / fps
         self.protocol = protocol
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+        """Seconds since the reference's first frame, its image, and the generated one."""
         starts: tuple[float, float] | None = None
         for ours, theirs in self.both:
             self.lengths[0] += ours is not None
@@ -196,7 +223,7 @@ class _Paired:
                 continue
             starts = starts or (ours[0], theirs[0])
             self._check_times(ours[0] - starts[0], theirs[0] - starts[1])
-            yield ours[1], theirs[1]
+            yield ours[0] - starts[0], ours[1], theirs[1]
 
     def _check_times(self, ours: float, theirs: float) -> None:
         if self.protocol.clock == "same" and abs(ours - theirs) > self.half_frame:
@@ -255,13 +282,11 @@ def _compute(
     return values
 
 
-def _pooled_arrays(
-    metrics: Mapping[str, Metric], families: Mapping[str, MetricFamily]
-) -> dict[str, np.ndarray]:
-    """What pooled metrics keep of this clip, as `family/array`."""
+def _kept_arrays(metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:
+    """What metrics keep of this clip, as `family/array`."""
     return {
         f"{name}/{key}": value
         for name, metric in metrics.items()
-        if families[name].pool
-        for key, value in cast(PooledMetric, metric).arrays().items()
+        if isinstance(metric, KeepsArrays)
+        for key, value in metric.arrays().items()
     }

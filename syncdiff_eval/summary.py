@@ -79,11 +79,12 @@ def pooled_values(
         if family.pool is None:
             continue
         names = [column.name for column in family.columns if column.pooled]
+        reference = family.pool.gather(_arrays_of(GROUND_TRUTH.name, records, family.name, cache))
         for method in methods:
             computed: Values = {name: Missing("identical_to_reference") for name in names}
             if method.type is not MethodType.REFERENCE:
-                generated = _arrays_of(method.name, records, family.name, cache)
-                computed = family.pool(generated, _arrays_of(GROUND_TRUTH.name, records, family.name, cache))
+                generated = family.pool.gather(_arrays_of(method.name, records, family.name, cache))
+                computed = family.pool.compare(generated, reference)
             values |= {(method.name, name): computed[name] for name in names}
     return values
 

@@ -68,6 +68,19 @@ class Benchmark:
             **self.fingerprint(),
         )
 
+    def frames_facts(self, task: Task, reference: str, output: str | None) -> dict[str, object]:
+        """Which frames a task shows, whatever its sound and the metrics: sha256 of the reference and of the
+        output. A file scored alone is the same under every protocol."""
+        shown: dict[str, object] = {"file": output or reference, "frozen": task.baseline.frozen}
+        if self.protocol.clock == "own":
+            return shown
+        return shown | {
+            "reference": reference,
+            "scoring": SCORING_VERSION,
+            "protocol": self.protocol.fingerprint(),
+            "faces": asdict(self.face_config),
+        }
+
 
 @dataclass(frozen=True)
 class Task:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from syncdiff_data.media import Video
+from syncdiff_eval.cache import Shelf
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class FrameBatch:
     landmarks: np.ndarray | None
     """float32 [B, 68, 2], measured on the generated frames inside the reference's boxes; NaN where not
     present."""
+    times: tuple[float, ...] = ()
+    """B times at which the reference shows these frames, in seconds since its frame 0."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,14 @@ class ClipContext:
     """int16 [N], 16 kHz mono, sample 0 at the time of frame 0; None where there is none."""
     eye_distance: float | None
     """Pixels, from the reference; None where it shows no face."""
+    regions: Regions | None = None
+    """Of every frame of the reference."""
+    video: Video | None = None
+    """Under a protocol of clock "own" only: the scored file, resampled to 25 fps by time."""
+    frozen: bool = False
+    """Whether each frame of `video` stands for its first."""
+    shelf: Shelf | None = None
+    """For what is made from the frames alone; None keeps nothing."""
 
 
 class Metric(Protocol):
@@ -108,19 +121,28 @@ class Metric(Protocol):
         ...
 
 
-class PooledMetric(Metric, Protocol):
-    """A metric of a whole method. What one clip adds to it is kept in the cache beside the clip's scores."""
+@runtime_checkable
+class KeepsArrays(Protocol):
+    """A metric whose arrays are kept in the cache beside the clip's scores: curves for plots, or what the
+    pooled columns of its family need."""
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What `MetricFamily.pool` needs of this clip."""
-        ...
+    def arrays(self) -> dict[str, np.ndarray]: ...
 
 
 Start = Callable[[ClipContext], Metric]
 ClipArrays = Mapping[str, np.ndarray]
-Pool = Callable[[Iterable[ClipArrays], Iterable[ClipArrays]], Values]
-"""pool(generated, reference): from the arrays of every scored clip, in order of clip, of a method and of the
-ground truth, to the values of the pooled columns. Runs once per method, without the network."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How the pooled columns come from the kept arrays of every scored clip, without the network.
+
+    gather: from the clips of one method, in order of clip, to whatever sums it up; once for each method and
+    once for the ground truth. compare: from those of a method and of the ground truth to the values.
+    """
+
+    gather: Callable[[Iterable[ClipArrays]], Any]
+    compare: Callable[[Any, Any], Values]
 
 
 @dataclass(frozen=True)
@@ -131,7 +153,7 @@ class MetricFamily:
     weights: names in the registry of `syncdiff_data.weights`; where one is missing the family's columns read
     "not available: <command that gets it>". load: called once per worker process with the weight files' paths
     and the device; returns a function that starts the state of a clip. Families with pooled columns
-    start a PooledMetric and have a `pool`.
+    start a metric that KeepsArrays and have a `pool`.
     """
 
     name: str
