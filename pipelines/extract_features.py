@@ -49,6 +49,11 @@ class Options:
 def main(options: Options) -> None:
     clips, out = user_path("--clips", options.clips), user_path("--out", options.out)
     dataset = clips_dataset(clips)
+    if options.modality != "audio" and not dataset.recipe["config"]["mouth"]:
+        raise UserError(
+            f"{clips} was made with --no-mouth, and --modality {options.modality} needs mouth crops: make it again "
+            "with them, or extract audio features."
+        )
     layers = parse_layers(options.layers)
     config = ExtractConfig(options.encoder, layers, options.modality, options.checkpoint, options.threads)
     given = given_weights(options.weights)

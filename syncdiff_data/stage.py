@@ -91,7 +91,8 @@ def run_plans(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    workers = options.workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    workers = min(options.workers or max(1, cpus // threads), len(plans))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # The tally lives and dies with the driver's node, so that no other node's loss takes it away.
