@@ -1,4 +1,10 @@
-"""LSE-D, LSE-C and the AV offset of embeddings, as SyncNet's evaluate computes them, and without its zero padding."""
+"""LSE-D, LSE-C and the AV offset of embeddings, as SyncNet's evaluate computes them, and without its zero padding.
+
+The published arithmetic pads the sound with vectors of zeros and takes their distances into the mean, so that LSE-C
+depends on the clip's length. "valid" compares existing windows only. A shift of k frames is then seen by W - |k| of
+the W windows, and a shift that only one window sees can win by chance: shifts count that at least half of the windows
+see, |k| <= W / 2.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +13,11 @@ from typing import Literal
 
 import numpy as np
 
-from syncdiff_eval.metrics.syncnet import SyncNet, num_windows
+from syncdiff_eval.metrics.syncnet import WINDOW, SyncNet, num_windows
 
 Padding = Literal["zero", "valid"]
+VSHIFT = 15
+"""Frames by which the sound is moved either way."""
 EPS = 1e-6
 """torch's pairwise_distance adds it to every difference before the norm."""
 
@@ -29,7 +37,7 @@ class Sync:
     """float32 [windows]: median over shifts less each window's distance at the best shift, for plots."""
 
 
-def distances(lips: np.ndarray, sound: np.ndarray, vshift: int = 15) -> np.ndarray:
+def distances(lips: np.ndarray, sound: np.ndarray, vshift: int = VSHIFT) -> np.ndarray:
     """float32 [W, 2 * vshift + 1]: distance of lip window i from the sound vshift - k frames before it, in column k.
 
     Beyond the ends the sound is a vector of zeros (SyncNetInstance.calc_pdist).
@@ -45,8 +53,8 @@ def distances(lips: np.ndarray, sound: np.ndarray, vshift: int = 15) -> np.ndarr
 def score(table: np.ndarray, padding: Padding = "zero") -> Sync:
     """Offset, LSE-D and LSE-C of a table of distances [W, 2 * vshift + 1], W > 0.
 
-    padding "zero": the mean of a shift takes in the windows whose sound lies beyond the ends, as published, so that
-    LSE-C depends on the clip's length. "valid" leaves them out, and shifts that no window reaches.
+    padding "zero": the mean of a shift takes in the windows whose sound lies beyond the ends, as published. "valid"
+    leaves them out, and shifts that fewer than half of the windows see.
     """
     vshift = table.shape[1] // 2
     means = table.mean(axis=0) if padding == "zero" else _valid_means(table, vshift)
@@ -59,7 +67,11 @@ def score(table: np.ndarray, padding: Padding = "zero") -> Sync:
 
 
 def lse_from_arrays(
-    frames_bgr: np.ndarray, samples: np.ndarray, network: SyncNet, vshift: int = 15, padding: Padding = "zero"
+    frames_bgr: np.ndarray,
+    samples: np.ndarray,
+    network: SyncNet,
+    vshift: int = VSHIFT,
+    padding: Padding = "zero",
 ) -> tuple[int, float, float]:
     """(offset, LSE-D, LSE-C) of frames uint8 [T, 224, 224, 3], BGR at 25 fps, and sound int16 [N] at 16 kHz.
 
@@ -77,15 +89,25 @@ def lse_from_arrays(
         raise ValueError(
             f"{len(frames_bgr)} frames and {len(samples)} samples leave no window: 6 frames of both needed"
         )
-    lips = network.embed_lips(frames_bgr[: count + 4])
+    lips = network.embed_lips(frames_bgr[: count + WINDOW - 1])
     sync = score(distances(lips, network.embed_sound(samples, count), vshift), padding)
     return sync.offset, sync.lse_d, sync.lse_c
 
 
+def sync_of(lips: np.ndarray, samples: np.ndarray, network: SyncNet, padding: Padding) -> Sync | None:
+    """Scores of lip embeddings [T - 4, 1024] with the sound, int16 [N], that starts with their first frame; None
+    where fewer than six frames are covered by both."""
+    count = num_windows(len(lips) + WINDOW - 1, len(samples))
+    if count == 0:
+        return None
+    return score(distances(lips[:count], network.embed_sound(samples, count)), padding)
+
+
 def _valid_means(table: np.ndarray, vshift: int) -> np.ndarray:
+    """float64 [2 * vshift + 1], NaN for the shifts that are left out."""
     window, shift = np.indices(table.shape)
     at = window + shift - vshift
     inside = (at >= 0) & (at < len(table))
     counts = inside.sum(axis=0)
     sums = np.where(inside, table, 0).sum(axis=0, dtype=np.float64)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return np.where(2 * counts >= len(table), sums / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,237 @@
+"""Fréchet Inception distance (Heusel et al. 2017) with pytorch-fid's network and definition.
+
+Features are those of `pytorch_fid.inception.InceptionV3`'s last pooling, as the pytorch_fid command makes them: RGB
+over 255, resized to 299 x 299 bilinearly, no antialiasing. Only the trace of the root is computed another way: of a
+symmetric matrix, an eighth of the time, equal to the command to 1e-6 of FID + tr S1 + tr S2 (docs/protocols.md).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from pytorch_fid import inception
+from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from syncdiff_data.records import UserError
+from syncdiff_data.weights import file_sha256
+from syncdiff_eval.metrics.base import (
+    ClipArrays,
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    Missing,
+    Pool,
+    Start,
+    Values,
+)
+
+DIMENSIONS = 2048
+ENOUGH = 2048
+"""Frames under which the covariance has not full rank, and the distance says more of the number than of the frames."""
+VERSION = 1
+Region = Literal["face", "full"]
+
+
+class Inception:
+    """pytorch-fid's network, its batch norms folded, channels last."""
+
+    def __init__(self, state: Mapping[str, Tensor], device: str = "cpu"):
+        """state: tensors of pt_inception-2015-12-05-6726825d.pth. UserError when they are another network's."""
+        # pytorch-fid has no argument for the weights: it always asks its downloader.
+        with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+            try:
+                network = inception.InceptionV3()
+            except RuntimeError as error:
+                raise UserError(
+                    f"these weights are not pytorch-fid's: {str(error).splitlines()[1].strip()}"
+                ) from error
+        network.eval()
+        for module in network.modules():
+            if {"conv", "bn"} <= module._modules.keys():
+                module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+                module.bn = torch.nn.Identity()
+        self.device = device
+        self._network = network.to(device, memory_format=torch.channels_last)
+
+    @classmethod
+    def from_file(cls, path: Path, device: str = "cpu") -> Inception:
+        """Load pytorch-fid's weight file. UserError when it is something else."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{path} is not a file of Inception weights ({type(error).__name__}: {error})"
+            ) from error
+        return cls(state, device)
+
+    @torch.inference_mode()
+    def features(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """RGB uint8 [H, W, 3] of any sizes to float32 [N, 2048]."""
+        parts = [self._features(image) for image in images]
+        return np.concatenate(parts) if parts else np.empty((0, DIMENSIONS), np.float32)
+
+    def _features(self, image: np.ndarray) -> np.ndarray:
+        # One by one: on a CPU a batch is no faster, and so no number depends on its size.
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device).float() / 255
+        pooled: np.ndarray = self._network(batch)[0].flatten(1).cpu().numpy()
+        return pooled
+
+
+class FeatureSums:
+    """Number, sum and sum of outer products of features: float64, mergeable, 33 MB whatever the number of frames."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.total = np.zeros(DIMENSIONS)
+        self.outer = np.zeros((DIMENSIONS, DIMENSIONS))
+
+    def update(self, features: np.ndarray) -> None:
+        """Add float [N, 2048]."""
+        rows = features.astype(np.float64)
+        self.n += len(rows)
+        self.total += rows.sum(axis=0)
+        self.outer += rows.T @ rows
+
+    def merge(self, other: FeatureSums) -> None:
+        self.n += other.n
+        self.total += other.total
+        self.outer += other.outer
+
+    def compute(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [2048] and covariance [2048, 2048] over n - 1. Raises ValueError for fewer than two frames."""
+        if self.n < 2:
+            raise ValueError(f"a covariance needs two frames or more, got {self.n}")
+        mean = self.total / self.n
+        return mean, (self.outer - self.n * np.outer(mean, mean)) / (self.n - 1)
+
+
+class Gaussian:
+    """Mean, covariance and a root of it, ready to be compared with many."""
+
+    def __init__(self, mean: np.ndarray, covariance: np.ndarray):
+        self.mean = mean
+        self.covariance = covariance
+        values, vectors = np.linalg.eigh(covariance)
+        self.root = vectors * np.sqrt(np.clip(values, 0, None))
+
+    def distance(self, mean: np.ndarray, covariance: np.ndarray) -> float:
+        """Squared Fréchet distance of two Gaussians.
+
+        tr sqrt(S1 S2) is the sum of the roots of the eigenvalues of R' S2 R with S1 = R R', which is symmetric.
+        """
+        values = np.linalg.eigvalsh(self.root.T @ covariance @ self.root)
+        cross = float(np.sqrt(np.clip(values, 0, None)).sum())
+        difference = mean - self.mean
+        traces = float(np.trace(self.covariance) + np.trace(covariance))
+        return float(difference @ difference) + traces - 2 * cross
+
+
+def frechet_distance(
+    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
+) -> float:
+    """FID of two sets of features from their means and covariances."""
+    return Gaussian(mean_a, covariance_a).distance(mean_b, covariance_b)
+
+
+class FrameFeatures:
+    """Inception features of every generated frame, or of its face in the reference's box."""
+
+    def __init__(self, context: ClipContext, network: Inception, region: Region, weights: str):
+        self._network = network
+        self._region = region
+        self._shelf = context.shelf
+        self._maker = {"name": f"fid-{region}", "version": VERSION, "weights": weights}
+        kept = self._shelf.read(**self._maker) if self._shelf else None
+        self._known = kept is not None
+        self._parts = [kept["features"]] if kept else []
+
+    def update(self, batch: FrameBatch) -> None:
+        if not self._known:
+            self._parts.append(self._network.features(self._images(batch)))
+
+    def _images(self, batch: FrameBatch) -> list[np.ndarray]:
+        if self._region == "full":
+            return batch.generated
+        if batch.regions is None:
+            return []
+        return [
+            image[y0:y1, x0:x1]
+            for image, (x0, y0, x1, y1), present in zip(
+                batch.generated, batch.regions.face, batch.regions.present
+            )
+            if present
+        ]
+
+    def merge(self, other: FrameFeatures) -> None:
+        self._parts += other._parts
+
+    def compute(self) -> Values:
+        return {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """features: float32 [frames, 2048]. Smaller than their outer products for any clip under 4,096 frames."""
+        features = np.concatenate(self._parts) if self._parts else np.empty((0, DIMENSIONS), np.float32)
+        if self._shelf and not self._known:
+            self._shelf.keep({"features": features}, **self._maker)
+        return {"features": features}
+
+
+class _Gathered:
+    """The frames of a method; their root is made when first wanted, and only once."""
+
+    def __init__(self, clips: Iterable[ClipArrays]):
+        self.sums = FeatureSums()
+        for clip in clips:
+            self.sums.update(clip["features"])
+        self._gaussian: Gaussian | None = None
+
+    def gaussian(self) -> Gaussian:
+        if self._gaussian is None:
+            self._gaussian = Gaussian(*self.sums.compute())
+        return self._gaussian
+
+
+def fid_family(region: Region) -> MetricFamily:
+    """FID of the face crop or of the full frame, and the number of frames it was measured on."""
+    distance, frames = f"fid_{region}", f"fid_{region}_frames"
+
+    def load(weights: Mapping[str, Path], device: str) -> Start:
+        path = weights["inception-fid"]
+        network, digest = Inception.from_file(path, device), file_sha256(path)
+        return lambda context: FrameFeatures(context, network, region, digest)
+
+    def compare(generated: _Gathered, reference: _Gathered) -> Values:
+        n = min(generated.sums.n, reference.sums.n)
+        if n < 2:
+            return {distance: Missing("no_face"), frames: Missing("no_face")}
+        if n < ENOUGH:
+            warnings.warn(
+                f"FID over {n} frames: under {ENOUGH:,} it depends on their number more than on the frames.",
+                stacklevel=2,
+            )
+        value = reference.gaussian().distance(*generated.sums.compute())
+        return {distance: value, frames: float(n)}
+
+    return MetricFamily(
+        name=f"fid-{region}",
+        columns=(
+            Column(distance, f"FID {region}", "", False, 2, pooled=True),
+            Column(frames, f"FID {region}, frames", "at least 2,048 wanted", None, 0, pooled=True),
+        ),
+        version=VERSION,
+        load=load,
+        weights=("inception-fid",),
+        pool=Pool(_Gathered, compare),
+    )
+
+
+FID_FACE = fid_family("face")
+FID_FULL = fid_family("full")
