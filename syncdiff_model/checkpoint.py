@@ -11,28 +11,30 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
+from syncdiff_model.autoencoder import AUTOENCODERS, Autoencoder
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.syncdiff import SyncDiff
 
 INDEX = "model_index.json"
 CHECKPOINTS = "checkpoints"
 CLASSES: dict[str, Any] = {
-    "autoencoder": AutoencoderKL,
-    "conditioner": Conditioner,
-    "denoiser": UNet2DConditionModel,
-    "scheduler": DDIMScheduler,
+    **AUTOENCODERS,
+    "Conditioner": Conditioner,
+    "UNet2DConditionModel": UNet2DConditionModel,
+    "DDIMScheduler": DDIMScheduler,
 }
+PARTS = ("autoencoder", "conditioner", "denoiser", "scheduler")
 
 
 def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> None:
@@ -57,27 +59,34 @@ def load_syncdiff(path: Path, device: str = "cpu") -> SyncDiff:
 
     Raises UserError when there is none, when a part is missing, or when a file is not the one that was saved.
     """
-    parts = load_parts(find_checkpoint(path), CLASSES)
+    parts = load_parts(find_checkpoint(path), PARTS)
     for part in ("autoencoder", "conditioner", "denoiser"):
         parts[part].to(device).eval().requires_grad_(False)
     return SyncDiff(**parts)
 
 
-def load_autoencoder(path: Path) -> AutoencoderKL:
+def load_autoencoder(path: Path) -> Autoencoder:
     """The autoencoder of a checkpoint's folder or of the newest checkpoint of a run. Errors as load_syncdiff."""
-    return load_parts(find_checkpoint(path), {"autoencoder": AutoencoderKL})["autoencoder"]
+    return load_parts(find_checkpoint(path), ("autoencoder",))["autoencoder"]
 
 
-def load_parts(folder: Path, classes: Mapping[str, Any]) -> dict[str, Any]:
+def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
     """Load parts by name, after checking their files against the index."""
-    hashes = read_index(folder)["sha256"]
-    for part in classes:
-        if not any(name.startswith(f"{part}/") for name in hashes):
-            raise UserError(f"{folder} holds no {part}: expected a checkpoint with {', '.join(classes)}.")
-    for name, expected in hashes.items():
-        if name.split("/")[0] in classes:
+    index = read_index(folder)
+    if missing := [part for part in parts if index.get(part, [None, None])[1] not in CLASSES]:
+        raise UserError(
+            f"{folder} holds no {', '.join(missing)}: expected a checkpoint with {', '.join(parts)}."
+        )
+    for name, expected in index["sha256"].items():
+        if name.split("/")[0] in parts:
             _check_file(folder / name, expected)
-    return {part: kind.from_pretrained(folder / part) for part, kind in classes.items()}
+    return {part: _load_part(folder / part, CLASSES[index[part][1]]) for part in parts}
+
+
+def _load_part(folder: Path, kind: Any) -> Any:
+    # Without this, diffusers advises at every load to install a package that small models do not need.
+    options = {"low_cpu_mem_usage": False} if issubclass(kind, torch.nn.Module) else {}
+    return kind.from_pretrained(folder, **options)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

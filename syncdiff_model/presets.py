@@ -91,8 +91,10 @@ def to_plain(settings: Settings) -> dict[str, Any]:
     return TypeAdapter(Settings).dump_python(settings, mode="json")
 
 
-def _merge(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _merge(default: dict[str, Any], given: Any) -> dict[str, Any]:
     """`default` with what is given in its place; ValueError for a name that is not there."""
+    if not isinstance(given, dict):
+        raise ValueError(f"expected names and values, found {given!r}")
     if unknown := sorted(set(given) - set(default)):
         raise ValueError(f"unknown {', '.join(unknown)}; there are {', '.join(default)}")
     nested = {

@@ -40,7 +40,10 @@ def train_autoencoder(data: TrainingData, settings: Settings, run: Path, device:
     checkpoint = start_run(run, "autoencoder", settings, resume)
     loader = _loader(data, None, settings, config)
     torch.manual_seed(config.seed)
-    return _train(AutoencoderTask(settings), loader, config, run, device, checkpoint)
+    task = AutoencoderTask(settings)
+    if not checkpoint:
+        task.fit_patches(itertools.islice(loader.dataset, MEASURED_BATCHES))
+    return _train(task, loader, config, run, device, checkpoint)
 
 
 def train_syncdiff(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from syncdiff_model.autoencoder import encode, to_unit
+from syncdiff_model.autoencoder import Autoencoder, encode, to_unit
 from syncdiff_model.conditioning import Conditioner, hide_lower_half, latent_weights
 
 
@@ -19,7 +19,7 @@ from syncdiff_model.conditioning import Conditioner, hide_lower_half, latent_wei
 class SyncDiff:
     """The model's parts. Diffusers loads each of the first three from its own folder."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: Autoencoder
     conditioner: Conditioner
     denoiser: UNet2DConditionModel
     scheduler: DDIMScheduler

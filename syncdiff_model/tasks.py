@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from diffusers import AutoencoderKL
 from torch import nn
 
 from syncdiff_data.loader import Batch, LoaderConfig
 from syncdiff_data.records import UserError
-from syncdiff_model.autoencoder import autoencoder_loss, build_autoencoder, measure_scale, to_unit
-from syncdiff_model.checkpoint import CLASSES, load_parts, save_parts
+from syncdiff_model.autoencoder import (
+    Autoencoder,
+    autoencoder_loss,
+    build_autoencoder,
+    measure_scale,
+    to_unit,
+)
+from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
+from syncdiff_model.patches import PatchAutoencoder
 from syncdiff_model.presets import Settings, TrainConfig
 from syncdiff_model.syncdiff import SyncDiff
 
@@ -49,6 +55,11 @@ class AutoencoderTask:
         self.autoencoder = build_autoencoder(settings.autoencoder)
         self.trained = nn.ModuleDict({"autoencoder": self.autoencoder})
 
+    def fit_patches(self, batches: Iterable[Batch]) -> None:
+        """Start a patch autoencoder from the principal components of a few batches; others start from chance."""
+        if isinstance(self.autoencoder, PatchAutoencoder):
+            self.autoencoder.fit(torch.cat([to_unit(batch["frames"].flatten(0, 1)) for batch in batches]))
+
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return autoencoder_loss(self.autoencoder, to_unit(batch["frames"].flatten(0, 1)), self.kl_weight)
 
@@ -72,7 +83,7 @@ class SyncDiffTask:
     def fresh(
         cls,
         settings: Settings,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         encoder: Mapping[str, str],
         feature: str,
         batches: Iterable[Batch],
@@ -85,7 +96,7 @@ class SyncDiffTask:
         sample = list(batches)
         crop_size = sample[0]["frames"].shape[-1]
         _check_size(settings, crop_size)
-        measure_scale(autoencoder.eval(), (to_unit(batch["frames"].flatten(0, 1)) for batch in sample))
+        measure_scale(autoencoder.eval(), [to_unit(batch["frames"].flatten(0, 1)) for batch in sample])
         features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
         told, channels = settings.conditioning, autoencoder.config.latent_channels
         conditioner = Conditioner(
@@ -112,7 +123,7 @@ class SyncDiffTask:
     @classmethod
     def saved(cls, settings: Settings, checkpoint: Path) -> SyncDiffTask:
         """The model of a checkpoint; its networks' last weights follow with the training state."""
-        return cls(settings, SyncDiff(**load_parts(checkpoint, CLASSES)))
+        return cls(settings, SyncDiff(**load_parts(checkpoint, PARTS)))
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = self.model.loss(
@@ -121,7 +132,7 @@ class SyncDiffTask:
         return loss, {"mse": loss.detach()}
 
     def save(self, folder: Path) -> None:
-        save_parts(folder, "SyncDiff", {part: getattr(self.model, part) for part in CLASSES})
+        save_parts(folder, "SyncDiff", {part: getattr(self.model, part) for part in PARTS})
 
     def to(self, device: str) -> None:
         for network in (self.model.autoencoder, self.model.conditioner, self.model.denoiser):
