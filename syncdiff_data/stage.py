@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -73,10 +74,11 @@ def ray_session(options: RayOptions) -> Iterator[None]:
 def limit_threads(count: int) -> None:
     """Hold this process to so many threads: parallelism is Ray's, and sums in one order are the same everywhere."""
     import cv2
-    import torch
 
     cv2.setNumThreads(count)
-    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # For a torch still to come: importing it here costs seconds.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def run_plans(
