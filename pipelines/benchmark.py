@@ -48,6 +48,8 @@ class Options:
     """Baseline row of the real video with its audio this many frames late (negative: early); repeatable."""
     other_audio: bool = False
     """Baseline row of the real video with the next clip's audio."""
+    published: str | None = None
+    """Print other people's numbers for this data set (LRS2, LRS3, LRW, HDTF, VFHQ) apart from the measured ones."""
     overwrite: bool = False
     """Start anew and replace what lies in --out."""
     retry_failed: bool = False
@@ -82,6 +84,7 @@ def main(options: Options) -> None:
             options.ray,
             overwrite=options.overwrite,
             retry_failed=options.retry_failed,
+            published=options.published,
         )
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
 

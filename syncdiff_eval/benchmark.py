@@ -21,6 +21,7 @@ from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.pairing import Pairing
 from syncdiff_eval.per_clip import per_clip_table, write_per_clip
 from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.published import read_published
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import comma_separated, markdown
 from syncdiff_eval.runner import run_benchmark
@@ -53,11 +54,13 @@ def benchmark(
     options: RayOptions,
     overwrite: bool = False,
     retry_failed: bool = False,
+    published: str | None = None,
     families: Mapping[str, MetricFamily] = FAMILIES,
 ) -> schema.Results:
     """Score every method on every pair and write the report into `out`, resuming what lies there.
 
     weights: files by registry name. overwrite: start anew, also over a report made under another protocol.
+    published: a data set whose published numbers are printed apart.
     Needs an open `ray_session`. Raises UserError.
     """
     _check_report(out, pairing, protocol, overwrite)
@@ -92,6 +95,7 @@ def benchmark(
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
+        published=read_published(published) if published else [],
         weights=dict(job.weight_hashes),
         versions={name: version(name) for name in LIBRARIES},
         git_commit=_git_commit(),

@@ -125,6 +125,26 @@ class Comparison(Record):
     """The better method where p_holm is below 1 - confidence; null: they cannot be told apart."""
 
 
+class PublishedNumber(Record):
+    """A number from elsewhere, printed apart from the measured ones."""
+
+    method: str
+    type: MethodType
+    dataset: str
+    metric: Literal["lse_c", "lse_d", "fid", "ssim", "psnr", "lmd"]
+    value: float
+    protocol: str
+    """Only where the source names its script; else: not stated."""
+    audio: Literal["own", "crossed", "not stated"]
+    setting: str
+    """In the words of the source."""
+    source: str
+    how: str
+    """Where in the source, and who quotes it."""
+    quality: Literal["paper", "secondhand"]
+    """paper: read in the paper itself; secondhand: a copy, not checked against it."""
+
+
 class Results(Record):
     """A whole results.json."""
 
@@ -136,6 +156,8 @@ class Results(Record):
     methods: list[MethodResult]
     """Reference rows first, then the rest in the order given."""
     comparisons: list[Comparison]
+    published: list[PublishedNumber]
+    """Numbers from elsewhere, if asked for; not measured here and not comparable without their protocol."""
     weights: dict[str, str]
     """sha256 of every weight file used, by registry name."""
     versions: dict[str, str]

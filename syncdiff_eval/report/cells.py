@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
+from syncdiff_eval.results import MethodResult, MetricInfo, PublishedNumber, Results, Score
 
 ARROWS = {True: "↑", False: "↓", None: ""}
 
@@ -47,6 +47,15 @@ def wins(results: Results) -> dict[str, dict[str, int]]:
             loser = comparison.b if comparison.winner == comparison.a else comparison.a
             table[comparison.winner][loser] += 1
     return table
+
+
+def published_table(results: Results) -> tuple[list[str], list[tuple[PublishedNumber, dict[str, float]]]]:
+    """Metrics that occur, and one row per method and setting: any of its numbers, and all of them by metric."""
+    rows: dict[tuple[str, ...], tuple[PublishedNumber, dict[str, float]]] = {}
+    for number in results.published:
+        key = (number.source, number.setting, number.method, number.protocol)
+        rows.setdefault(key, (number, {}))[1][number.metric] = number.value
+    return sorted({number.metric for number in results.published}), list(rows.values())
 
 
 def plain_reason(reason: str) -> str:

@@ -34,6 +34,7 @@ def render_page(results: Results, per_clip: pa.Table) -> str:
         results=results,
         groups=[("Methods", ranked), ("Real video, for orientation", real)],
         best={metric.name: _best(results, metric.name) for metric in results.metrics},
+        published=cells.published_table(results),
         wins=cells.wins(results),
         compared=[metric for metric in results.metrics if _comparisons(results, metric.name)],
         comparisons={metric.name: _comparisons(results, metric.name) for metric in results.metrics},

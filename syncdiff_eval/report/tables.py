@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from syncdiff_eval.report.cells import apart, counts, heading, interval, number, plain_reason, shared, wins
+from syncdiff_eval.report.cells import (
+    apart,
+    counts,
+    heading,
+    interval,
+    number,
+    plain_reason,
+    published_table,
+    shared,
+    wins,
+)
 from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
 
 
@@ -26,6 +36,9 @@ def markdown(results: Results) -> str:
         "Real video, for orientation; not ranked:",
         _markdown_table(real, results.metrics),
     ]
+    if results.published:
+        parts += ["Published elsewhere, not measured here; compare within one source and setting only:"]
+        parts += [_markdown_published(results)]
     failures = [
         f"- {row.name}: {row.n_scored} of {row.n_attempted} scored; "
         + ", ".join(f"{plain_reason(reason)} {n}" for reason, n in row.failures.items())
@@ -84,6 +97,21 @@ def _markdown_table(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo])
     for row in rows:
         cells = [_lines(row.scores[metric.name], metric, "<br>") for metric in metrics]
         lines.append(f"| {row.name} | {row.type} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _markdown_published(results: Results) -> str:
+    metrics, rows = published_table(results)
+    lines = [
+        f"| method | {' | '.join(metrics)} | setting | protocol | audio | source |",
+        f"| --- | {' | '.join('---:' for _ in metrics)} | --- | --- | --- | --- |",
+    ]
+    for row, values in rows:
+        cells = [f"{values[metric]:g}" if metric in values else "–" for metric in metrics]
+        lines.append(
+            f"| {row.method} | {' | '.join(cells)} | {row.dataset}, {row.setting} | {row.protocol} "
+            f"| {row.audio} | {row.source}, {row.how} |"
+        )
     return "\n".join(lines)
 
 
