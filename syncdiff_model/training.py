@@ -61,7 +61,9 @@ class Trainer:
         writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
         batches = iter(self.loader)
         saved = self.step
-        while self.step < config.steps and not _over(started, config.max_seconds):
+        # At least one step, however short the time: a run always leaves a checkpoint.
+        over = False
+        while self.step < config.steps and not over:
             loss, scalars = self.take_step(next(batches))
             losses.append(loss)
             if self.step % config.log_every == 0:
@@ -71,6 +73,7 @@ class Trainer:
             if self.step % config.checkpoint_every == 0:
                 self.save()
                 saved = self.step
+            over = config.max_seconds is not None and time.monotonic() - started > config.max_seconds
         if saved != self.step:
             self.save()
         writer.close()
@@ -92,7 +95,7 @@ class Trainer:
             loss, scalars = self.task.loss(batch)
         if not torch.isfinite(loss):
             raise UserError(
-                f"The loss of step {self.step} in {self.folder} is {float(loss)}: lower the learning rate "
+                f"The loss of step {self.step} in {self.folder} is {float(loss.detach())}: lower the learning rate "
                 f"({config.learning_rate:g} now) and resume from the last checkpoint."
             )
         self.optimizer.zero_grad()
@@ -101,7 +104,8 @@ class Trainer:
         self.optimizer.step()
         self.average.step(self.weights)
         self.step += 1
-        return float(loss), {"loss": loss.detach(), "gradient_norm": norm, "learning_rate": rate, **scalars}
+        value = float(loss.detach())
+        return value, {"loss": value, "gradient_norm": norm, "learning_rate": rate, **scalars}
 
     def save(self) -> Path:
         """Write a checkpoint: the parts with averaged weights to sample from, and all that `resume` needs."""
@@ -165,7 +169,3 @@ class Progress:
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
-
-
-def _over(started: float, max_seconds: float | None) -> bool:
-    return max_seconds is not None and time.monotonic() - started > max_seconds

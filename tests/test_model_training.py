@@ -81,15 +81,15 @@ def trainer(run: Path, config: TrainConfig, same: bool = False) -> Trainer:
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
-    """The mean loss of the last ten steps falls below a third of the first step's."""
-    losses = trainer(tmp_path, replace(TRAIN, steps=60, checkpoint_every=1000), same=True).run()
-    assert sum(losses[-10:]) / 10 < losses[0] / 3
+    """The mean loss of the last ten steps falls below half of the first step's."""
+    losses = trainer(tmp_path, replace(TRAIN, steps=40), same=True).run()
+    assert sum(losses[-10:]) / 10 < losses[0] / 2
 
 
 def test_autoencoder_learns(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = AutoencoderTask(SETTINGS)
-    losses = Trainer(task, Batches(same=True), replace(TRAIN, steps=60), tmp_path).run()  # type: ignore[arg-type]
+    losses = Trainer(task, Batches(same=True), replace(TRAIN, steps=40), tmp_path).run()  # type: ignore[arg-type]
     assert losses[-1] < losses[0] / 2
 
 
@@ -106,7 +106,7 @@ def test_resumed_run_takes_the_same_steps(tmp_path: Path) -> None:
 
 def test_clock_stops_training_with_a_checkpoint(tmp_path: Path) -> None:
     stopped = trainer(tmp_path, replace(TRAIN, steps=10_000, max_seconds=0.01))
-    assert len(stopped.run()) < 10_000
+    assert 1 <= len(stopped.run()) < 10_000
     assert load_syncdiff(tmp_path).conditioner.config.feature == "logfbank"
 
 

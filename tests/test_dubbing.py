@@ -1,0 +1,196 @@
+"""Dubbing: what is pasted, what is left alone, whose face speaks, and what a list of pairs leaves behind."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncdiff_data.demo import talker_clip
+from syncdiff_data.faces import FaceConfig
+from syncdiff_data.media import Video, read_audio, write_video
+from syncdiff_data.records import Clip, Reason, UserError
+from syncdiff_model.autoencoder import AutoencoderConfig, build_autoencoder
+from syncdiff_model.compositing import covered, paste_face
+from syncdiff_model.conditioning import Conditioner, MaskConfig, soft_mask
+from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig, build_denoiser, build_scheduler
+from syncdiff_model.dubbing import Dubber, DubConfig, Failure, Pair, choose_speaker, read_sound
+from syncdiff_model.pairs import REPORT, dub_pairs, read_pairs
+from syncdiff_model.sampling import SamplingConfig
+from syncdiff_model.syncdiff import SyncDiff
+
+SHOWN = soft_mask(MaskConfig(top=0.5, feather=0.1), 64).numpy()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    scale=st.floats(0.3, 2.0),
+    degrees=st.floats(-40, 40),
+    x=st.floats(-40, 80),
+    y=st.floats(-40, 80),
+)
+def test_pixels_outside_the_mask_are_untouched(scale: float, degrees: float, x: float, y: float) -> None:
+    """Whatever the pose, also half outside the frame: a pixel whose place in the crop lies a pixel outside the mask
+    keeps its value, and some pixel well inside the mask does not."""
+    turn = np.deg2rad(degrees)
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    affine = np.column_stack([linear, [x, y]]).astype(np.float32)
+    frame = np.random.default_rng(0).integers(0, 200, (90, 120, 3), dtype=np.uint8)
+    pasted = paste_face(frame, np.full((64, 64, 3), 255, np.uint8), SHOWN, affine)
+    rows, columns = np.mgrid[:90, :120]
+    u, v = np.einsum("ij,jhw->ihw", np.linalg.inv(linear), np.stack([columns - x, rows - y]))
+    outside = (v < 31 - 1 / scale) | (v > 64 + 1 / scale) | (u < -1 - 1 / scale) | (u > 64 + 1 / scale)
+    assert np.array_equal(pasted[outside], frame[outside])
+    inside = (v > 42) & (v < 54) & (u > 10) & (u < 54)
+    assert np.all(pasted[inside] == 255)
+
+
+def test_a_mask_that_shows_nothing_changes_nothing() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    nothing, identity = np.zeros((64, 64), np.float32), np.eye(2, 3)
+    assert covered(nothing, identity, 40, 40) == (0, 0, 0, 0)
+    assert np.array_equal(paste_face(frame, np.zeros((64, 64, 3), np.uint8), nothing, identity), frame)
+    away = np.array([[1, 0, 500], [0, 1, 500]], np.float32)
+    assert np.array_equal(paste_face(frame, np.zeros((64, 64, 3), np.uint8), SHOWN, away), frame)
+
+
+def made_clip(start_s: float, frames: int, side: float) -> Clip:
+    box = np.tile(np.array([0, 0, side, side], np.float32), (frames, 1))
+    rest = np.zeros(frames, np.int32)
+    return Clip(
+        "id",
+        "a.mp4",
+        None,
+        None,
+        None,
+        0,
+        start_s,
+        rest,
+        (),
+        None,
+        np.zeros(frames * 640, np.int16),
+        rest,
+        box,
+        rest,
+    )
+
+
+def test_the_largest_face_speaks_and_gaps_are_filled_by_others() -> None:
+    near, far, later = made_clip(0, 50, 90), made_clip(1, 100, 40), made_clip(2, 25, 60)
+    assert choose_speaker([far, later, near]) == [near, later]
+
+
+def tiny_model() -> SyncDiff:
+    autoencoder = build_autoencoder(AutoencoderConfig("patch", 8, 4, (16,)))
+    conditioner = Conditioner(
+        crop_size=64,
+        latent_channels=4,
+        encoder="logfbank",
+        checkpoint="avhubert-base",
+        feature="logfbank",
+        feature_dim=104,
+        mask={"top": 0.5, "feather": 0.1},
+        context=3,
+        tokens_dim=16,
+        pose_dim=3,
+        pose_width=8,
+    )
+    denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, 8, 16)
+    return SyncDiff(
+        autoencoder.eval(), conditioner.eval(), denoiser.eval(), build_scheduler(DiffusionConfig())
+    )
+
+
+@pytest.fixture(scope="module")
+def dubber() -> Dubber:
+    config = DubConfig(SamplingConfig(steps=1), FaceConfig(detect_every=10))
+    return Dubber(tiny_model(), config)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A talker of 15 frames, the sound of 8 and of 30 frames, and a video of no one."""
+    folder = tmp_path_factory.mktemp("media")
+    frames, audio, _ = talker_clip(1, num_frames=15)
+    write_video(folder / "talker.mp4", frames, audio)
+    _, sound, _ = talker_clip(2, num_frames=30)
+    write_video(folder / "long.mp4", [np.zeros((32, 32, 3), np.uint8)] * 30, sound)
+    write_video(folder / "short.mp4", [np.zeros((32, 32, 3), np.uint8)] * 8, sound[: 8 * 640])
+    return folder
+
+
+def test_sound_is_cut_or_padded_to_the_video(media: Path) -> None:
+    assert read_sound(media / "long.mp4", 15).shape == (15 * 640,)
+    padded = read_sound(media / "short.mp4", 15)
+    assert np.abs(padded[9 * 640 :]).max() <= 1
+    assert np.abs(padded[: 8 * 640]).max() > 100
+
+
+def test_dub_keeps_length_size_and_upper_face(dubber: Dubber, media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "dub.mp4"
+    assert list(dubber.dub([Pair(media / "talker.mp4", media / "long.mp4", out)])) == [None]
+    source, dub = Video(media / "talker.mp4"), Video(out)
+    assert (dub.num_frames, dub.width, dub.height) == (15, source.width, source.height)
+    sound, wanted = read_audio(out, 0, 15), read_sound(media / "long.mp4", 15)
+    assert np.corrcoef(sound, wanted)[0, 1] > 0.95
+    pairs = list(zip(source.frames(), dub.frames()))
+    change = np.mean([np.abs(old.astype(int) - new) for old, new in pairs], axis=(0, 3))
+    assert change[:80].mean() < 3
+    assert change.max() > 20
+
+
+def test_pairs_leave_dubs_reasons_and_resume(dubber: Dubber, media: Path, tmp_path: Path) -> None:
+    table, out = media / "pairs.csv", tmp_path / "dubs"
+    table.write_text(
+        "video,audio,output\ntalker.mp4,long.mp4,a.mp4\nlong.mp4,long.mp4,b.mp4\nmissing.mp4,long.mp4,c/d.mp4\n"
+    )
+    pairs = read_pairs(table, out)
+    rows = dub_pairs(dubber, pairs, out, "model")
+    assert [(row["status"], row["reason"]) for row in rows] == [
+        ("ok", ""),
+        ("failed", Reason.NO_FACE),
+        ("failed", Reason.UNREADABLE),
+    ]
+    with (out / REPORT).open() as file:
+        assert list(csv.DictReader(file)) == rows
+    made = (out / "a.mp4").stat().st_mtime_ns
+    assert dub_pairs(dubber, pairs, out, "model") == rows
+    assert (out / "a.mp4").stat().st_mtime_ns == made
+    with pytest.raises(UserError, match="another model"):
+        dub_pairs(dubber, pairs, out, "other")
+    assert (out / "a.mp4").stat().st_mtime_ns == made
+    dub_pairs(dubber, pairs[:1], out, "other", overwrite=True)
+    assert (out / "a.mp4").stat().st_mtime_ns > made
+
+
+def test_sound_file_without_sound_is_a_failure(dubber: Dubber, media: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "mute.mp4", [np.zeros((32, 32, 3), np.uint8)] * 5, None)
+    (failure,) = dubber.dub([Pair(media / "talker.mp4", tmp_path / "mute.mp4", tmp_path / "dub.mp4")])
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.NO_AUDIO
+    assert not (tmp_path / "dub.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "video,audio\na,b\n",
+        "video,audio,output\na,b,\n",
+        "video,audio,output\na,b,c\nd,e,c\n",
+        "video,audio,output\na,b,../c\n",
+    ],
+)
+def test_wrong_table_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(UserError, match=r"expected a header line|named twice"):
+        read_pairs(tmp_path / "pairs.csv", tmp_path / "out")
+
+
+def test_missing_table_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_pairs(tmp_path / "pairs.csv", tmp_path)
