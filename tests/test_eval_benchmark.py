@@ -1,0 +1,372 @@
+"""The whole benchmark on Ray: broken files, lost workers, any number of workers, a report that holds together."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import skimage
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.media import write_video
+from syncdiff_data.records import UserError
+from syncdiff_data.stage import ray_session
+from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
+from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, Missing, Pool, Values
+from syncdiff_eval.metrics.image import IMAGE
+from syncdiff_eval.pairing import pair_by_name
+from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1
+from syncdiff_eval.results import Results, read_results
+from syncdiff_eval.validate import validate_report
+
+QUICK = replace(SYNCDIFF_V1, resamples=200)
+FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
+
+
+@pytest.fixture(autouse=True)
+def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between two runs of a test is no difference between them."""
+    monkeypatch.setattr("syncdiff_eval.benchmark._git_commit", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    with ray_session(RayOptions(workers=2)):
+        yield
+
+
+def talker(seed: int, num_frames: int = 12, blur: float = 0, size: int = 128) -> list[np.ndarray]:
+    """A real face whose lower half moves."""
+    face = skimage.data.astronaut()[20:240, 120:340]
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(num_frames):
+        image = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
+        stretch = 1 + 0.1 * rng.random()
+        lower = cv2.resize(image[size // 2 :], None, fx=1, fy=stretch)[: size // 2]
+        image = np.vstack([image[: size // 2], lower])
+        images.append(cv2.GaussianBlur(image, (0, 0), blur) if blur else image)
+    return images
+
+
+def sound(num_frames: int) -> np.ndarray:
+    return (3000 * np.sin(np.arange(num_frames * 640) * 0.3)).astype(np.int16)
+
+
+FAULTS = {
+    0: "missing_output",
+    1: "unreadable",  # empty
+    2: "unreadable",  # cut off
+    3: "unreadable",  # a text file
+    4: "no_video_stream",
+    5: "fps_mismatch",
+    6: "size_mismatch",
+    7: "length_mismatch",
+    8: "ambiguous_output",
+    9: "reference_unreadable",
+}
+
+
+def break_clip(folder: Path, reference: Path, fault: int, name: str) -> None:
+    """Make output `name` broken in the way of that number."""
+    path = folder / name
+    images = talker(0)
+    if fault == 0:
+        path.unlink()
+    elif fault == 1:
+        path.write_bytes(b"")
+    elif fault == 2:
+        path.write_bytes(path.read_bytes()[:1500])
+    elif fault == 3:
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    elif fault == 4:
+        import soundfile
+
+        soundfile.write(path, sound(12), 16_000, format="WAV")
+    elif fault == 5:
+        write_video(path, images, None, fps=30)
+    elif fault == 6:
+        write_video(path, talker(0, size=96), None)
+    elif fault == 7:
+        write_video(path, talker(0, num_frames=30), None)
+    elif fault == 8:
+        shutil.copy(path, path.with_suffix(".mov"))
+    elif fault == 9:
+        (reference / name).write_bytes(b"not a video")
+
+
+def make_tree(
+    root: Path, num_clips: int, num_broken: int
+) -> tuple[Path, list[Method], dict[tuple[str, str], str]]:
+    """References, three methods' outputs, and what must become of every row that is not scored.
+
+    Clip k of the first `num_broken` has fault k; methods b and c have it one and two clips further, so that no
+    two methods fail alike. Fault 9 lies in the reference and hits all.
+    """
+    reference = root / "reference"
+    seeds = range(5)
+    reference.mkdir(parents=True)
+    for seed in seeds:
+        write_video(root / f"talker{seed}.mp4", talker(seed), sound(12))
+    methods = []
+    for name, blur in (("a", 0.6), ("b", 1.2), ("c", 2.5)):
+        folder = root / name
+        folder.mkdir()
+        for seed in seeds:
+            write_video(root / f"{name}{seed}.mp4", talker(seed, blur=blur), None)
+        methods.append(Method(name, MethodType.OTHER, None, folder))
+    names = [f"clip{i:03d}.mp4" for i in range(num_clips)]
+    for i, name in enumerate(names):
+        shutil.copy(root / f"talker{i % 5}.mp4", reference / name)
+        for method in methods:
+            assert method.folder
+            shutil.copy(root / f"{method.name}{i % 5}.mp4", method.folder / name)
+    expected = {}
+    for offset, method in enumerate(methods):
+        for i in range(num_broken):
+            fault = i % len(FAULTS)
+            name = names[(i + offset * (fault != 9)) % num_clips]
+            assert method.folder
+            break_clip(method.folder, reference, fault, name)
+            if fault != 9:
+                expected[method.name, name.removesuffix(".mp4")] = FAULTS[fault]
+    for clip in (name.removesuffix(".mp4") for name in names[9:num_broken:10]):
+        for method in methods:
+            if expected.get((method.name, clip)) not in ("missing_output", "ambiguous_output"):
+                expected[method.name, clip] = "reference_unreadable"
+    return reference, methods, expected
+
+
+def run(
+    reference: Path, methods: list[Method], out: Path, workers: int = 2, **more: Any
+) -> tuple[Results, pd.DataFrame]:
+    results = benchmark(
+        reference, pair_by_name(reference), [GROUND_TRUTH, *methods], more.pop("protocol", QUICK), out, {},
+        RayOptions(workers=workers), **more,
+    )  # fmt: skip
+    return results, pd.read_parquet(out / "per_clip.parquet")
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+def check_rows(rows: pd.DataFrame, expected: dict[tuple[str, str], str], num_clips: int) -> None:
+    rows = rows[rows["method"] != "ground_truth"].set_index(["method", "clip"])
+    assert len(rows) == 3 * num_clips
+    failed = rows[rows["status"] == "failed"]
+    assert failed["reason"].to_dict() == expected
+    numbers = [
+        column for column in rows.columns if column.startswith(("psnr", "ssim", "lmd", "mouth", "opening"))
+    ]
+    assert failed[numbers].isna().all(axis=None)
+    scored = rows[rows["status"] == "scored"]
+    assert scored[["psnr_full", "ssim_mouth", "lmd_mouth", "mouth_audio_corr"]].notna().all(axis=None)
+
+
+def test_broken_files_are_rows_with_reasons_and_the_table_is_the_same_however_it_is_made(
+    tmp_path: Path, ray_here: None
+) -> None:
+    """Bug 3: a failed clip never leaves the table silently."""
+    reference, methods, expected = make_tree(tmp_path, num_clips=30, num_broken=10)
+    results, rows = run(reference, methods, tmp_path / "two", workers=2)
+    check_rows(rows, expected, 30)
+    for method in results.methods:
+        assert method.n_scored + sum(method.failures.values()) == method.n_attempted == 30
+    for metric in ("psnr_face", "ssim_mouth", "ssim_full"):
+        means = [method.scores[metric].mean_shared for method in results.methods[1:]]
+        assert means == sorted(means, reverse=True), metric
+        assert [method.scores[metric].rank for method in results.methods[1:]] == [1, 2, 3]
+    truth = results.methods[0].scores["psnr_full"]
+    assert (truth.mean, truth.reason) == (None, "identical_to_reference")
+    assert "30 clips" in validate_report(tmp_path / "two")
+    run(reference, methods, tmp_path / "one", workers=1)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two" / "cache").iterdir()}
+    run(reference, methods, tmp_path / "two", workers=2)
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "two" / "cache").iterdir()} == made
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, list[Method]]:
+    """Two clips, of 12 and 9 frames, and one method."""
+    reference, folder = tmp_path / "reference", tmp_path / "m"
+    for name, num_frames in (("long", 12), ("short", 9)):
+        for parent in (reference, folder):
+            parent.mkdir(exist_ok=True)
+        write_video(reference / f"{name}.mp4", talker(1, num_frames), sound(num_frames))
+        write_video(folder / f"{name}.mp4", talker(1, num_frames, blur=1), None)
+    return reference, [Method("m", MethodType.GAN, "someone", folder)]
+
+
+def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
+    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+) -> None:
+    def load(weights: object, device: str) -> Any:
+        from types import SimpleNamespace
+
+        def start(context: ClipContext) -> Any:
+            metric = IMAGE.load({}, "cpu")(context)
+
+            def update(batch: Any) -> None:
+                if context.num_frames == 9 and not np.array_equal(batch.reference[0], batch.generated[0]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                metric.update(batch)
+
+            return SimpleNamespace(update=update, compute=metric.compute)
+
+        return start
+
+    deadly = replace(IMAGE, load=load)
+    protocol = replace(QUICK, metrics=("image",))
+    families = {"image": deadly}
+    _, rows = run(*small, tmp_path / "out", protocol=protocol, families=families)
+    by_clip = rows[rows["method"] == "m"].set_index("clip")
+    assert by_clip.loc["short", "reason"] == "worker_crashed"
+    assert by_clip.loc["long", "status"] == "scored"
+    validate_report(tmp_path / "out")
+    _, again = run(*small, tmp_path / "out", protocol=protocol, families={"image": IMAGE}, retry_failed=True)
+    assert (again["status"] == "scored").all()
+
+
+def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
+    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+) -> None:
+    def load(weights: object, device: str) -> Any:
+        from types import SimpleNamespace
+
+        def start(context: ClipContext) -> Any:
+            seen = []
+            return SimpleNamespace(
+                update=lambda batch: seen.extend(batch.generated),
+                compute=lambda: {"frames": float(len(seen))},
+                arrays=lambda: {"n": np.array(len(seen))},
+            )
+
+        return start
+
+    def compare(generated: int, reference: int) -> Values:
+        return {"all_frames": float(generated) if generated == reference else Missing("uneven")}
+
+    pool = Pool(lambda clips: sum(int(clip["n"]) for clip in clips), compare)
+    count = MetricFamily(
+        "count",
+        (Column("frames", "Frames", "", None, 0), Column("all_frames", "All", "", None, 0, pooled=True)),
+        1,
+        load,
+        pool=pool,
+    )
+    heavy = MetricFamily("heavy", (Column("lse_d", "LSE-D", "", False, 3),), 1, load, weights=("syncnet",))
+    results, rows = run(
+        *small, tmp_path / "out", protocol=replace(QUICK, metrics=("count", "heavy")),
+        families={"count": count, "heavy": heavy},
+    )  # fmt: skip
+    truth, method = results.methods
+    assert method.scores["all_frames"].mean == 21
+    assert truth.scores["all_frames"].reason == "identical_to_reference"
+    assert method.scores["lse_d"].mean is None
+    assert str(method.scores["lse_d"].reason).startswith("not available: ")
+    assert "weights" in str(method.scores["lse_d"].reason)
+    assert rows["lse_d"].isna().all()
+    assert sorted(rows["frames"]) == [9, 9, 12, 12]
+    for name in ("leaderboard.md", "index.html"):
+        assert "not available: " in (tmp_path / "out" / name).read_text()
+    validate_report(tmp_path / "out")
+
+
+def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
+    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+) -> None:
+    reference, methods = small
+    out = tmp_path / "out"
+    benchmark(
+        reference,
+        pair_by_name(reference),
+        baselines(True, (3,), True) + methods,
+        QUICK,
+        out,
+        {},
+        RayOptions(),
+    )
+    page = (out / "index.html").read_text()
+    assert not any(
+        word in page for word in ("http://", "https://", "<script", "src=", "@import", str(tmp_path))
+    )
+    text = (out / "results.json").read_text()
+    assert str(tmp_path) not in text
+    rows = pd.read_parquet(out / "per_clip.parquet").set_index(["method", "clip"])
+    assert {"codec", "fps", "bit_rate", "decoder", "sha256"} <= set(rows.columns)
+    assert rows.loc[("m", "long"), "codec"] == "h264"
+    frozen = rows.loc[("frozen_first_frame", "long")]
+    assert np.isfinite(frozen["psnr_full"])
+    assert frozen["psnr_mouth"] < 60
+    assert rows.loc["ground_truth"]["psnr_full"].isna().all()
+    assert dict(rows.loc[("audio_shift_+3", "long"), "null_reasons"])["ssim_face"] == "identical_to_reference"
+    with pytest.raises(UserError, match=r"syncdiff-v1 version 1.*--overwrite"):
+        run(reference, methods, out, protocol=SYNCDIFF_INDEX_V1)
+
+    for change, message in (
+        (lambda r: r.update(surprise=1), "surprise"),
+        (lambda r: r["methods"][0].pop("failures"), "failures"),
+        (lambda r: r["methods"][-1]["scores"]["psnr_full"].update(mean="28"), r"psnr_full\.mean"),
+    ):
+        broken = json.loads(text)
+        change(broken)
+        (out / "results.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=message):
+            read_results(out)
+    lying = json.loads(text)
+    lying["methods"][-1]["scores"]["psnr_full"]["mean"] += 1
+    (out / "results.json").write_text(json.dumps(lying))
+    with pytest.raises(UserError, match="psnr_full: mean"):
+        validate_report(out)
+    (out / "results.json").write_text(text)
+    table = pd.read_parquet(out / "per_clip.parquet")
+    assert "is sound" in validate_report(out)
+    table.iloc[:-1].to_parquet(out / "per_clip.parquet")
+    with pytest.raises(UserError):
+        validate_report(out)
+
+
+@pytest.mark.slow
+def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) -> None:
+    """600 rows, the right reasons, the same table from one worker and after killing workers at random."""
+    import threading
+
+    import psutil
+
+    reference, methods, expected = make_tree(tmp_path, num_clips=200, num_broken=20)
+    _, rows = run(reference, methods, tmp_path / "one", workers=1)
+    check_rows(rows, expected, 200)
+    stop = threading.Event()
+
+    def kill_now_and_then() -> None:
+        rng = np.random.default_rng(0)
+        while not stop.wait(float(rng.uniform(2, 6))):
+            busy = [
+                process
+                for process in psutil.Process().children(recursive=True)
+                if process.name().startswith("ray::")
+                and "_run_one" in " ".join(process.cmdline() or [process.name()])
+            ]
+            if busy:
+                busy[int(rng.integers(len(busy)))].kill()
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    try:
+        run(reference, methods, tmp_path / "killed", workers=2)
+    finally:
+        stop.set()
+        killer.join()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "one")
