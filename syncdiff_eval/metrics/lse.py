@@ -9,11 +9,14 @@ see, |k| <= W / 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from syncdiff_eval.metrics.syncnet import WINDOW, SyncNet, num_windows
+from syncdiff_eval.metrics.windows import WINDOW, num_windows
+
+if TYPE_CHECKING:
+    from syncdiff_eval.metrics.syncnet import SyncNet
 
 Padding = Literal["zero", "valid"]
 VSHIFT = 15
@@ -27,7 +30,7 @@ class Sync:
     """What SyncNet says of one clip."""
 
     offset: int
-    """Frames by which the sound is late; 0 in step."""
+    """Frames by which the sound comes before the mouth; 0 in step. SyncNet's sign."""
     lse_d: float
     """Distance at the best shift; lower is better."""
     lse_c: float

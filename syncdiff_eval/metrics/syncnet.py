@@ -18,16 +18,11 @@ from syncnet_python.SyncNetModel import S
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, UserError
+from syncdiff_data.records import SAMPLE_RATE, UserError
+from syncdiff_eval.metrics.windows import BATCH, EMBEDDING, WINDOW, LipStream
 
-WINDOW = 5
-"""Frames that one embedding sees."""
-SIDE = 224
 MFCC_PER_FRAME = 4
 MFCC_WINDOW = WINDOW * MFCC_PER_FRAME
-EMBEDDING = 1024
-BATCH = 4
-"""Windows at a time: on a CPU larger batches leave its cache and are slower (20 by a fifth)."""
 SOUND_BATCH = 128
 
 
@@ -87,37 +82,6 @@ class SyncNet:
         batch = windows.permute(1, 0, 2).unsqueeze(1)
         parts = [self._sound(part.to(self.device)).cpu().numpy() for part in batch.split(SOUND_BATCH)]
         return np.concatenate(parts) if parts else np.empty((0, EMBEDDING), np.float32)
-
-
-class LipStream:
-    """Lip embeddings of frames that arrive one by one; holds a batch of frames, whatever the clip's length."""
-
-    def __init__(self, network: SyncNet, batch: int = BATCH):
-        self._network = network
-        self._batch = batch
-        self._frames: list[np.ndarray] = []
-        self._parts: list[np.ndarray] = []
-
-    def add(self, frame_bgr: np.ndarray) -> None:
-        """The next frame, uint8 [224, 224, 3]."""
-        self._frames.append(frame_bgr)
-        if len(self._frames) == self._batch + WINDOW - 1:
-            self._embed()
-
-    def finish(self) -> np.ndarray:
-        """float32 [T - 4, 1024], of all frames added; none for fewer than five."""
-        if len(self._frames) >= WINDOW:
-            self._embed()
-        return np.concatenate(self._parts) if self._parts else np.empty((0, EMBEDDING), np.float32)
-
-    def _embed(self) -> None:
-        self._parts.append(self._network.embed_windows(np.stack(self._frames)))
-        del self._frames[: -(WINDOW - 1)]
-
-
-def num_windows(num_frames: int, num_samples: int) -> int:
-    """Windows that SyncNet's evaluate compares. It drops the last valid one; that defines the published number."""
-    return max(0, min(num_frames, num_samples // SAMPLES_PER_FRAME) - WINDOW)
 
 
 def _folded(layers: nn.Sequential) -> nn.Sequential:

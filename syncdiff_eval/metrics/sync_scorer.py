@@ -1,0 +1,91 @@
+"""A sync scorer from elsewhere, such as a trained expert, beside LSE and never under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from syncdiff_data.records import SAMPLE_RATE
+from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.rate import Resampler
+
+
+class SyncScorer(Protocol):
+    """Says how well a mouth fits a sound."""
+
+    side: int
+    """Pixels of the square face pictures it wants."""
+
+    def score(self, faces: np.ndarray, audio: np.ndarray) -> float | None:
+        """faces: RGB uint8 [T, side, side, 3] at 25 fps, the protocol's face region; audio: int16 [N] at 16 kHz,
+        from the first face on. None for a clip it cannot score."""
+        ...
+
+
+class _Scored:
+    def __init__(self, context: ClipContext, scorer: SyncScorer, column: str):
+        self._audio = context.audio
+        self._scorer = scorer
+        self._column = column
+        self._frames = Resampler()
+        self._start_s: float | None = None
+        self._faces: list[np.ndarray] = []
+        self._others: list[float | Missing] = []
+
+    def update(self, batch: FrameBatch) -> None:
+        if batch.regions is None:
+            return
+        side = self._scorer.side
+        for time, image, (x0, y0, x1, y1), present in zip(
+            batch.times, batch.generated, batch.regions.face, batch.regions.present
+        ):
+            if present:
+                self._start_s = time if self._start_s is None else self._start_s
+                face = cv2.resize(image[y0:y1, x0:x1], (side, side), interpolation=cv2.INTER_AREA)
+                self._faces += self._frames.add(time, face)
+
+    def merge(self, other: _Scored) -> None:
+        self._others += [other._own(), *other._others]
+
+    def compute(self) -> Values:
+        clips = [self._own(), *self._others]
+        scored = [value for value in clips if not isinstance(value, Missing)]
+        return {self._column: float(np.mean(scored)) if scored else clips[0]}
+
+    def _own(self) -> float | Missing:
+        if self._start_s is None:
+            return Missing("no_face")
+        if self._audio is None:
+            return Missing("no_audio")
+        self._faces += self._frames.finish()
+        sound = self._audio[round(self._start_s * SAMPLE_RATE) :]
+        value = self._scorer.score(np.stack(self._faces), sound)
+        return Missing("not_scorable") if value is None else float(value)
+
+
+def sync_scorer_family(
+    name: str,
+    title: str,
+    higher_is_better: bool,
+    version: int,
+    load: Callable[[Mapping[str, Path], str], SyncScorer],
+    weights: tuple[str, ...] = (),
+) -> MetricFamily:
+    """The metric of a user's scorer: its column is `name`, its heading `title`.
+
+    load(weight files by registry name, device) runs once per worker. Pass the family to
+    `benchmark(..., families=FAMILIES | {name: family})` with a protocol whose metrics name it. Raises ValueError where
+    the name or the title would pass for SyncNet's LSE.
+    """
+    if "lse" in name.lower() or "lse" in title.lower():
+        raise ValueError(f"{title!r} ({name}) would pass for SyncNet's LSE; give the scorer its own name")
+
+    def start_of(files: Mapping[str, Path], device: str) -> Start:
+        scorer = load(files, device)
+        return lambda context: _Scored(context, scorer, name)
+
+    return MetricFamily(name, (Column(name, title, "", higher_is_better, 3),), version, start_of, weights)
