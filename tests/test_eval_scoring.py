@@ -1,0 +1,216 @@
+"""One clip at a time: what is paired, what is refused, what real files score."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from media_files import make_video
+
+from syncdiff_data.faces import load_backend
+from syncdiff_data.media import write_video
+from syncdiff_data.records import MediaError, Reason
+from syncdiff_eval.benchmark import FACES
+from syncdiff_eval.methods import Baseline
+from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.metrics.landmarks import mouth_opening
+from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
+from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1, ProtocolDefinition
+from syncdiff_eval.reasons import Refusal
+from syncdiff_eval.scoring import (
+    Reference,
+    Refused,
+    Scorer,
+    driving_audio,
+    measure_reference,
+    score_clip,
+    shift_audio,
+)
+from syncdiff_eval.videos import frames, read_facts
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(
+        SYNCDIFF_V1,
+        FAMILIES,
+        {name: FAMILIES[name].load({}, "cpu") for name in ("image", "landmarks", "mouth_audio")},
+        load_backend(FACES, {}),
+    )
+
+
+def reference_of(path: Path) -> Reference:
+    """Without faces: the pairing does not need them."""
+    return Reference(read_facts(path), sum(1 for _ in frames(path)), 0.0, None)
+
+
+def score(
+    scorer: Scorer, reference: Path, output: Path, protocol: ProtocolDefinition = SYNCDIFF_V1
+) -> dict[str, Any]:
+    bound = replace(scorer, protocol=protocol)
+    return score_clip(reference, reference_of(reference), output, Baseline(), None, False, bound)[0]
+
+
+def refusal(scorer: Scorer, reference: Path, output: Path) -> str:
+    with pytest.raises(Refused) as refused:
+        score(scorer, reference, output)
+    return refused.value.reason
+
+
+def test_frames_pair_by_index_over_the_shorter_length(tmp_path: Path, scorer: Scorer) -> None:
+    reference = make_video(tmp_path / "r.mp4", range(20))
+    shorter = make_video(tmp_path / "s.mp4", range(15))
+    record = score(scorer, reference, shorter)
+    assert record["num_frames"] == 15
+    assert record["values"]["psnr_full"] > 30
+    late = make_video(tmp_path / "l.mp4", range(100, 120))
+    assert score(scorer, reference, late)["missing"]["psnr_full"] == "identical_to_reference"
+
+
+def test_lengths_that_differ_by_more_than_the_stated_gap_are_refused(tmp_path: Path, scorer: Scorer) -> None:
+    reference = make_video(tmp_path / "r.mp4", range(20))
+    assert refusal(scorer, reference, make_video(tmp_path / "s.mp4", range(14))) == Refusal.LENGTH_MISMATCH
+    assert refusal(scorer, reference, make_video(tmp_path / "l.mp4", range(26))) == Refusal.LENGTH_MISMATCH
+
+
+def test_another_clock_is_refused_and_only_the_index_protocol_ignores_it(
+    tmp_path: Path, scorer: Scorer
+) -> None:
+    reference = make_video(tmp_path / "r.mp4", range(20))
+    fast = make_video(tmp_path / "f.mp4", range(20), Fraction(1, 30))
+    assert refusal(scorer, reference, fast) == Refusal.FPS_MISMATCH
+    uneven = [4 * i + 3 * (i in (11, 13)) for i in range(20)]
+    variable = make_video(tmp_path / "v.mp4", uneven, Fraction(1, 100))
+    even = make_video(tmp_path / "c.mp4", range(0, 80, 4), Fraction(1, 100))
+    assert refusal(scorer, variable, even) == Refusal.FRAME_TIMES_DIFFER
+    assert score(scorer, reference, fast, SYNCDIFF_INDEX_V1)["num_frames"] == 20
+    assert score(scorer, variable, reference, SYNCDIFF_INDEX_V1)["values"]["psnr_full"] > 30
+
+
+def test_another_size_is_refused(tmp_path: Path, scorer: Scorer) -> None:
+    reference = make_video(tmp_path / "r.mp4", range(5))
+    assert (
+        refusal(scorer, reference, make_video(tmp_path / "o.mp4", range(5), size=(96, 96)))
+        == Refusal.SIZE_MISMATCH
+    )
+
+
+def test_broken_outputs_say_how(tmp_path: Path, scorer: Scorer) -> None:
+    reference = make_video(tmp_path / "r.mp4", range(5))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "cut.mp4").write_bytes(reference.read_bytes()[:900])
+    for name in ("empty.mp4", "cut.mp4"):
+        with pytest.raises(MediaError) as error:
+            score(scorer, reference, tmp_path / name)
+        assert error.value.reason == Reason.UNREADABLE
+
+
+def test_crossed_audio_leaves_no_comparison_with_the_reference(tmp_path: Path, scorer: Scorer) -> None:
+    path = make_video(tmp_path / "r.mp4", range(20))
+    longer = make_video(tmp_path / "o.mp4", range(40))
+    record, _ = score_clip(path, reference_of(path), longer, Baseline(), None, True, scorer)
+    assert record["num_frames"] == 20
+    assert set(record["missing"].values()) <= {"crossed_audio", "no_audio", "no_face"}
+    assert record["missing"]["psnr_full"] == "crossed_audio"
+
+
+def test_shifted_audio() -> None:
+    audio = np.arange(1, 6401, dtype=np.int16)
+    late, early = shift_audio(audio, 2, 25), shift_audio(audio, -2, 25)
+    assert not late[:1280].any()
+    np.testing.assert_array_equal(late[1280:], audio[:-1280])
+    np.testing.assert_array_equal(early[:-1280], audio[1280:])
+    np.testing.assert_array_equal(shift_audio(audio, 0, 25), audio)
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path, scorer: Scorer) -> Any:
+    measured: dict[str, Reference] = {}
+
+    def run(name: str, output: Path | None, baseline: Baseline = Baseline()) -> dict[str, Any]:  # noqa: B008
+        path = shared / "clips" / name
+        if name not in measured:
+            measured[name] = measure_reference(path, scorer, FACES)
+        reference = measured[name]
+        audio = None
+        if reference.facts.has_audio:
+            audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
+            audio = shift_audio(audio, baseline.audio_shift, reference.facts.fps)
+        return score_clip(path, reference, output, baseline, audio, False, scorer)[0]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("pair_B_gen_wav2lip.mp4", Refusal.FPS_MISMATCH),
+        ("pair_B_gen_retalking.mp4", Refusal.FRAME_TIMES_DIFFER),
+        ("pair_B_gen_ours_50fps.mp4", Refusal.FPS_MISMATCH),
+        ("pair_B_gen_sync_none_25.mp4", Refusal.FPS_MISMATCH),
+    ],
+)
+def test_pair_b_aligns_only_by_index_and_is_refused(
+    shared: Path, scorer: Scorer, output: str, reason: str
+) -> None:
+    clips = shared / "clips"
+    assert refusal(scorer, clips / "retalk_face1_vfr.mp4", clips / output) == reason
+
+
+def test_pair_c_is_scored(real: Any, shared: Path) -> None:
+    """Wav2Lip-GAN on a 15 fps source without sound, one frame shorter."""
+    record = real("pair_C_src_man.mp4", shared / "clips" / "pair_C_gen_bleed.mp4")
+    values = record["values"]
+    assert record["num_frames"] == 34
+    assert 25 < values["psnr_mouth"] < values["psnr_full"] < 40
+    assert 0.8 < values["ssim_mouth"] < values["ssim_full"] < 1
+    assert 0 < values["lmd_mouth"] < 5
+    assert record["missing"]["mouth_audio_corr"] == "no_audio"
+
+
+def test_degradations_order_every_metric(real: Any, shared: Path, tmp_path: Path) -> None:
+    """More blur is worse everywhere, another clip's face is worst, a frozen frame moves no mouth."""
+    import cv2
+
+    name = "grid_s1_lwae8n.mpg"
+    images = [image for _, image in frames(shared / "clips" / name)]
+    other = [image for _, image in frames(shared / "clips" / "grid_s1_swwv6n.mpg")]
+    outputs = {
+        "little": [cv2.GaussianBlur(image, (0, 0), 1.0) for image in images],
+        "much": [cv2.GaussianBlur(image, (0, 0), 4.0) for image in images],
+        "other": other,
+    }
+    values = {}
+    for key, shown in outputs.items():
+        write_video(tmp_path / f"{key}.mp4", shown, None)
+        values[key] = real(name, tmp_path / f"{key}.mp4")["values"]
+    for better, worse in (("little", "much"), ("much", "other")):
+        for metric in ("psnr_mouth", "ssim_mouth", "psnr_face", "opening_corr"):
+            assert values[better][metric] > values[worse][metric], (metric, better, worse)
+    for metric in ("lmd_mouth", "lmd_face"):
+        assert values["little"][metric] < min(values[worse][metric] for worse in ("much", "other")), metric
+
+
+def test_mouth_and_sound_fit_best_where_they_belong(shared: Path, scorer: Scorer) -> None:
+    """Over GRID clips, sound moved by k frames moves the best lag by k, and the fit falls on both sides."""
+    openings, sounds = [], []
+    for path in sorted((shared / "grid_s1").rglob("*.mpg"))[:6]:
+        reference = measure_reference(path, scorer, FACES)
+        assert reference.regions is not None
+        openings.append(mouth_opening(reference.regions.landmarks))
+        sounds.append(driving_audio(path, reference.start_s, reference.num_frames, 25))
+
+    def curve(shift: int) -> np.ndarray:
+        levels = [
+            loudness(shift_audio(sound, shift, 25), 25, len(mouth)) for sound, mouth in zip(sounds, openings)
+        ]
+        return np.mean([lagged_correlation(mouth, level) for mouth, level in zip(openings, levels)], axis=0)
+
+    natural = int(np.argmax(curve(0))) - MAX_LAG
+    assert abs(natural) <= 2
+    for shift in (-8, -5, -2, 3, 6, 8):
+        assert abs(int(np.argmax(curve(shift))) - MAX_LAG - natural - shift) <= 1
+    at_zero = {shift: curve(shift)[MAX_LAG] for shift in (-10, -5, 0, 5, 10)}
+    assert max(at_zero, key=lambda shift: at_zero[shift]) == 0
