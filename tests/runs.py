@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +53,46 @@ def command(name: str, *arguments: str | Path, **environment: str) -> subprocess
     return subprocess.run(line, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
+def preprocess_under_fire(
+    out: Path, arguments: list[str], seconds: tuple[float, float], seed: int = 0
+) -> int:
+    """Run pipelines/preprocess.py to its end while one of its busy workers is killed every so many seconds, and the
+    whole run, three times on its way, by Ctrl-C, SIGTERM and SIGKILL. Returns how many workers were killed."""
+    rng, killed = random.Random(seed), 0
+    line = [sys.executable, str(ROOT / "pipelines/preprocess.py"), *arguments, "--out", str(out)]
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None):
+        run, start = subprocess.Popen(line, cwd=ROOT), shards_of(out)
+        next_kill = time.monotonic() + rng.uniform(*seconds)
+        while run.poll() is None:
+            time.sleep(0.05)
+            if ending and shards_of(out) >= start + 3:
+                run.send_signal(ending)
+                run.wait()
+            elif time.monotonic() > next_kill:
+                killed += kill_a_worker(run.pid, rng)
+                next_kill = time.monotonic() + rng.uniform(*seconds)
+        assert (run.returncode == 0) == (ending is None), run.returncode
+    return killed
+
+
+def shards_of(out: Path) -> int:
+    return len(list((out / "clips").glob("*.parquet")))
+
+
+def kill_a_worker(driver: int, rng: random.Random) -> int:
+    """SIGKILL for one busy Ray worker of a local run; how many were there to kill, 0 or 1."""
+    busy = []
+    for pid in family(driver):
+        try:
+            if b"ray::Map" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                busy.append(pid)
+        except FileNotFoundError:  # It ended by itself.
+            continue
+    if busy:
+        os.kill(rng.choice(busy), signal.SIGKILL)
+    return min(1, len(busy))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder: relative path -> bytes."""
     return {
@@ -57,3 +100,11 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it and its children started."""
+    children = [
+        int(c) for file in Path(f"/proc/{pid}/task").glob("*/children") for c in file.read_text().split()
+    ]
+    return [pid, *(member for child in children for member in family(child))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import command, contents, extract, preprocess
+from runs import command, contents, extract, preprocess, preprocess_under_fire
 from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.cli import RayOptions, user_path
@@ -281,3 +281,23 @@ def test_validate_compares_features_with_clips(copy: Path, tmp_path: Path, ray_s
     assert any("its clips are not those of" in problem for problem in validate(out, copy))
     shards[0].write_bytes(data[:-9])
     assert any("cannot be read" in problem for problem in validate(out, copy))
+
+
+# Real clips
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_grid_gives_the_same_bytes_whatever_happens_to_the_workers(shared: Path, tmp_path: Path) -> None:
+    arguments = ["--source", "grid", "--root", str(shared / "grid_s1"), "--shard-size", "16"]
+    for workers in ("1", "2"):
+        done = command("preprocess", *arguments, "--workers", workers, "--out", tmp_path / workers)
+        assert done.returncode == 0, done.stderr
+    killed = preprocess_under_fire(tmp_path / "fire", [*arguments, "--workers", "2"], seconds=(4, 12))
+    assert killed > 3
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert contents(tmp_path / "1") == contents(tmp_path / "fire")
+    clips = list(read_clips(tmp_path / "1"))
+    assert len({clip.source for clip in clips}) == len(clips) == 260
+    assert {clip.num_frames for clip in clips} <= {74, 75}
+    assert validate(tmp_path / "1") == []
