@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import simplejpeg
 
 JPEG_QUALITY = 95
 
@@ -16,6 +17,16 @@ def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 def decode_jpeg(data: bytes) -> np.ndarray:
     """RGB uint8 [H, W, 3] of JPEG (or any other) bytes. ValueError when they are not an image."""
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def decode_jpeg_into(data: bytes, out: np.ndarray) -> None:
+    """The same RGB pixels into a contiguous uint8 [H, W, 3] of the caller's, in half the time.
+
+    libjpeg-turbo writes in place. ValueError when the bytes are no JPEG of that size, or damaged.
+    """
+    shape = simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape
+    if shape != out.shape:
+        raise ValueError(f"a JPEG of shape {shape}, where {out.shape} was expected")
 
 
 def encode_png(rgb: np.ndarray) -> bytes:

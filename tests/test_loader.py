@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from syncdiff_data.extract import ExtractConfig, ExtractWork
 from syncdiff_data.images import encode_jpeg
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.augment import MIRROR, colour_matrix, mirror, recolour
-from syncdiff_data.loader.order import epoch_order
+from syncdiff_data.loader.order import epoch_order, spread_windows
+from syncdiff_data.loader.read import ClipReader
 from syncdiff_data.loader.sample import choose_frames
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import Store, read_features
@@ -166,13 +168,41 @@ def test_an_epoch_visits_every_clip_and_no_epoch_is_like_another(dataset):
     stream = names(read(dataset, 33, batch_size=2, windows_per_visit=visit))
     epochs = [stream[start : start + visit * clips] for start in (0, visit * clips)]
     for epoch in epochs:
-        visited = [name for name, _ in epoch[::visit]]
-        assert sorted(visited) == [f"clip{number:04d}" for number in range(clips)]
-        assert [name for name, _ in epoch] == [name for name in visited for _ in range(visit)]
+        counts = Counter(name for name, _ in epoch)
+        assert counts == {f"clip{number:04d}": visit for number in range(clips)}
     assert epochs[0] != epochs[1]
     assert names(read(dataset, 6, seed=1)) != names(read(dataset, 6))
     in_order = names(read(dataset, windows_per_visit=1, shuffle_shards=0, epochs=1))
     assert [name for name, _ in in_order] == [f"clip{number:04d}" for number in range(clips)]
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 200))
+def test_windows_are_dealt_out_once_each(visits, windows, spread):
+    order = spread_windows(visits, windows, spread)
+    assert sorted(order.tolist()) == list(range(visits * windows))
+
+
+@pytest.mark.parametrize(("workers", "ranks"), [(1, 1), (2, 1), (3, 2), (1, 4)])
+def test_windows_of_a_visit_lie_apart_and_fall_to_one_worker(workers, ranks):
+    windows, spread, batch_size = 4, 96, 8
+    visit = spread_windows(480, windows, spread) // windows
+    batches = visit.reshape(-1, batch_size)
+    assert all(len(set(batch)) == batch_size for batch in batches.tolist())
+    readers = np.arange(len(batches)) % (workers * ranks)
+    for number in set(visit.tolist()):
+        places = (visit == number).nonzero()[0]
+        assert set(np.diff(places)) <= {spread + 1, *range(spread * 16, len(visit))}
+        assert len(set(readers[places // batch_size])) == 1
+
+
+def test_each_clip_is_read_once_an_epoch(dataset, monkeypatch):
+    clips_read = []
+    plain_read = ClipReader.read
+    monkeypatch.setattr(
+        ClipReader, "read", lambda self, clip: clips_read.append(clip) or plain_read(self, clip)
+    )
+    assert len(names(read(dataset, epochs=1, windows_per_visit=3))) == 33
+    assert sorted(clips_read) == list(range(11))
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 8), st.integers(0, 99))
@@ -236,7 +266,7 @@ def test_a_checkpoint_of_another_order_is_refused(dataset):
 
 
 def test_a_bounded_loader_ends_with_a_short_batch_and_starts_anew(dataset):
-    loader = Loader(ClipWindows(*dataset, LoaderConfig(batch_size=4, epochs=1)), 2)
+    loader = Loader(ClipWindows(*dataset, LoaderConfig(batch_size=4, epochs=1, windows_per_visit=2)), 2)
     first, second = list(loader), list(loader)
     assert [len(batch["clip_id"]) for batch in first] == [4, 4, 4, 4, 4, 2]
     assert names(first) == names(second)

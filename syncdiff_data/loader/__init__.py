@@ -1,5 +1,7 @@
 """From shards to training batches. See docs/loader.md."""
 
-from syncdiff_data.loader.stream import Batch, ClipWindows, Loader, LoaderConfig
+from syncdiff_data.loader.batch import Batch
+from syncdiff_data.loader.config import LoaderConfig
+from syncdiff_data.loader.stream import ClipWindows, Loader
 
 __all__ = ["Batch", "ClipWindows", "Loader", "LoaderConfig"]

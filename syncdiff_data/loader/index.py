@@ -38,6 +38,10 @@ class Index:
     feature_shards: list[str] | None
     feature: str | None
     """The column of the feature shards."""
+    feature_dim: int
+    """Its width D; 0 without features."""
+    crop_size: int
+    """Side of the face crops."""
     shard: np.ndarray
     """int64 [N]: index into clip_shards (and feature_shards)."""
     row_group: np.ndarray
@@ -55,9 +59,11 @@ class Index:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What a shard's footer says: its column names, and per column asked for one value a row group."""
+    """What a shard's footer says: its columns, and per column asked for one value a row group."""
 
-    names: list[str]
+    schema: pa.Schema
+    crop_size: int
+    """0 in a shard of features."""
     values: dict[str, list]
 
 
@@ -76,13 +82,13 @@ def build_index(
     """
     dataset = load_dataset(clips, "clips")
     shards = read_footers(clips, dataset, CLIP_COLUMNS)
-    feature_shards = None
+    feature_shards, feature_dim = None, 0
     if features is not None:
         feature_dataset = load_dataset(features, "features")
         check_same_recipe(clips, dataset, features, feature_dataset)
         feature_shards = feature_dataset.shards()
         theirs = read_footers(features, feature_dataset, ("clip_id",))
-        feature = choose_feature(features, theirs, feature)
+        feature, feature_dim = choose_feature(features, theirs, feature)
         shards = [
             check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
         ]
@@ -92,6 +98,8 @@ def build_index(
         clip_shards=dataset.shards(),
         feature_shards=feature_shards,
         feature=feature,
+        feature_dim=feature_dim,
+        crop_size=next(shard.crop_size for shard in shards if isinstance(shard, ShardContent)),
         shard=np.array([row["shard"] for row in kept]),
         row_group=np.array([row["row_group"] for row in kept]),
         num_frames=np.array([row["num_frames"] for row in kept]),
@@ -128,16 +136,16 @@ def check_same_clips(
 
 def choose_feature(
     features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None
-) -> str:
-    """The column to read: the named one, or the only one. UserError lists what there is otherwise."""
-    names = next((shard.names for shard in shards if isinstance(shard, ShardContent)), [])
-    layers = [name for name in names if name != "clip_id"]
+) -> tuple[str, int]:
+    """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise."""
+    schema = next((shard.schema for shard in shards if isinstance(shard, ShardContent)), pa.schema([]))
+    layers = {field.name: field.type.value_type.list_size for field in schema if field.name != "clip_id"}
     if feature is None and len(layers) == 1:
-        return layers[0]
+        (feature,) = layers
     if feature is None or feature not in layers:
         found = ", ".join(layers) or "none that can be read"
         raise UserError(f"{features.uri} has the features {found}: name one of them, not {feature}")
-    return feature
+    return feature, layers[feature]
 
 
 def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list[ShardContent | DamagedShard]:
@@ -152,7 +160,8 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
         footer = Footer.of(schema)
         if footer is None or footer.fingerprint != dataset.fingerprint:
             return DamagedShard(f"{store.path(name)} was made by another recipe than its dataset.json says")
-        return ShardContent(schema.names, {column: footer_values(metadata, column) for column in columns})
+        values = {column: footer_values(metadata, column) for column in columns}
+        return ShardContent(schema, footer.crop_size or 0, values)
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
         return list(pool.map(read, dataset.shards()))

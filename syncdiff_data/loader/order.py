@@ -1,11 +1,10 @@
 """Which sample comes when: pure functions of the seed and the sample's number.
 
 The loader deals out one endless sequence of samples, numbered from 0. Sample n belongs to epoch n // (N * W) for N
-clips and W windows per visit to a clip; inside an epoch, sample m is a window of the clip at place m // W of that
-epoch's order. Nothing else decides what a sample is: not the workers, not the ranks, not the samples before it.
-
-The trade-off: a visit reads a whole clip (1.2 MB for 3 s at 256 x 256), so a sample costs 9.6 ms of CPU with
-W = 1, 7.3 with 2, 5.7 with 4 and 5.1 with 8, and a batch of B holds windows of B / W clips. See docs/loader.md.
+clips and W windows per visit to a clip. An epoch visits every clip once and cuts its W windows at that visit, since
+reading a clip costs about as much as decoding one window; but they come `spread` samples apart, so that a batch holds
+windows of different clips. Nothing else decides what a sample is: not the workers, not the ranks, not the samples
+before it. What the trade-offs cost is in docs/loader.md.
 """
 
 from __future__ import annotations
@@ -29,16 +28,36 @@ def epoch_order(shard: np.ndarray, seed: int, epoch: int, shuffle_shards: int) -
     return np.lexsort((rng.random(len(shard)), block[shard]))
 
 
-def sample_rng(seed: int, sample: int) -> np.random.Generator:
-    """The one source of chance for a sample: where its window lies, its identity frame, its augmentation."""
-    return np.random.default_rng((seed, sample, 1))
+def spread_windows(visits: int, windows: int, spread: int) -> np.ndarray:
+    """The order in which one epoch deals out the windows of its visits.
+
+    Visits begin in groups of spread // windows. A row of the epoch, `spread` samples, holds window 0 of one group,
+    window 1 of the group before, and so on, taken in turn; the rows of the first groups hold the last ones' windows.
+    So a visit's windows lie spread + 1 samples apart, in the same place of later batches, every batch begins equally
+    many visits, and `spread` visits are under way at any time. Fewer clips than that are spread as far as they go.
+
+    Returns int64 [visits * windows]: visit * windows + window, each once.
+    """
+    size = max(1, min(spread // windows, -(-visits // windows)))
+    visit, window = np.divmod(np.arange(visits * windows), windows)
+    group, place = np.divmod(visit, size)
+    row = (group + window) % -(-visits // size)
+    return np.lexsort((window, place, row))
+
+
+def sample_rng(seed: int, window: int, attempt: int = 0) -> np.random.Generator:
+    """The one source of chance for a window: where it lies, its identity frame, its augmentation.
+
+    attempt: counts the clips that took the place of damaged ones.
+    """
+    return np.random.default_rng((seed, window, attempt + 1))
 
 
 def batch_of(number: int, batch_size: int, rank: int, world_size: int) -> range:
     """Sample numbers, counted from the start of the run, of a rank's batch `number`.
 
     Ranks interleave by whole batches: the first `batch_size` samples go to rank 0, the next to rank 1, ..., so that
-    windows of one visit to a clip stay together and the union over ranks is the sequence itself.
+    the union over ranks is the sequence itself.
     """
     first = (number * world_size + rank) * batch_size
     return range(first, first + batch_size)

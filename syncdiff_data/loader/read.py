@@ -38,7 +38,7 @@ class ClipReader:
                 )
         return StoredClip(
             clip_id=str(index.clip_id[clip]),
-            face_jpeg=[crop.as_buffer() for crop in row["face"].values],
+            face_jpeg=row["face"].values,
             landmarks=vectors_of(row["landmarks"]).reshape(-1, 68, 2),
             face_to_source=vectors_of(row["face_to_source"]).reshape(-1, 2, 3),
             features=features,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from syncdiff_data.images import decode_jpeg
+from syncdiff_data.images import decode_jpeg_into
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class StoredClip:
     """A clip's columns as read, faces still encoded."""
 
     clip_id: str
-    face_jpeg: Sequence[pa.Buffer]
+    face_jpeg: pa.BinaryArray
     """F crops."""
     landmarks: np.ndarray
     """float32 [F, 68, 2], source pixels."""
@@ -37,6 +36,21 @@ class Frames:
     """int64 [T]: window - pose_offset, kept inside the clip."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """All that one sample needs of its clip, faces still encoded: small enough to wait for its turn."""
+
+    clip_id: str
+    frames: Frames
+    face_jpeg: dict[int, bytes]
+    landmarks: np.ndarray
+    """float32 [T, 68, 2], crop pixels."""
+    features: np.ndarray | None
+    """float16 [T, K, D]"""
+    rng: np.random.Generator
+    """What is still to be drawn for this sample comes from here."""
+
+
 def choose_frames(num_frames: int, window: int, pose_offset: int, rng: np.random.Generator) -> Frames:
     """Draw a window and an identity frame, uniformly; the identity lies outside the window where the clip allows."""
     first = int(rng.integers(num_frames - window + 1))
@@ -51,11 +65,11 @@ def choose_frames(num_frames: int, window: int, pose_offset: int, rng: np.random
 def feature_windows(features: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
     """The `context` feature frames around each frame, edge frames repeated.
 
-    features: [F, D]; frames: int [T]. Returns float32 [T, K, D]: frame t sees t - K // 2 ... t - K // 2 + K - 1, so an
-    odd K is centred and an even one looks one further back than ahead.
+    features: [F, D]; frames: int [T]. Returns [T, K, D]: frame t sees t - K // 2 ... t - K // 2 + K - 1, so an odd K
+    is centred and an even one looks one further back than ahead.
     """
     around = frames[:, None] + np.arange(context)[None] - context // 2
-    return features[np.clip(around, 0, len(features) - 1)].astype(np.float32)
+    return features[np.clip(around, 0, len(features) - 1)]
 
 
 def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndarray:
@@ -67,23 +81,37 @@ def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndar
     return np.einsum("tij,tnj->tni", np.linalg.inv(turn), landmarks - shift).astype(np.float32)
 
 
-def make_sample(
+def cut_sample(
     clip: StoredClip, window: int, pose_offset: int, context: int, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """One sample: frames and pose [T, S, S, 3], identity [S, S, 3], landmarks [T, 68, 2], features [T, K, D] if any.
-
-    ValueError when a face cannot be decoded.
-    """
+) -> Cut:
+    """Draw one sample of a clip and copy what it needs, nothing decoded yet."""
     chosen = choose_frames(len(clip.face_jpeg), window, pose_offset, rng)
-    wanted = sorted({*chosen.window.tolist(), *chosen.pose.tolist(), chosen.identity})
-    face = {frame: decode_jpeg(clip.face_jpeg[frame]) for frame in wanted}
-    sample = {
-        "frames": np.stack([face[frame] for frame in chosen.window]),
-        "identity": face[chosen.identity],
-        "pose": np.stack([face[frame] for frame in chosen.pose]),
-        "landmarks": crop_landmarks(clip.landmarks[chosen.window], clip.face_to_source[chosen.window]),
-        "first_frame": chosen.window[0],
-    }
-    if clip.features is not None:
-        sample["features"] = feature_windows(clip.features, chosen.window, context)
-    return sample
+    wanted = {*chosen.window.tolist(), *chosen.pose.tolist(), chosen.identity}
+    return Cut(
+        clip_id=clip.clip_id,
+        frames=chosen,
+        face_jpeg={frame: clip.face_jpeg[frame].as_py() for frame in wanted},
+        landmarks=crop_landmarks(clip.landmarks[chosen.window], clip.face_to_source[chosen.window]),
+        features=None if clip.features is None else feature_windows(clip.features, chosen.window, context),
+        rng=rng,
+    )
+
+
+def decode_sample(cut: Cut, sample: dict[str, np.ndarray]) -> None:
+    """Write a cut into its place in a batch, each picture decoded once and straight into place.
+
+    sample: frames and pose uint8 [T, S, S, 3], identity uint8 [S, S, 3], landmarks float32 [T, 68, 2], first_frame
+    int64 [], features float32 [T, K, D] if any. ValueError when a face cannot be decoded to that size.
+    """
+    frames = [*cut.frames.window.tolist(), *cut.frames.pose.tolist(), cut.frames.identity]
+    decoded: dict[int, np.ndarray] = {}
+    for frame, place in zip(frames, [*sample["frames"], *sample["pose"], sample["identity"]]):
+        if frame in decoded:
+            place[:] = decoded[frame]
+        else:
+            decode_jpeg_into(cut.face_jpeg[frame], place)
+            decoded[frame] = place
+    sample["landmarks"][:] = cut.landmarks
+    sample["first_frame"][...] = cut.frames.window[0]
+    if cut.features is not None:
+        sample["features"][:] = cut.features

@@ -1,0 +1,114 @@
+"""Batches: clips read, windows cut, pictures decoded straight into place."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from syncdiff_data.loader.augment import IMAGES, augment
+from syncdiff_data.loader.config import LoaderConfig
+from syncdiff_data.loader.index import DamagedShard, Index
+from syncdiff_data.loader.order import sample_rng
+from syncdiff_data.loader.read import ClipReader
+from syncdiff_data.loader.sample import Cut, cut_sample, decode_sample
+from syncdiff_data.records import UserError
+
+REPLACEMENTS = 100
+"""How many clips in a row may be damaged before skipping them stops making sense."""
+
+Batch = dict[str, Any]
+
+
+class BatchMaker:
+    """Makes batches one after another, keeping the cuts of a visit until their turn comes."""
+
+    def __init__(self, config: LoaderConfig, index: Index, reader: ClipReader):
+        self._config, self._index, self._reader = config, index, reader
+        self._kept: OrderedDict[int, dict[int, Cut]] = OrderedDict()
+        """Visit -> window -> cut."""
+        self._damaged: set[int] = set()
+
+    def batch(self, places: Sequence[tuple[int, int]]) -> Batch:
+        """A batch of windows: the clip of each, and its number, visit by visit."""
+        arrays = empty_batch(len(places), self._config, self._index)
+        rows = [{name: array[row, ...] for name, array in arrays.items()} for row in range(len(places))]
+        names = [self._fill(row, clip, window) for row, (clip, window) in zip(rows, places)]
+        return as_tensors(arrays) | {"clip_id": names}
+
+    def _fill(self, row: dict[str, np.ndarray], clip: int, window: int) -> str:
+        """Write a window into its row of the batch, or another clip's where its own is damaged; the clip_id."""
+        for attempt in range(REPLACEMENTS):
+            try:
+                cut = self._kept_cut(clip, window) if attempt == 0 else self._cuts(clip, [window], attempt)[0]
+                self._decode(cut, clip, row)
+                return cut.clip_id
+            except DamagedShard as error:
+                self._report(clip, error)
+                rng = sample_rng(self._config.seed, window, attempt)
+                clip = int(rng.integers(len(self._index.shard)))
+        raise UserError(f"{REPLACEMENTS} clips in a row are damaged: check the storage of the data set")
+
+    def _kept_cut(self, clip: int, window: int) -> Cut:
+        """The cut of that window; the first of a visit reads the clip and cuts the others too."""
+        size = self._config.windows_per_visit
+        visit = window // size
+        if window not in self._kept.get(visit, {}):
+            windows = range(visit * size, (visit + 1) * size)
+            self._kept[visit] = dict(zip(windows, self._cuts(clip, windows)))
+            if len(self._kept) > max(self._config.spread, 1):  # The oldest one's other windows go elsewhere.
+                self._kept.popitem(last=False)
+        cut = self._kept[visit].pop(window)
+        if not self._kept[visit]:
+            del self._kept[visit]
+        return cut
+
+    def _cuts(self, clip: int, windows: Sequence[int], attempt: int = 0) -> list[Cut]:
+        config, stored = self._config, self._reader.read(clip)
+        rngs = [sample_rng(config.seed, window, attempt) for window in windows]
+        return [cut_sample(stored, config.window, config.pose_offset, config.context, rng) for rng in rngs]
+
+    def _decode(self, cut: Cut, clip: int, row: dict[str, np.ndarray]) -> None:
+        try:
+            decode_sample(cut, row)
+        except ValueError as error:
+            path = self._index.clip_shards[self._index.shard[clip]]
+            raise DamagedShard(
+                f"{path} holds a clip {cut.clip_id} that cannot be decoded ({error})"
+            ) from error
+        augmented = augment(row, self._config.flip, self._config.colour_jitter, cut.rng)
+        for name, value in augmented.items():
+            if value is not row[name]:
+                row[name][...] = value
+
+    def _report(self, clip: int, error: DamagedShard) -> None:
+        if self._config.damaged == "fail":
+            raise UserError(f"{error}: make the shard again, or skip damaged shards") from error
+        if clip not in self._damaged:
+            self._damaged.add(clip)
+            warnings.warn(f"{error}; other clips take its place ({len(self._damaged)} so far)", stacklevel=2)
+
+
+def empty_batch(count: int, config: LoaderConfig, index: Index) -> dict[str, np.ndarray]:
+    """The arrays of a batch, images [count, ..., S, S, 3], to be written into."""
+    window, image = config.window, (index.crop_size, index.crop_size, 3)
+    arrays = {
+        "frames": np.empty((count, window, *image), np.uint8),
+        "identity": np.empty((count, *image), np.uint8),
+        "pose": np.empty((count, window, *image), np.uint8),
+        "landmarks": np.empty((count, window, 68, 2), np.float32),
+        "first_frame": np.empty(count, np.int64),
+    }
+    if index.feature is not None:
+        arrays["features"] = np.empty((count, window, config.context, index.feature_dim), np.float32)
+    return arrays
+
+
+def as_tensors(arrays: dict[str, np.ndarray]) -> Batch:
+    """The same memory as tensors, images viewed as [count, ..., 3, S, S]."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return tensors | {name: tensors[name].movedim(-1, -3) for name in IMAGES}

@@ -1,0 +1,40 @@
+"""What training asks of the loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """What a batch is made of and in which order samples come."""
+
+    batch_size: int = 8
+    """Windows per batch and rank."""
+    window: int = 5
+    """Frames per window; shorter clips are left out."""
+    pose_offset: int = 1
+    """The pose frame of t is t minus this, kept inside the clip."""
+    context: int = 5
+    """Feature frames around each frame."""
+    feature: str | None = None
+    """Column of the features; None takes the only one."""
+    split: str | None = None
+    """Only clips of this split; None takes all."""
+    windows_per_visit: int = 4
+    """Windows cut from a clip each time it is read, in different batches. See docs/loader.md."""
+    spread: int = 384
+    """About how many samples after one window of a visit the next one comes, and how many visits are under way at a
+    time. A multiple of workers x ranks x batch_size lets each worker read a clip once."""
+    shuffle_shards: int = 16
+    """Clips are shuffled within this many shards, and the shards among themselves; 0 keeps the stored order."""
+    seed: int = 0
+    epochs: int = 0
+    """Passes over the clips; 0 never ends."""
+    flip: bool = False
+    """Mirror half of the samples."""
+    colour_jitter: float = 0.0
+    """Change brightness, contrast and saturation by up to ± this; 0 turns it off."""
+    damaged: Literal["fail", "skip"] = "fail"
+    """A damaged shard stops training, or its clips are replaced by others with a warning that names it."""
