@@ -42,23 +42,23 @@ class FeatureSums:
 
     def __init__(self) -> None:
         self.n = 0
-        self.total = np.zeros(DIMENSIONS)
-        self.outer = np.zeros((DIMENSIONS, DIMENSIONS))
+        self.total: np.ndarray = np.zeros(())
+        self.outer: np.ndarray = np.zeros(())
 
     def update(self, features: np.ndarray) -> None:
-        """Add float [N, 2048]."""
+        """Add float [N, D], D = 2048 for Inception's."""
         rows = features.astype(np.float64)
         self.n += len(rows)
-        self.total += rows.sum(axis=0)
-        self.outer += rows.T @ rows
+        self.total = self.total + rows.sum(axis=0)
+        self.outer = self.outer + rows.T @ rows
 
     def merge(self, other: FeatureSums) -> None:
         self.n += other.n
-        self.total += other.total
-        self.outer += other.outer
+        self.total = self.total + other.total
+        self.outer = self.outer + other.outer
 
     def compute(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [2048] and covariance [2048, 2048] over n - 1. Raises ValueError for fewer than two frames."""
+        """Mean [D] and covariance [D, D] over n - 1. Raises ValueError for fewer than two frames."""
         if self.n < 2:
             raise ValueError(f"a covariance needs two frames or more, got {self.n}")
         mean = self.total / self.n
