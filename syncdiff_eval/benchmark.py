@@ -12,7 +12,7 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.weights import WEIGHTS, file_sha256
-from syncdiff_data.weights.store import how_to_get, locate, lookup
+from syncdiff_data.weights.store import locate, lookup
 from syncdiff_eval import results as schema
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import Method
@@ -116,12 +116,16 @@ def _find_weights(
         found = {name: locate(lookup(name), given) for name in family.weights}
         missing = [name for name, path in found.items() if path is None]
         if missing:
-            unavailable[family.name] = "not available: " + " ".join(
-                how_to_get(WEIGHTS[name]) for name in missing
-            )
+            unavailable[family.name] = "not available: " + " && ".join(_command(name) for name in missing)
         else:
             files |= {name: path for name, path in found.items() if path}
     return unavailable, files
+
+
+def _command(name: str) -> str:
+    """What gets the weights of that name, short enough for a cell."""
+    act = f"fetch {name}" if WEIGHTS[name].url else f"import {name} FILE"
+    return f"python -m syncdiff_data weights {act}"
 
 
 def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition, overwrite: bool) -> None:
