@@ -61,7 +61,7 @@ def preprocess_under_fire(
     rng, killed = random.Random(seed), 0
     line = [sys.executable, str(ROOT / "pipelines/preprocess.py"), *arguments, "--out", str(out)]
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None):
-        run, start = subprocess.Popen(line, cwd=ROOT), shards_of(out)
+        run, start = interruptible(line), shards_of(out)
         next_kill = time.monotonic() + rng.uniform(*seconds)
         while run.poll() is None:
             time.sleep(0.05)
@@ -73,6 +73,18 @@ def preprocess_under_fire(
                 next_kill = time.monotonic() + rng.uniform(*seconds)
         assert (run.returncode == 0) == (ending is None), run.returncode
     return killed
+
+
+def interruptible(line: list[str], stderr: int | None = None, **environment: str) -> subprocess.Popen[str]:
+    """A process that Ctrl-C reaches, even where these tests run in the background, which ignores it."""
+    return subprocess.Popen(
+        line,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=stderr,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def shards_of(out: Path) -> int:

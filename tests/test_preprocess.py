@@ -113,6 +113,25 @@ def test_the_same_bytes_from_one_worker(
     assert contents(tmp_path / "one") == contents(dataset)
 
 
+def test_the_same_bytes_on_an_object_store(dataset: Path, videos: Path) -> None:
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        query = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+        Store(f"s3://test:test@bucket{query}").filesystem.create_dir("bucket")
+        uri = f"s3://test:test@bucket/lrs/clips{query}"
+        preprocess(videos, uri)
+        store = Store(uri)
+        names = [name for folder in ("", "clips", "rejects") for name in store.list(folder)]
+        stored = {name: store.open(name).read() for name in names}
+        assert stored == contents(dataset)
+        preprocess(videos, uri)
+    finally:
+        server.stop()
+
+
 # Resume
 
 
@@ -299,5 +318,7 @@ def test_grid_gives_the_same_bytes_whatever_happens_to_the_workers(shared: Path,
     assert contents(tmp_path / "1") == contents(tmp_path / "fire")
     clips = list(read_clips(tmp_path / "1"))
     assert len({clip.source for clip in clips}) == len(clips) == 260
-    assert {clip.num_frames for clip in clips} <= {74, 75}
+    # Three sources begin with twelve gray frames, broken when they were encoded: their clips begin behind them.
+    short = {clip.source: clip.num_frames for clip in clips if clip.num_frames not in (74, 75)}
+    assert short == {"bbizzn.mpg": 63, "brwg8p.mpg": 63, "sbbh4p.mpg": 63}
     assert validate(tmp_path / "1") == []

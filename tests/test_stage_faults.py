@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import ROOT, contents, preprocess
+from runs import ROOT, contents, interruptible, preprocess
 from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.cli import RayOptions
@@ -232,8 +232,7 @@ def test_ctrl_c_leaves_a_state_to_resume(tmp_path: Path, ray_session: None) -> N
     line = [sys.executable, str(ROOT / "pipelines/preprocess.py"), "--source", "folder", "--root", str(root)]
     line += ["--out", str(out), "--shard-size", "2", "--workers", "1", "--backend", CONFIG.faces.backend]
     line += ["--min-face-px", "0", "--crop-size", "32", "--no-mouth"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    run = subprocess.Popen(line, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    run = interruptible(line, stderr=subprocess.PIPE, PYTHONPATH=str(ROOT / "tests"))
     while len(list((out / "clips").glob("*.parquet"))) < 2:
         assert run.poll() is None
         time.sleep(0.05)
