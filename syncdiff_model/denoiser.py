@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
@@ -35,7 +36,8 @@ class DiffusionConfig:
     """DiffTalk's default, with betas linear in their square roots."""
     beta_end: float = 0.0195
     prediction: Prediction = "epsilon"
-    """What the UNet puts out: the noise (DiffTalk), the velocity (Salimans and Ho, 2022) or the clean latents."""
+    """What is predicted: the noise (DiffTalk), the velocity (Salimans and Ho, 2022) or the clean latents, these as
+    the identity frame's plus what the UNet puts out."""
     outside_weight: float = 1.0
     """Weight of the loss where nothing is masked, against 1 where it is."""
 
@@ -46,7 +48,7 @@ def build_denoiser(
     """An untrained UNet: noisy, masked and identity latents in, one set of latents out."""
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
-    return UNet2DConditionModel(
+    denoiser = UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=3 * latent_channels,
         out_channels=latent_channels,
@@ -59,6 +61,10 @@ def build_denoiser(
         attention_head_dim=config.heads,
         norm_num_groups=config.groups,
     )
+    # Training starts from an output of zeros: from the identity frame itself where clean latents are predicted.
+    for value in denoiser.conv_out.parameters():
+        torch.nn.init.zeros_(value)
+    return denoiser
 
 
 def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:

@@ -44,11 +44,13 @@ class SyncDiff:
         identity: torch.Tensor,
         context: torch.Tensor,
     ) -> torch.Tensor:
-        """The UNet's output, of the kind scheduler.config.prediction_type names: [N, c, s, s].
+        """What scheduler.config.prediction_type names: [N, c, s, s]; for `sample` the UNet adds to the identity.
 
         noisy, masked, identity: [N, c, s, s]; timestep: int64 [N] or scalar; context: [N, K + 1, C].
         """
-        return self.denoiser(torch.cat([noisy, masked, identity], dim=1), timestep, context).sample
+        put_out = self.denoiser(torch.cat([noisy, masked, identity], dim=1), timestep, context).sample
+        # Aligned crops of one person differ little: told the clean latents, the UNet learns what differs.
+        return identity + put_out if self.scheduler.config.prediction_type == "sample" else put_out
 
     def loss(
         self,

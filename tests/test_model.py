@@ -49,6 +49,8 @@ def tiny_model(kind: str = "patch") -> SyncDiff:
         pose_width=8,
     )
     denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, SIZE // factor, 16)
+    # A fresh one puts out zeros, whatever it is told.
+    torch.nn.init.normal_(denoiser.conv_out.weight)
     scheduler = build_scheduler(DiffusionConfig(prediction="sample"))
     for network in (autoencoder, conditioner, denoiser):
         network.eval()
