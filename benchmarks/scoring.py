@@ -1,0 +1,249 @@
+"""Time and memory of scoring beside the published code: same files, same weights, each part apart, one thread.
+
+    python benchmarks/scoring.py [--methods 4] [--clips 10] [--seconds 5] [--weights NAME=FILE ...]
+
+Generated talkers stand in for the methods' outputs, seeded networks for weights that are not given. CPU seconds of the
+process. "LSE with faces": theirs is `syncnet_python.SyncNetPipeline` for each video, with its S3FD, its ffmpeg files
+and its evaluate; it finds no face with seeded S3FD weights, so both sides are given the same boxes, and S3FD is still
+run and timed on every frame of theirs. Ours finds the faces once, in the reference, with the embedded detector.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from scipy.io import wavfile
+
+from syncdiff_data.media import read_audio, write_video
+from syncdiff_data.weights import given_weights
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from seeded_networks import inception_state, saved, syncnet_state
+
+Weights = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=FILE")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """CPU seconds of scoring, ours and the published code's, as a Markdown table."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Real videos with sound to score as references and outputs alike; none: generated talkers."""
+    methods: int = 4
+    clips: int = 10
+    seconds: float = 5.0
+    """Of each generated clip."""
+    long_seconds: float = 60.0
+    """Of the clip whose peak memory is measured; 0 leaves it out."""
+    weights: Weights = ()
+    """syncnet, sfd and inception-fid; seeded ones stand in for those not given."""
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time() + _children()
+    work()
+    return time.process_time() + _children() - start
+
+
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def row(what: str, theirs: float, ours: float) -> None:
+    print(f"| {what} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f}x |", flush=True)
+
+
+def files_of(options: Options, folder: Path) -> list[Path]:
+    from syncdiff_data.demo import make_talkers
+
+    if options.videos:
+        return list(options.videos[: options.clips])
+    return make_talkers(folder, options.clips, options.seconds, size=360)
+
+
+def weight_files(options: Options, folder: Path) -> dict[str, Path]:
+    from syncnet_python.detectors.s3fd.nets import S3FDNet
+
+    files = given_weights(options.weights)
+    torch.manual_seed(0)
+    made = {
+        "syncnet": syncnet_state,
+        "inception-fid": inception_state,
+        "sfd": lambda: S3FDNet(device="cpu").state_dict(),
+    }
+    return {name: files.get(name) or saved(make(), folder / name) for name, make in made.items()}
+
+
+def sync_core(frames: np.ndarray, samples: np.ndarray, weights: dict[str, Path]) -> None:
+    """224 px crops and sound to scores: evaluate reads its JPEG files, ours its arrays."""
+    from syncnet_python.SyncNetInstance import SyncNetInstance
+    from syncnet_python.SyncNetModel import S
+
+    from syncdiff_eval.metrics.lse import lse_from_arrays
+    from syncdiff_eval.metrics.syncnet import SyncNet
+
+    network, theirs = SyncNet.from_file(weights["syncnet"]), S()
+    theirs.load_state_dict(torch.load(weights["syncnet"]))
+    instance = SyncNetInstance(theirs, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        for i, frame in enumerate(frames):
+            cv2.imwrite(f"{folder}/{i:06d}.jpg", frame)
+        wavfile.write(f"{folder}/audio.wav", 16_000, samples)
+        options = SimpleNamespace(tmp_dir=folder, batch_size=20, vshift=15)
+        published = cpu_seconds(lambda: instance.evaluate(options))
+    row("SyncNet core, one clip", published, cpu_seconds(lambda: lse_from_arrays(frames, samples, network)))
+
+
+def sync_with_faces(files: list[Path], methods: int, weights: dict[str, Path]) -> None:
+    """Every method's every file. The methods' files are the references': the work does not depend on what they show."""
+    from syncdiff_data.faces import load_backend
+    from syncdiff_eval.benchmark import FACES
+    from syncdiff_eval.methods import Baseline
+    from syncdiff_eval.metrics import FAMILIES
+    from syncdiff_eval.protocols import SYNCDIFF_V1
+    from syncdiff_eval.scoring import Scorer, driving_audio, measure_reference, score_clip
+
+    backend = load_backend(FACES, {})
+    start = FAMILIES["lse"].load(weights, "cpu")
+    scorer = Scorer(SYNCDIFF_V1, {"lse": FAMILIES["lse"]}, {"lse": start}, backend)
+
+    def ours() -> None:
+        for path in files:
+            reference = measure_reference(path, scorer, FACES)
+            audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
+            for _ in range(methods):
+                record, _ = score_clip(path, reference, path, Baseline(), audio, False, scorer)
+                assert "lse_d" in record["values"], record["missing"]
+
+    spent = cpu_seconds(ours)
+    row(
+        f"LSE with faces, {methods} methods x {len(files)} clips",
+        methods * published_pipeline(files, weights),
+        spent,
+    )
+
+
+def published_pipeline(files: list[Path], weights: dict[str, Path]) -> float:
+    """SyncNetPipeline once over each file, its detector's answer replaced by a box in the middle after it has run."""
+    import imageio_ffmpeg
+    from syncnet_python import SyncNetPipeline
+
+    # It calls "ffmpeg"; the pip package names its binary otherwise.
+    ffmpeg = Path(imageio_ffmpeg.get_ffmpeg_exe())
+    link = weights["sfd"].parent / "ffmpeg"
+    link.symlink_to(ffmpeg)
+    os.environ["PATH"] = f"{link.parent}{os.pathsep}{os.environ['PATH']}"
+    pipeline = SyncNetPipeline(
+        device="cpu", s3fd_weights=str(weights["sfd"]), syncnet_weights=str(weights["syncnet"]),
+    )  # fmt: skip
+    detect = pipeline.s3fd.detect_faces
+
+    def with_a_face(image: np.ndarray, **settings: Any) -> np.ndarray:
+        detect(image, **settings)
+        height, width = image.shape[:2]
+        side = 0.5 * min(height, width)
+        centre = np.array([width / 2, height / 2])
+        return np.array([[*(centre - side / 2), *(centre + side / 2), 1.0]])
+
+    pipeline.s3fd.detect_faces = with_a_face
+    return cpu_seconds(lambda: [pipeline.inference(str(path)) for path in files])
+
+
+def fid(files: list[Path], methods: int, weights: dict[str, Path], frames: int = 25) -> None:
+    """The reference's features are made once for all methods; the command makes them for each."""
+    from pytorch_fid import fid_score, inception
+
+    from syncdiff_data.media import Video
+    from syncdiff_eval.metrics.fid import FeatureSums, Gaussian
+    from syncdiff_eval.metrics.inception import Inception
+
+    images = [image for path in files for image in Video(path).frames(0, frames)]
+    network = Inception.from_file(weights["inception-fid"])
+    inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights["inception-fid"])
+
+    def sums() -> FeatureSums:
+        whole = FeatureSums()
+        whole.update(network.features(images))
+        return whole
+
+    def ours() -> None:
+        reference = Gaussian(*sums().compute())
+        for _ in range(methods):
+            reference.distance(*sums().compute())
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i, image in enumerate(images):
+            cv2.imwrite(f"{folder}/{i:05d}.png", image[..., ::-1])
+        theirs = cpu_seconds(
+            lambda: fid_score.calculate_fid_given_paths([folder, folder], 50, "cpu", 2048, num_workers=0)
+        )
+    row(f"FID, {methods} methods, {len(images)} frames each", methods * theirs, cpu_seconds(ours))
+
+
+def image_quality(frames: np.ndarray) -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    from syncdiff_eval.metrics.image import psnr, ssim
+
+    pairs = [(a, cv2.GaussianBlur(a, (5, 5), 1)) for a in frames]
+    settings: dict[str, Any] = {
+        "data_range": 255, "channel_axis": 2, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False,
+    }  # fmt: skip
+    row("SSIM, 224 px frames", cpu_seconds(lambda: [structural_similarity(a, b, **settings) for a, b in pairs]),
+        cpu_seconds(lambda: [ssim(a, b) for a, b in pairs]))  # fmt: skip
+    row("PSNR, 224 px frames", cpu_seconds(lambda: [peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs]),
+        cpu_seconds(lambda: [psnr(a, b) for a, b in pairs]))  # fmt: skip
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        weights = weight_files(options, folder)
+        if options.long_seconds:
+            long_clip(folder, options.long_seconds, weights)
+        files = files_of(options, folder / "clips")
+        print("| part | published, CPU s | ours, CPU s | |\n|---|---:|---:|---:|")
+        rng = np.random.default_rng(0)
+        frames = rng.integers(0, 256, (50, 224, 224, 3), dtype=np.uint8)
+        sync_core(frames, rng.integers(-9000, 9000, 50 * 640, dtype=np.int16), weights)
+        sync_with_faces(files, options.methods, weights)
+        fid(files, options.methods, weights)
+        image_quality(frames)
+
+
+def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
+    """Peak memory of the process over one long clip, first of all so that nothing else counts."""
+    from syncdiff_data.media import Video
+    from syncdiff_eval.metrics.base import ClipContext
+    from syncdiff_eval.metrics.sync_published import SYNC_WAV2LIP_LRS
+
+    count = round(seconds * 25)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (360, 480, 3), dtype=np.uint8)
+    path = folder / "long.mp4"
+    write_video(path, (np.roll(picture, i, axis=1) for i in range(count)), np.zeros(count * 640, np.int16))
+    audio = read_audio(path, 0.0, count)
+    start = SYNC_WAV2LIP_LRS.load(weights, "cpu")
+    spent = cpu_seconds(start(ClipContext(25, count, audio, None, video=Video(path))).compute)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{seconds:g} s clip: {spent:.1f} CPU s, peak {peak:.2f} GiB\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
