@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from syncdiff_data.cli import run
@@ -21,14 +22,14 @@ class Options:
     dataset: Path
     """Data set of clips made from the folder."""
     manifest: Path
-    """CSV with the columns `file` and `notes`: what each video is."""
+    """CSV with the columns file, width, height, vcodec, fps_avg, vfr, rotation and acodec."""
     out: Path
     """Markdown file to write."""
 
 
 def main(options: Options) -> None:
     with options.manifest.open(newline="") as file:
-        notes = {row["file"]: row["notes"] for row in csv.DictReader(file)}
+        media = {row["file"]: describe_media(row) for row in csv.DictReader(file)}
     outcomes = defaultdict[str, list[str]](list)
     for clip in read_clips(options.dataset):
         outcomes[clip.source].append(describe_clip(clip))
@@ -42,15 +43,22 @@ def main(options: Options) -> None:
         f"{counts['sources']} files: {counts['clips']} clips, {counts['rejects']} rejects. "
         "A face that does not become a clip is a reject beside its source's clips.",
         "",
-        "| file | what it is | what became of it |",
+        "| file | media | what became of it |",
         "|---|---|---|",
-        *(
-            f"| {name} | {notes.get(name, '').replace('|', '/')} | {'<br>'.join(outcomes[name])} |"
-            for name in sorted(outcomes)
-        ),
+        *(f"| {name} | {media.get(name, '')} | {'<br>'.join(outcomes[name])} |" for name in sorted(outcomes)),
     ]
     options.out.write_text("\n".join(lines) + "\n")
     print(f"{options.out}: {len(outcomes)} files")
+
+
+def describe_media(row: dict[str, str]) -> str:
+    """One line of a manifest in a few words."""
+    picture = "no picture"
+    if row["vcodec"]:
+        rate = f"{float(Fraction(row['fps_avg'])):.5g} fps" + (", variable" if row["vfr"] == "1" else "")
+        turned = f", rotated {row['rotation']}" if row["rotation"] not in ("", "0") else ""
+        picture = f"{row['width']} x {row['height']} {row['vcodec']}, {rate}{turned}"
+    return f"{picture}; {row['acodec'] or 'no sound'}"
 
 
 def describe_clip(clip: Clip) -> str:
