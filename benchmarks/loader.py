@@ -7,13 +7,20 @@ samples of the shards, so that both sides decode the same pictures.
 
     python benchmarks/loader.py --clips CLIPS --features MEL --scratch DIR
 
-Cold means that the files' pages are dropped from the page cache before each run (posix_fadvise, after a sync; with
-the right to do so also the kernel's cached directories). A run visits as many clips as there are, on either side.
+Cold means that the files' pages are dropped from the page cache before each run (posix_fadvise on every file, after
+a sync; with the right to do so the kernel drops all its caches too, directories included). A run visits as many clips
+as there are, on either side. Both sides have one thread, that of BLAS included, which else spins beside Wav2Lip's
+spectrograms. The last columns count this process alone, so they want workers = 0.
 """
 
 from __future__ import annotations
 
 import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = (
+    "1"  # Read when numpy and torch are imported.
+)
+
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -53,7 +60,7 @@ class Benchmark:
     windows_per_visit: tuple[int, ...] = (1, 2, 4, 8)
     """Windows the loader cuts each time it reads a clip; one row each."""
     repeats: int = 3
-    """The median is printed. CPU time tells more than the clock on a busy machine, with workers = 0."""
+    """The median is printed. CPU time tells more than the clock on a busy machine."""
 
 
 class Wav2LipFolder(Dataset[dict[str, torch.Tensor]]):
@@ -99,7 +106,7 @@ def write_folders(clips: Path, scratch: Path) -> list[Path]:
 
 
 def drop_cache(files: Iterable[Path]) -> None:
-    """Forget the pages of these files, and directories too where this process may."""
+    """Forget the pages of these files, and all else that is cached where this process may."""
     os.sync()
     for file in files:
         handle = os.open(file, os.O_RDONLY)
@@ -107,15 +114,27 @@ def drop_cache(files: Iterable[Path]) -> None:
         os.close(handle)
     switch = Path("/proc/sys/vm/drop_caches")
     if os.access(switch, os.W_OK):
-        switch.write_text("2")
+        switch.write_text("3")
 
 
-def measure(batches: Iterable[dict]) -> tuple[float, float]:
-    """Samples per second over one run, starting the workers included; CPU milliseconds a sample of this process."""
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+def measure(batches: Iterable[dict]) -> tuple[float, float, float]:
+    """Samples per second over one run, starting the workers included; CPU milliseconds and kilobytes that came from
+    the disk, a sample.
+    """
+    wall, cpu, disk, count = time.perf_counter(), time.process_time(), bytes_from_disk(), 0
     for batch in batches:
         count += len(batch["frames"])
-    return count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count
+    return (
+        count / (time.perf_counter() - wall),
+        1000 * (time.process_time() - cpu) / count,
+        (bytes_from_disk() - disk) / count / 1000,
+    )
+
+
+def bytes_from_disk() -> int:
+    """What this process has had fetched from storage, the kernel's reading ahead included."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
 
 
 def main(config: Benchmark) -> None:
@@ -139,15 +158,22 @@ def main(config: Benchmark) -> None:
         folder_samples, config.batch_size, num_workers=config.workers
     )
     print(f"{len(folders)} clips, {config.workers} workers, batches of {config.batch_size}")
-    print("| | samples/s cold | samples/s warm | CPU ms a sample, warm |\n|---|---|---|---|")
+    print(
+        "| | samples/s cold | samples/s warm | CPU ms a sample, cold | warm | kB a sample from disk, cold |"
+    )
+    print("|---|---|---|---|---|---|")
     for name, make in rows.items():
         cold, warm = [], []
         for _ in range(config.repeats):
             drop_cache(files)
             cold.append(measure(make()))
             warm.append(measure(make()))
-        (cold_speed, _), (warm_speed, cpu) = np.median(cold, axis=0), np.median(warm, axis=0)
-        print(f"| {name} | {cold_speed:.0f} | {warm_speed:.0f} | {cpu:.1f} |", flush=True)
+        cold_speed, cold_cpu, disk = np.median(cold, axis=0)
+        warm_speed, warm_cpu, _ = np.median(warm, axis=0)
+        print(
+            f"| {name} | {cold_speed:.0f} | {warm_speed:.0f} | {cold_cpu:.1f} | {warm_cpu:.1f} | {disk:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class BatchMaker:
 def empty_batch(count: int, config: LoaderConfig, index: Index) -> dict[str, np.ndarray]:
     """The arrays of a batch, images [count, ..., S, S, 3], to be written into."""
     window, image = config.window, (index.crop_size, index.crop_size, 3)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "frames": np.empty((count, window, *image), np.uint8),
         "identity": np.empty((count, *image), np.uint8),
         "pose": np.empty((count, window, *image), np.uint8),
