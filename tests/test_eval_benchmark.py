@@ -338,29 +338,41 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
         validate_report(out)
 
 
+def busy_workers() -> list[int]:
+    """Process ids of this process's own Ray workers that run a task."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                titles[int(entry.name)] = (entry / "cmdline").read_bytes()
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # ended while we looked
+
+    def ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
+
+    return [pid for pid, title in titles.items() if title.startswith(b"ray::Map") and ours(pid)]
+
+
 @pytest.mark.slow
 def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) -> None:
     """600 rows, the right reasons, the same table from one worker and after killing workers at random."""
     import threading
 
-    import psutil
-
     reference, methods, expected = make_tree(tmp_path, num_clips=200, num_broken=20)
     _, rows = run(reference, methods, tmp_path / "one", workers=1)
     check_rows(rows, expected, 200)
     stop = threading.Event()
+    killed: list[int] = []
 
     def kill_now_and_then() -> None:
         rng = np.random.default_rng(0)
         while not stop.wait(float(rng.uniform(2, 6))):
-            busy = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if process.name().startswith("ray::")
-                and "_run_one" in " ".join(process.cmdline() or [process.name()])
-            ]
+            busy = busy_workers()
             if busy:
-                busy[int(rng.integers(len(busy)))].kill()
+                killed.append(busy[int(rng.integers(len(busy)))])
+                os.kill(killed[-1], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_now_and_then)
     killer.start()
@@ -369,4 +381,5 @@ def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) 
     finally:
         stop.set()
         killer.join()
+    assert killed
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")
