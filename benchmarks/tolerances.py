@@ -8,6 +8,8 @@ last rows say how far the published chain's own re-encoding (JPEG frames) moves 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -62,7 +64,8 @@ def published_lse(frames: np.ndarray, samples: np.ndarray, state: dict[str, Any]
             (Path(folder) / f"{i:06d}.jpg").write_bytes(encoded.tobytes())
         wavfile.write(f"{folder}/audio.wav", 16_000, samples)
         options = SimpleNamespace(tmp_dir=folder, batch_size=20, vshift=15)
-        offset, confidence, distance = SyncNetInstance(network, device="cpu").evaluate(options)
+        with contextlib.redirect_stdout(io.StringIO()):
+            offset, confidence, distance = SyncNetInstance(network, device="cpu").evaluate(options)
     return offset, distance, confidence
 
 
