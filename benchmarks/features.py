@@ -36,13 +36,15 @@ GROUP = 16
 class Options:
     checkpoint: Path | None = None
     """A checkpoint to run; without one, random weights of the base size."""
-    clips: int = 32
+    clips: int = 12
     """Clips in the speed runs."""
     min_frames: int = 40
     max_frames: int = 120
     threads: int = 1
     memory_clips: tuple[int, ...] = (10, 100, 1000)
     """Numbers of clips in the memory runs, a process each; none skips them."""
+    memory_frames: tuple[int, int] = (25, 50)
+    """Shortest and longest clip of the memory runs."""
     memory_modality: Modality = "audio"
     memory_run: int = 0
     """Used by the script itself: encode that many clips and print the peak memory."""
@@ -137,15 +139,9 @@ def memory(options: Options) -> None:
         return
     print("\n| clips | peak memory, MiB |\n|---|---|")
     for count in options.memory_clips:
-        command = [
-            sys.executable,
-            __file__,
-            "--memory-run",
-            str(count),
-            "--max-frames",
-            str(options.max_frames),
-        ]
-        command += ["--min-frames", str(options.min_frames), "--memory-modality", options.memory_modality]
+        shortest, longest = map(str, options.memory_frames)
+        command = [sys.executable, __file__, "--memory-run", str(count), "--min-frames", shortest]
+        command += ["--max-frames", longest, "--memory-modality", options.memory_modality]
         if options.checkpoint:
             command += ["--checkpoint", str(options.checkpoint)]
         made = subprocess.run(command, check=True, capture_output=True, text=True)

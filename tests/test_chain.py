@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import ROOT, contents
 from tiny_avhubert import TINY, write_tiny_checkpoint
 
 from syncdiff_data.audit import audit
@@ -132,3 +135,45 @@ def test_weights_that_are_not_here_are_named_with_the_command(
     with pytest.raises(UserError, match="syncdiff_data weights fetch avhubert-base"):
         extract_features.main(options)
     assert not (tmp_path / "features").exists()
+
+
+def extract_golden(chain: Path, shared: Path, layout: str, out: Path, workers: int) -> None:
+    extract_features.main(
+        extract_features.Options(
+            clips=str(chain / "clips"),
+            encoder="avhubert",
+            modality="av",
+            layers="1,final",
+            out=str(out),
+            weights=(f"avhubert-base={shared / 'golden' / f'tiny_{layout}.pt'}",),
+            ray=RayOptions(workers=workers),
+        )
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["plain", "fairseq", "fp16", "seq2seq"])
+def test_every_published_layout_gives_the_same_bytes_on_one_worker_and_two(
+    chain: Path, shared: Path, tmp_path: Path, layout: str
+) -> None:
+    for workers in (1, 2):
+        extract_golden(chain, shared, layout, tmp_path / str(workers), workers)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert validate(tmp_path / "1", chain / "clips") == []
+
+
+@pytest.mark.slow
+def test_features_are_the_same_bytes_after_a_kill(chain: Path, shared: Path, tmp_path: Path) -> None:
+    extract_golden(chain, shared, "plain", tmp_path / "whole", 2)
+    line = [sys.executable, str(ROOT / "pipelines" / "extract_features.py"), "--encoder", "avhubert"]
+    line += ["--clips", str(chain / "clips"), "--out", str(tmp_path / "killed"), "--modality", "av"]
+    line += ["--layers", "1,final", "--workers", "1"]
+    line += ["--weights", f"avhubert-base={shared / 'golden' / 'tiny_plain.pt'}"]
+    run = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while run.poll() is None and not list(tmp_path.glob("killed/features/*.parquet")):
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    assert len(list(tmp_path.glob("killed/features/*.parquet"))) == 1
+    extract_golden(chain, shared, "plain", tmp_path / "killed", 2)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
