@@ -3,8 +3,8 @@
     python benchmarks/demo.py [--out DIR]
 
 Memory is the proportional set size (every shared page counted once, split among those who share it) of the whole
-process tree, Ray's processes included, sampled twice a second; the peak is printed. Then the demo runs once more, to
-show what finding everything done costs.
+process tree, Ray's processes included; a sample costs CPU time, so it is taken every two seconds. The peak is printed.
+Then the demo runs once more, to show what finding everything done costs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 DEMO = Path(__file__).resolve().parent.parent / "pipelines" / "demo.py"
+SAMPLE_EVERY_S = 2.0
 
 
 def tree_pss(process: psutil.Process) -> int:
@@ -42,7 +43,7 @@ def measure(out: Path) -> tuple[float, int]:
             peak = max(peak, tree_pss(process))
         except psutil.NoSuchProcess:
             break
-        time.sleep(0.5)
+        time.sleep(SAMPLE_EVERY_S)
     if child.wait():
         raise SystemExit(f"the demo failed with status {child.returncode}")
     return time.monotonic() - started, peak

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import benchmark
 import extract_features
@@ -24,14 +24,17 @@ import train
 
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
-from syncdiff_data.demo import LIST_NAME, make_talkers
+from syncdiff_data.demo import LIST_NAME, make_talker, write_list
 from syncdiff_data.faces import FaceConfig
-from syncdiff_data.stage import ray_session
+from syncdiff_data.stage import Report, ray_session, run_plans
+from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
+from syncdiff_model.sampling import SamplingConfig
 
 Result = TypeVar("Result")
 
 CROP_SIZE = 128
+DUB = DubConfig(sampling=SamplingConfig(steps=4))
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ def main(options: Options) -> None:
     out = Path(user_path("--out", options.out))
     ray = RayOptions(workers=options.workers)
     started = time.monotonic()
-    videos = _step("generate talkers", lambda: generate(out / "videos", options.clips, options.seconds))
     with ray_session(ray):
+        videos = _step(
+            "generate talkers", lambda: generate(out / "videos", options.clips, options.seconds, ray)
+        )
         clips, features = str(out / "clips"), str(out / "logfbank")
         config = ClipConfig(faces=FaceConfig(crop_size=CROP_SIZE))
         _step(
@@ -90,7 +95,7 @@ def main(options: Options) -> None:
     dubs = out / "dubs"
     _step(
         "dub the held-out talkers",
-        lambda: synthesize.main(synthesize.Options(model=run_folder, pairs=pairs, out=dubs)),
+        lambda: synthesize.main(synthesize.Options(model=run_folder, pairs=pairs, out=dubs, config=DUB)),
     )
     report = out / "report"
     with ray_session(ray):
@@ -103,10 +108,25 @@ def main(options: Options) -> None:
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
 
 
-def generate(folder: Path, count: int, seconds: float) -> Path:
-    """The talkers' folder; made only once, and only whole."""
+@dataclass(frozen=True)
+class TalkerWork:
+    """Makes one talker; a plan is its number."""
+
+    out: str
+    seconds: float
+
+    def __call__(self, plan: str, report: Report) -> dict[str, Any]:
+        row = make_talker(Path(self.out), int(plan), self.seconds)
+        report(int(plan), {"videos": 1})
+        return {"row": row}
+
+
+def generate(folder: Path, count: int, seconds: float, ray: RayOptions) -> Path:
+    """The talkers' folder; made only once, and only whole: the list is written last."""
     if not (folder / LIST_NAME).exists():
-        make_talkers(folder, count, seconds)
+        plans = [str(number) for number in range(count)]
+        made = run_plans(TalkerWork(str(folder), seconds), plans, ray, "talkers", count, "videos")
+        write_list(folder, sorted(tuple(result["row"]) for result in made))
     return folder
 
 

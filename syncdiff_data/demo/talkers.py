@@ -20,6 +20,10 @@ LIST_NAME = "talkers.csv"
 """Beside the speakers' folders: a `folder` source's list, with split, speaker and text."""
 
 
+Row = tuple[str, str, str, str]
+"""Path, split, speaker and text of a clip, as LIST_NAME has them."""
+
+
 @dataclass(frozen=True)
 class Speaker:
     """A name, a look and a voice."""
@@ -140,21 +144,28 @@ def make_talkers(
     Speakers take turns; clip k depends on k, seed, seconds and size alone. Of five clips of a speaker the second
     is in the split `test`, the others in `train`. The list is written last. Returns the videos in order.
     """
-    videos, rows = [], []
-    for number in range(num_clips):
-        speaker = SPEAKERS[number % len(SPEAKERS)]
-        take = record(speaker, np.random.default_rng([seed, number]), round(seconds * FPS), size)
-        video = out / speaker.name / f"{number:04d}.mp4"
-        video.parent.mkdir(parents=True, exist_ok=True)
-        write_video(video, take.frames, take.audio)
-        split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
-        rows.append((video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)))
-        videos.append(video)
+    rows = [make_talker(out, number, seconds, seed, size) for number in range(num_clips)]
+    write_list(out, rows)
+    return [out / row[0] for row in rows]
+
+
+def make_talker(out: Path, number: int, seconds: float = 3.0, seed: int = 0, size: int = 256) -> Row:
+    """Write clip `number` below `out` and return its row of the list."""
+    speaker = SPEAKERS[number % len(SPEAKERS)]
+    take = record(speaker, np.random.default_rng([seed, number]), round(seconds * FPS), size)
+    video = out / speaker.name / f"{number:04d}.mp4"
+    video.parent.mkdir(parents=True, exist_ok=True)
+    write_video(video, take.frames, take.audio)
+    split = "test" if number // len(SPEAKERS) % 5 == 1 else "train"
+    return video.relative_to(out).as_posix(), split, speaker.name, transcript(take.timeline)
+
+
+def write_list(out: Path, rows: list[Row]) -> None:
+    """Write `out/talkers.csv`, whole or not at all."""
     write_atomically(out / LIST_NAME, lambda file: _write_list(file, rows))
-    return videos
 
 
-def _write_list(file: IO[bytes], rows: list[tuple[str, str, str, str]]) -> None:
+def _write_list(file: IO[bytes], rows: list[Row]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     csv.writer(text).writerows([("path", "split", "speaker", "text"), *rows])
     text.detach()
