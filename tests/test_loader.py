@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.extract import ExtractConfig, ExtractWork
-from syncdiff_data.images import encode_jpeg
+from syncdiff_data.images import decode_jpeg, decode_jpeg_into, encode_jpeg
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.augment import MIRROR, colour_matrix, mirror, recolour
 from syncdiff_data.loader.order import epoch_order, spread_windows
@@ -282,6 +282,21 @@ def test_without_features_and_by_split(dataset):
         read(dataset, 1, window=21)
     with pytest.warns(UserWarning, match="9 clips of .* under 19 frames"):
         assert {name for name, _ in names(read(dataset, 4, window=19))} == {"clip0009", "clip0010"}
+
+
+def test_decoding_in_place_gives_opencv_s_pixels_or_says_why_not():
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    jpeg, place = encode_jpeg(noise), np.empty((SIZE, SIZE, 3), np.uint8)
+    decode_jpeg_into(jpeg, place)
+    assert np.array_equal(place, decode_jpeg(jpeg))
+    for data, size in (
+        (jpeg[: len(jpeg) // 2], SIZE),
+        (b"no jpeg", SIZE),
+        (jpeg, SIZE // 2),
+        (jpeg, 2 * SIZE),
+    ):
+        with pytest.raises(ValueError, match=r"JPEG|jpeg|buffer"):
+            decode_jpeg_into(data, np.empty((size, size, 3), np.uint8))
 
 
 def test_a_mirrored_sample_is_the_mirrored_picture_with_its_own_names():
