@@ -34,6 +34,7 @@ from syncdiff_model.sampling import SamplingConfig
 Result = TypeVar("Result")
 
 CROP_SIZE = 128
+METHODS = Path(__file__).resolve().parent.parent / "configs" / "methods.yaml"
 DUB = DubConfig(sampling=SamplingConfig(steps=4))
 
 
@@ -76,21 +77,7 @@ def main(options: Options) -> None:
             ),
         )
     run_folder = out / "run"
-    _step(
-        "train",
-        lambda: train.main(
-            train.Options(
-                model="syncdiff",
-                clips=Path(clips),
-                features=Path(features),
-                out=run_folder,
-                preset=options.preset,
-                split="train",
-                resume=True,
-                settings=load_preset(options.preset),
-            )
-        ),
-    )
+    _step("train", lambda: train_once(clips, features, run_folder, options.preset))
     real, pairs = hold_out(videos, out / "real")
     dubs = out / "dubs"
     _step(
@@ -102,7 +89,9 @@ def main(options: Options) -> None:
         _step(
             "benchmark",
             lambda: benchmark.main(
-                benchmark.Options(reference=real, out=report, method=(f"syncdiff={dubs}",), ray=ray)
+                benchmark.Options(
+                    reference=real, out=report, method=(f"syncdiff={dubs}",), methods=METHODS, ray=ray
+                )
             ),
         )
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
@@ -128,6 +117,25 @@ def generate(folder: Path, count: int, seconds: float, ray: RayOptions) -> Path:
         made = run_plans(TalkerWork(str(folder), seconds), plans, ray, "talkers", count, "videos")
         write_list(folder, sorted(tuple(result["row"]) for result in made))
     return folder
+
+
+def train_once(clips: str, features: str, run_folder: Path, preset: str) -> None:
+    """Train, unless a checkpoint is there: a training the clock ended would otherwise go on at every call."""
+    if any(run_folder.glob("checkpoints/step-*")):
+        print(f"{run_folder} is trained already")
+        return
+    train.main(
+        train.Options(
+            model="syncdiff",
+            clips=Path(clips),
+            features=Path(features),
+            out=run_folder,
+            preset=preset,
+            split="train",
+            resume=True,
+            settings=load_preset(preset),
+        )
+    )
 
 
 def hold_out(videos: Path, real: Path) -> tuple[Path, Path]:

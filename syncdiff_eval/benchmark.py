@@ -12,7 +12,7 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.weights import WEIGHTS, file_sha256
-from syncdiff_data.weights.store import locate, lookup
+from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import Method
@@ -109,7 +109,11 @@ def benchmark(
 def _find_weights(
     families: list[MetricFamily], given: Mapping[str, Path]
 ) -> tuple[dict[str, str], dict[str, Path]]:
-    """Families that cannot run with the reason, and the files of those that can."""
+    """Families that cannot run with the reason, and the files of those that can.
+
+    A file that was looked up must be the published one; one the user gives may be another, and the results tell by
+    its hash. Raises UserError for a file that is not what its name says.
+    """
     unavailable: dict[str, str] = {}
     files: dict[str, Path] = {}
     for family in families:
@@ -119,6 +123,9 @@ def _find_weights(
             unavailable[family.name] = "not available: " + " && ".join(_command(name) for name in missing)
         else:
             files |= {name: path for name, path in found.items() if path}
+    for name, path in files.items():
+        if name not in given:
+            check_hash(WEIGHTS[name], path)
     return unavailable, files
 
 
