@@ -57,6 +57,8 @@ class Inception:
 
     def _features(self, image: np.ndarray) -> np.ndarray:
         # One by one: on a CPU a batch is no faster, and so no number depends on its size.
-        batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
+        batch = (
+            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device).float() / 255
+        )
         pooled: np.ndarray = self._network(batch)[0].flatten(1).cpu().numpy()
         return pooled
