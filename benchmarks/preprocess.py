@@ -148,7 +148,7 @@ def measure(command: list[str]) -> tuple[float, float]:
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, tree_pss(process.pid))
-        time.sleep(0.2)
+        time.sleep(1.0)  # A sample costs milliseconds of a core that is being measured.
     if process.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} ... ended with status {process.returncode}")
     return time.perf_counter() - started, peak
