@@ -1,7 +1,7 @@
 """Frames and sound of a source on one clock, and writing them back."""
 
 from syncdiff_data.media.audio import AudioTrack, read_audio
-from syncdiff_data.media.codecs import decode_flac, decode_jpeg, encode_flac, encode_jpeg
+from syncdiff_data.media.codecs import decode_flac, encode_flac
 from syncdiff_data.media.video import Video
 from syncdiff_data.media.write import write_video
 
@@ -9,9 +9,7 @@ __all__ = [
     "AudioTrack",
     "Video",
     "decode_flac",
-    "decode_jpeg",
     "encode_flac",
-    "encode_jpeg",
     "read_audio",
     "write_video",
 ]
