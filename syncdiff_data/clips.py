@@ -37,7 +37,7 @@ class ClipConfig:
 
     faces: FaceConfig = field(default_factory=FaceConfig)
     mouth: bool = True
-    """Store AV-HuBERT's 96x96 mouth crops; --no-mouth saves a third of the time and a fifth of the space."""
+    """Store AV-HuBERT's 96x96 mouth crops; --no-mouth saves their time and space (docs/scaling.md)."""
     allow_no_audio: bool = False
     """Keep sources without an audio stream, with silence in its place, instead of rejecting them as no_audio."""
     drop_silent: bool = False

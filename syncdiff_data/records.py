@@ -95,7 +95,7 @@ class Reject:
 class Clip:
     """One face track of one source over one span, at 25 fps and 16 kHz mono.
 
-    T = num_frames, S = crop size. Crops stay encoded, so that half a minute of video is 25 MB and not 150;
+    T = num_frames, S = crop size. Crops stay encoded, so that half a minute of video is some 16 MB and not 150;
     `face` and `mouth` decode them at first use.
     """
 
