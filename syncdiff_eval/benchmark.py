@@ -97,6 +97,7 @@ def benchmark(
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
+        reencoding=[],
         published=read_published(published) if published else [],
         weights=dict(job.weight_hashes),
         versions={name: version(name) for name in LIBRARIES},

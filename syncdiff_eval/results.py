@@ -125,6 +125,39 @@ class Comparison(Record):
     """The better method where p_holm is below 1 - confidence; null: they cannot be told apart."""
 
 
+class Shift(Record):
+    """How far one metric moves when every file of a method is re-encoded once."""
+
+    n: int
+    """Clips that have a value before and after."""
+    mean: float | None
+    """Mean of re-encoded less original over those clips; null with a reason."""
+    mean_abs: float | None
+    """Mean of the absolute differences."""
+    largest_abs: float | None
+    """The largest of them."""
+    reencoded: float | None
+    """Mean of the re-encoded files alone, over the n_reencoded clips that have one. Real video re-encoded is held
+    against itself as it was: its PSNR and SSIM are what the codec leaves, and have no original to differ from."""
+    n_reencoded: int
+    reason: str | None
+    """Why mean is null."""
+
+
+class Reencoding(Record):
+    """One method's files re-encoded once and scored again; nothing of it enters the leaderboard."""
+
+    method: str
+    encoder: str
+    """What they were re-encoded with."""
+    n_attempted: int
+    """Files re-encoded: those that have a score as they are."""
+    failures: dict[str, int]
+    """Reason -> re-encoded files that could not be scored."""
+    shifts: dict[str, Shift]
+    """By metric name; every metric that has a value per clip."""
+
+
 class PublishedNumber(Record):
     """A number from elsewhere, printed apart from the measured ones."""
 
@@ -156,6 +189,8 @@ class Results(Record):
     methods: list[MethodResult]
     """Reference rows first, then the rest in the order given."""
     comparisons: list[Comparison]
+    reencoding: list[Reencoding]
+    """Real video, then every method that has files, if --reencode-check asked for it; else empty."""
     published: list[PublishedNumber]
     """Numbers from elsewhere, if asked for; not measured here and not comparable without their protocol."""
     weights: dict[str, str]
