@@ -102,6 +102,10 @@ class MethodResult(Record):
     """Media files in the method's folder that no reference asks for."""
     media: list[str]
     """Codec, size, fps of its files with their number, the most frequent first."""
+    codecs: list[str]
+    """Of its files, in alphabetical order."""
+    bit_rate: int | None
+    """Median over its files, bit/s; null where no file tells."""
     scores: dict[str, Score]
     """By metric name; every metric of the table."""
 

@@ -196,7 +196,9 @@ def _method_result(
 ) -> MethodResult:
     own = [record for record in records if record["method"] == method.name]
     failures = Counter(record["reason"] for record in own if record["status"] == "failed")
-    media = Counter(_media(record["facts"]) for record in own if "facts" in record)
+    facts = [record["facts"] for record in own if "facts" in record]
+    media = Counter(_media(each) for each in facts)
+    bit_rates = [each["bit_rate"] for each in facts if each["bit_rate"]]
     return MethodResult(
         name=method.name,
         type=method.type,
@@ -207,6 +209,8 @@ def _method_result(
         failures=dict(sorted(failures.items())),
         unmatched_outputs=unmatched[method.name],
         media=[f"{what}: {n}" for what, n in sorted(media.items(), key=lambda item: (-item[1], item[0]))],
+        codecs=sorted({each["codec"] for each in facts}),
+        bit_rate=int(np.median(bit_rates)) if bit_rates else None,
         scores=scores,
     )
 
