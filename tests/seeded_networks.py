@@ -8,6 +8,7 @@ from unittest.mock import patch
 import torch
 import torchvision
 from pytorch_fid import inception
+from syncnet_python.detectors.s3fd.nets import S3FDNet
 from syncnet_python.SyncNetModel import S
 from torch import Tensor, nn
 
@@ -38,6 +39,19 @@ def inception_state(number: int = 2) -> dict[str, Tensor]:
         patch.object(torchvision.models.Inception3, "load_state_dict"),
     ):
         return seed(inception.fid_inception_v3(), number)
+
+
+def s3fd_state(number: int = 3) -> dict[str, Tensor]:
+    """S3FD's tensors, with heads scaled so that some tens of boxes in a picture pass a confidence of 0.9."""
+    state = seed(S3FDNet(device="cpu"), number)
+    # Three heads see normalised maps, three see raw ones that are hundreds of times larger.
+    for k, (loc, conf, face_bias) in enumerate(
+        [(1, 6, 20), (1, 10, -8), (1, 15, 0), (2e-3, 6e-2, 0), (2e-3, 2e-2, -5), (2e-3, 2e-2, -5)]
+    ):
+        state[f"loc.{k}.weight"] *= loc
+        state[f"conf.{k}.weight"] *= conf
+        state[f"conf.{k}.bias"].zero_()[-1] = face_bias
+    return state
 
 
 def saved(state: dict[str, Tensor], path: Path) -> Path:
