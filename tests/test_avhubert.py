@@ -201,6 +201,17 @@ def test_long_video_in_chunks_equals_video_at_once(
     torch.testing.assert_close(encoder(video=video), whole, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_projection_of_the_video_stands_for_it(encoder: AVHubertEncoder, heard: bool) -> None:
+    audio, video = some_inputs(frames=7)
+    projected = encoder.project_video(video)
+    assert projected.shape == (2, 7, 32)
+    sound = audio if heard else None
+    torch.testing.assert_close(encoder(sound, projected), encoder(sound, video), atol=0, rtol=0)
+    with pytest.raises(ValueError, match="video: expected float32"):
+        encoder(sound, projected[..., :31])
+
+
 def test_bfloat16_stays_close(checkpoint: Path, encoder: AVHubertEncoder) -> None:
     audio, video = some_inputs(batch=1, frames=2)
     half = AVHubertEncoder.from_checkpoint(checkpoint).to(torch.bfloat16)

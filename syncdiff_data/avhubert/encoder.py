@@ -78,7 +78,8 @@ class AVHubertEncoder(nn.Module):
         """[B, T, D] in the module's dtype, computed without gradients.
 
         audio: float32 [B, 104, T], normalised log filterbank energies (`preparation.audio_input`); video:
-        float32 [B, 1, T, 88, 88], normalised mouth crops (`preparation.video_input`); at least one of them.
+        float32 [B, 1, T, 88, 88], normalised mouth crops (`preparation.video_input`), or what `project_video`
+        made of them; at least one of them.
         padding_mask: bool [B, T], True at padding. layer: 1..N or None. Raises ValueError naming the argument
         that is wrong.
         """
@@ -112,6 +113,15 @@ class AVHubertEncoder(nn.Module):
         if None in layers:
             states[None] = self.encoder.layer_norm(hidden)
         return states
+
+    @torch.no_grad()
+    def project_video(self, video: Tensor) -> Tensor:
+        """[B, T, D]: the lips before the sound joins them, for video float32 [B, 1, T, 88, 88].
+
+        It takes most of the time. What it gives stands for `video` in every later call, whatever the sound.
+        """
+        self._check_inputs(None, video, None)
+        return self._see(video)
 
     def encode_until(
         self,
@@ -152,13 +162,17 @@ class AVHubertEncoder(nn.Module):
         """
         dtype = self.post_extract_proj.weight.dtype
         heard = None if audio is None else self.feature_extractor_audio(audio.to(dtype))
-        seen = None if video is None else self.feature_extractor_video(video.to(dtype))
+        seen = None if video is None else self._see(video)
         if heard is None:
             assert seen is not None
             heard = torch.zeros_like(seen)
         if seen is None:
             seen = torch.zeros_like(heard)
         return self.post_extract_proj(self.layer_norm(torch.cat([heard, seen], dim=-1)))
+
+    def _see(self, video: Tensor) -> Tensor:
+        video = video.to(self.post_extract_proj.weight.dtype)
+        return video if video.ndim == 3 else self.feature_extractor_video(video)
 
     def _check_layer(self, layer: int | None) -> None:
         if layer is None:
@@ -175,17 +189,7 @@ class AVHubertEncoder(nn.Module):
                 raise ValueError(f"audio: expected float32 [B, {AUDIO_DIM}, T], got {_describe(audio)}")
             sizes.append((audio.shape[0], audio.shape[2]))
         if video is not None:
-            frame = (FRAME_SIZE, FRAME_SIZE)
-            if (
-                video.dtype != torch.float32
-                or video.ndim != 5
-                or video.shape[1] != 1
-                or video.shape[3:] != frame
-            ):
-                raise ValueError(
-                    f"video: expected float32 [B, 1, T, {FRAME_SIZE}, {FRAME_SIZE}], got {_describe(video)}"
-                )
-            sizes.append((video.shape[0], video.shape[2]))
+            sizes.append(self._size_of_video(video))
         if not sizes:
             raise ValueError("audio, video: at least one of them must be given")
         if sizes[0] != sizes[-1]:
@@ -193,6 +197,18 @@ class AVHubertEncoder(nn.Module):
         if 0 in sizes[0]:
             raise ValueError(f"audio, video: (batch, frames) is {sizes[0]}, nothing to encode")
         _check_mask(padding_mask, *sizes[0])
+
+    def _size_of_video(self, video: Tensor) -> tuple[int, int]:
+        """Batch and frames of mouth crops or of their projection."""
+        if video.ndim == 3 and video.is_floating_point() and video.shape[2] == self.config.width:
+            return video.shape[0], video.shape[1]
+        crops = video.ndim == 5 and video.shape[1] == 1 and video.shape[3:] == (FRAME_SIZE, FRAME_SIZE)
+        if video.dtype != torch.float32 or not crops:
+            raise ValueError(
+                f"video: expected float32 [B, 1, T, {FRAME_SIZE}, {FRAME_SIZE}] or its projection "
+                f"[B, T, {self.config.width}], got {_describe(video)}"
+            )
+        return video.shape[0], video.shape[2]
 
 
 def _check_mask(padding_mask: Tensor | None, batch: int, frames: int) -> None:
