@@ -179,14 +179,16 @@ def _pack(reference: Reference) -> tuple[Record, Arrays]:
         "num_frames": reference.num_frames,
         "start_s": reference.start_s,
     }
-    return record, asdict(reference.regions) if reference.regions else {}
+    regions = asdict(reference.regions) if reference.regions else {}
+    return record, {"times": reference.times, **regions}
 
 
 def _unpack(record: Record, arrays: Arrays) -> Reference:
+    times = arrays.pop("times")
     regions = None
     if arrays:
         regions = Regions(**{**arrays, "eye_distance": float(arrays["eye_distance"])})  # type: ignore[arg-type]
-    return Reference(FileFacts(**record["facts"]), record["num_frames"], record["start_s"], regions)
+    return Reference(FileFacts(**record["facts"]), record["num_frames"], record["start_s"], regions, times)
 
 
 _scorers: dict[str, Scorer] = {}

@@ -6,7 +6,7 @@ Nothing here knows about Ray. All records are plain JSON, floats written with al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -20,8 +20,10 @@ from syncdiff_eval.cache import Shelf
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics.base import (
     ClipContext,
+    Column,
     FrameBatch,
     KeepsArrays,
+    Look,
     Metric,
     MetricFamily,
     Missing,
@@ -38,6 +40,8 @@ BATCH = 8
 """Frames in memory at a time, of either side."""
 
 Timed = tuple[float, np.ndarray]
+NotDecoded = tuple[float, None]
+"""A frame nobody looks at: its time alone."""
 
 
 class Refused(Exception):
@@ -56,6 +60,8 @@ class Reference:
     num_frames: int
     start_s: float
     regions: Regions | None
+    times: np.ndarray
+    """float64 [num_frames], seconds at which each frame is shown; empty where files are scored alone."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference
 
     if scorer.protocol.clock == "own":  # no regions are needed
         video = Video(path)
-        return Reference(facts, math.ceil(video.num_frames / FPS * facts.fps), video.start_s, None)
+        num_frames = math.ceil(video.num_frames / FPS * facts.fps)
+        return Reference(facts, num_frames, video.start_s, None, np.empty(0))
     tracks, _ = find_tracks(images(), scorer.backend, face_config)
     speaker = speaker_of(tracks)
     regions = None
@@ -92,7 +99,7 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference
             speaker.first_frame, speaker.landmarks, speaker.box, len(times), (facts.width, facts.height),
             scorer.protocol,
         )  # fmt: skip
-    return Reference(facts, len(times), times[0], regions)
+    return Reference(facts, len(times), times[0], regions, np.array(times))
 
 
 def score_clip(
@@ -112,13 +119,19 @@ def score_clip(
     reference's. shelf: of the frames scored. Raises Refused and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
+    real = output is None and not baseline.frozen
+    families = {name: scorer.families[name] for name in scorer.starts}
+    wanted = [
+        name
+        for name, family in families.items()
+        if any(_ruled_out(column, crossed, real) is None for column in family.columns)
+    ]
     if scorer.protocol.clock == "own":
         context = _alone(output or reference_path, None if output else audio, baseline, shelf)
-        metrics = {name: start(context) for name, start in scorer.starts.items()}
+        metrics = {name: scorer.starts[name](context) for name in wanted}
         num_frames = context.num_frames
     else:
         _check_format(reference.facts, facts, scorer.protocol)
-        generated = frames(output) if output else _baseline_frames(reference_path, baseline)
         context = ClipContext(
             fps=facts.fps,
             num_frames=reference.num_frames,
@@ -127,12 +140,14 @@ def score_clip(
             regions=reference.regions,
             shelf=shelf,
         )
-        metrics = {name: start(context) for name, start in scorer.starts.items()}
-        num_frames = _update_all(
-            metrics, frames(reference_path), generated, reference, facts.fps, crossed, scorer
-        )
-    real = output is None and not baseline.frozen
-    values = _compute(metrics, scorer.families, crossed, real)
+        metrics = {name: scorer.starts[name](context) for name in wanted}
+        looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
+        ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
+        theirs = frames(output) if output else _baseline_frames(reference_path, baseline)
+        paired = _Paired(ours, theirs, facts.fps, scorer.protocol)
+        num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend)
+        paired.check_lengths(crossed)
+    values = _compute(metrics, families, crossed, real)
     record = {
         "status": "scored",
         "reason": None,
@@ -171,30 +186,31 @@ def _alone(path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shel
 
 def _update_all(
     metrics: Mapping[str, Metric],
-    reference_frames: Iterator[Timed],
-    generated_frames: Iterator[Timed],
-    reference: Reference,
-    fps: float,
-    crossed: bool,
-    scorer: Scorer,
+    paired: Iterable[tuple[float, np.ndarray | None, np.ndarray]],
+    looks_at: frozenset[Look],
+    regions: Regions | None,
+    backend: Any,
 ) -> int:
     """Feed every paired frame to every metric and return their number; Refused where they do not pair."""
-    paired = _Paired(reference_frames, generated_frames, fps, scorer.protocol)
     first = 0
     pairs = iter(paired)
     while batch := list(islice(pairs, BATCH)):
-        regions = reference.regions.span(first, first + len(batch)) if reference.regions else None
+        here = regions.span(first, first + len(batch)) if regions else None
         generated = [image for _, _, image in batch]
-        landmarks = generated_landmarks(scorer.backend, generated, regions) if regions else None
+        landmarks = (
+            generated_landmarks(backend, generated, here) if here and "landmarks" in looks_at else None
+        )
+        frame_batch = FrameBatch(
+            first_frame=first,
+            reference=[image for _, image, _ in batch if image is not None],
+            generated=generated,
+            regions=here,
+            landmarks=landmarks,
+            times=tuple(time for time, _, _ in batch),
+        )
         for metric in metrics.values():
-            metric.update(
-                FrameBatch(
-                    first, [image for _, image, _ in batch], generated, regions, landmarks,
-                    tuple(time for time, _, _ in batch),
-                )
-            )  # fmt: skip
+            metric.update(frame_batch)
         first += len(batch)
-    paired.check_lengths(crossed)
     return first
 
 
@@ -203,7 +219,7 @@ class _Paired:
 
     def __init__(
         self,
-        reference: Iterator[Timed],
+        reference: Iterator[Timed] | Iterator[NotDecoded],
         generated: Iterator[Timed],
         fps: float,
         protocol: ProtocolDefinition,
@@ -213,8 +229,8 @@ class _Paired:
         self.half_frame = 0.5 / fps
         self.protocol = protocol
 
-    def __iter__(self) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-        """Seconds since the reference's first frame, its image, and the generated one."""
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray | None, np.ndarray]]:
+        """Seconds since the reference's first frame, its image if decoded, and the generated one."""
         starts: tuple[float, float] | None = None
         for ours, theirs in self.both:
             self.lengths[0] += ours is not None
@@ -257,6 +273,11 @@ def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDef
         )
 
 
+def _times_only(reference: Reference) -> Iterator[NotDecoded]:
+    for time in reference.times.tolist():
+        yield time, None
+
+
 def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[Timed]:
     first: np.ndarray | None = None
     for time, image in frames(path):
@@ -269,17 +290,22 @@ def _compute(
 ) -> Values:
     """Values of every column that can exist, or why it does not."""
     values: Values = {}
-    for name, metric in metrics.items():
-        computed = metric.compute()
-        for column in families[name].columns:
-            if column.pooled:
-                continue
-            values[column.name] = computed[column.name]
-            if column.compares_with_reference and real:
-                values[column.name] = Missing("identical_to_reference")
-            elif column.compares_with_reference and crossed:
-                values[column.name] = Missing("crossed_audio")
+    for name, family in families.items():
+        computed = metrics[name].compute() if name in metrics else {}
+        for column in family.columns:
+            if not column.pooled:
+                reason = _ruled_out(column, crossed, real)
+                values[column.name] = Missing(reason) if reason else computed[column.name]
     return values
+
+
+def _ruled_out(column: Column, crossed: bool, real: bool) -> str | None:
+    """Why a row of that kind cannot have this number, whatever its frames show; None where it can."""
+    if column.compares_with_reference and real:
+        return "identical_to_reference"
+    if column.compares_with_reference and crossed:
+        return "crossed_audio"
+    return None
 
 
 def _kept_arrays(metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.scoring import Refused
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Bumped by hand whenever pairing, regions or decoding could change a number; part of every cache key."""
 
 

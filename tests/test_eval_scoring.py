@@ -43,7 +43,8 @@ def scorer() -> Scorer:
 
 def reference_of(path: Path) -> Reference:
     """Without faces: the pairing does not need them."""
-    return Reference(read_facts(path), sum(1 for _ in frames(path)), 0.0, None)
+    times = np.array([time for time, _ in frames(path)])
+    return Reference(read_facts(path), len(times), 0.0, None, times)
 
 
 def score(

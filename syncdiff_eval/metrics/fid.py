@@ -184,6 +184,7 @@ def fid_family(region: Region) -> MetricFamily:
         load=load,
         weights=("inception-fid",),
         pool=Pool(_Gathered, compare),
+        looks_at=frozenset(),
     )
 
 

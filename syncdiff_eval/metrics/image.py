@@ -188,4 +188,5 @@ IMAGE = MetricFamily(
     ),
     version=1,
     load=_load,
+    looks_at=frozenset({"reference"}),
 )

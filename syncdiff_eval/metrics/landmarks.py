@@ -101,4 +101,5 @@ LANDMARKS = MetricFamily(
     ),
     version=1,
     load=_load,
+    looks_at=frozenset({"landmarks"}),
 )

@@ -123,4 +123,5 @@ MOUTH_AUDIO = MetricFamily(
     ),
     version=1,
     load=_load,
+    looks_at=frozenset({"landmarks"}),
 )

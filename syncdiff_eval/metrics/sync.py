@@ -130,4 +130,6 @@ def _load(weights: Mapping[str, Path], device: str) -> Start:
     return lambda context: SpeakerSync(context, network, digest)
 
 
-SYNC = MetricFamily(name="lse", columns=COLUMNS, version=VERSION, load=_load, weights=("syncnet",))
+SYNC = MetricFamily(
+    name="lse", columns=COLUMNS, version=VERSION, load=_load, weights=("syncnet",), looks_at=frozenset()
+)

@@ -88,4 +88,5 @@ def sync_scorer_family(
         scorer = load(files, device)
         return lambda context: _Scored(context, scorer, name)
 
-    return MetricFamily(name, (Column(name, title, "", higher_is_better, 3),), version, start_of, weights)
+    column = Column(name, title, "", higher_is_better, 3)
+    return MetricFamily(name, (column,), version, start_of, weights, looks_at=frozenset())
