@@ -61,10 +61,19 @@ def read_facts(path: Path) -> FileFacts:
 def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame. Raises
     MediaError."""
+    for frame in coded_frames(path):
+        yield frame.time or 0.0, upright_rgb(frame)
+
+
+def coded_frames(path: Path) -> Iterator[VideoFrame]:
+    """Every coded frame as the decoder gives it. Raises MediaError."""
     with open_media(path) as container:
-        for frame in _decode(container, first_video(container)):
-            image = upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
-            yield frame.time or 0.0, np.ascontiguousarray(image)
+        yield from _decode(container, first_video(container))
+
+
+def upright_rgb(frame: VideoFrame) -> np.ndarray:
+    """RGB uint8 [H, W, 3] of a decoded frame, turned by its display matrix."""
+    return np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), display_matrix(frame)))
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
