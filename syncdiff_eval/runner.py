@@ -110,19 +110,17 @@ class _Score:
             audio=file_sha256(root / task.audio),
         )
 
+        def shelf(output: Path | None, frozen: bool) -> Shelf:
+            shown = file_sha256(output) if output else None
+            return Shelf(cache, self.benchmark.frames_facts(measured["facts"]["sha256"], shown, frozen))
+
         def score() -> tuple[Record, Arrays]:
             reference = _unpack(measured, cache.arrays(self.references[task.video]))
             audio = _audio(root / task.audio, task, reference)
-            scorer = load_scorer(self.benchmark)
-            shelf = Shelf(
-                cache,
-                self.benchmark.frames_facts(
-                    task, reference.facts.sha256, file_sha256(output) if output else None
-                ),
-            )
             return score_clip(
-                root / task.video, reference, output, task.baseline, audio, task.crossed, scorer, shelf
-            )
+                root / task.video, reference, output, task.baseline, audio, task.crossed,
+                load_scorer(self.benchmark), shelf(output, task.baseline.frozen), shelf(None, False),
+            )  # fmt: skip
 
         return {**_once(cache, key, score), "key": key}
 

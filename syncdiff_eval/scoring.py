@@ -111,12 +111,13 @@ def score_clip(
     crossed: bool,
     scorer: Scorer,
     shelf: Shelf | None = None,
+    reference_shelf: Shelf | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score one clip and return its record and the arrays its metrics keep.
 
     output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
     `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
-    reference's. shelf: of the frames scored. Raises Refused and MediaError.
+    reference's. shelf: of the frames scored; reference_shelf: of the reference's. Raises Refused and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
     real = output is None and not baseline.frozen
@@ -139,6 +140,8 @@ def score_clip(
             eye_distance=reference.regions.eye_distance if reference.regions else None,
             regions=reference.regions,
             shelf=shelf,
+            reference_shelf=reference_shelf,
+            compares=not (crossed or real),
         )
         metrics = {name: scorer.starts[name](context) for name in wanted}
         looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
@@ -301,10 +304,12 @@ def _compute(
 
 def _ruled_out(column: Column, crossed: bool, real: bool) -> str | None:
     """Why a row of that kind cannot have this number, whatever its frames show; None where it can."""
-    if column.compares_with_reference and real:
+    if real and (column.compares_with_reference or column.crossed_only):
         return "identical_to_reference"
     if column.compares_with_reference and crossed:
         return "crossed_audio"
+    if column.crossed_only and not crossed:
+        return "own_audio"
     return None
 
 

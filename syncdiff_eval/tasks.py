@@ -46,7 +46,10 @@ class Benchmark:
             "scoring": SCORING_VERSION,
             "protocol": self.protocol.fingerprint(),
             "faces": asdict(self.face_config),
-            "metrics": {name: family.version for name, family in self.families.items()},
+            "metrics": {
+                name: [family.version, *(column.name for column in family.columns)]
+                for name, family in self.families.items()
+            },
             "weights": dict(self.weight_hashes),
             "device": self.device,
         }
@@ -68,10 +71,10 @@ class Benchmark:
             **self.fingerprint(),
         )
 
-    def frames_facts(self, task: Task, reference: str, output: str | None) -> dict[str, object]:
-        """Which frames a task shows, whatever its sound and the metrics: sha256 of the reference and of the
+    def frames_facts(self, reference: str, output: str | None, frozen: bool) -> dict[str, object]:
+        """Which frames are shown, whatever the sound and the metrics: sha256 of the reference and of the
         output. A file scored alone is the same under every protocol."""
-        shown: dict[str, object] = {"file": output or reference, "frozen": task.baseline.frozen}
+        shown: dict[str, object] = {"file": output or reference, "frozen": frozen}
         if self.protocol.clock == "own":
             return shown
         return shown | {

@@ -31,6 +31,9 @@ class Column:
     the audio is another clip's, nor for the reference against itself."""
     pooled: bool = False
     """True where only a whole method has a value (FID): merged over clips, null for a single clip."""
+    crossed_only: bool = False
+    """True where generated frames are held against the reference's to see what they should not share. Such a
+    number exists where the audio is another clip's, and says nothing of the reference against itself."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,10 @@ class ClipContext:
     """Whether each frame of `video` stands for its first."""
     shelf: Shelf | None = None
     """For what is made from the frames alone; None keeps nothing."""
+    reference_shelf: Shelf | None = None
+    """The same for the reference's own frames, whatever is scored."""
+    compares: bool = True
+    """Whether columns that compare with the reference will have a value."""
 
 
 class Metric(Protocol):

@@ -1,8 +1,12 @@
-"""Mergeable sums behind a correlation."""
+"""Mergeable sums behind a correlation, and the mean over clips whose states cannot be summed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from syncdiff_eval.metrics.base import Missing, Values
 
 
 class PairSums:
@@ -43,3 +47,12 @@ class PairSums:
         scale = np.sqrt(variance_x * variance_y)
         known = scale > 0
         return np.where(known, np.clip(covariance / np.where(known, scale, 1), -1, 1), 0.0)
+
+
+def mean_of_clips(clips: Sequence[Values]) -> Values:
+    """Of each column, the mean over the clips that have a value; where none has, the first clip's reason."""
+    means: Values = {}
+    for name, first in clips[0].items():
+        scored = [value for clip in clips if not isinstance(value := clip[name], Missing)]
+        means[name] = float(np.mean(scored)) if scored else first
+    return means

@@ -14,6 +14,7 @@ from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFa
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
 from syncdiff_eval.metrics.lse import Sync, sync_of
 from syncdiff_eval.metrics.rate import Resampler
+from syncdiff_eval.metrics.sums import mean_of_clips
 from syncdiff_eval.metrics.windows import LipStream
 
 if TYPE_CHECKING:
@@ -79,11 +80,7 @@ class SpeakerSync:
 
     def compute(self) -> Values:
         """Of the clip; over several, the mean of those that have a score."""
-        clips = [self._own(), *self._others]
-        scored = [values for values in clips if not isinstance(values["lse_d"], Missing)]
-        if len(clips) == 1 or not scored:
-            return clips[0]
-        return {column.name: float(np.mean([v[column.name] for v in scored])) for column in COLUMNS}
+        return mean_of_clips([self._own(), *self._others])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """confidence: float32 [windows], for plots; window i starts with the speaker's frame i at 25 fps."""

@@ -15,9 +15,10 @@ import numpy as np
 from syncdiff_data.media import Video
 from syncdiff_data.records import SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFamily, Start, Values
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
 from syncdiff_eval.metrics.lse import Sync, sync_of
+from syncdiff_eval.metrics.sums import mean_of_clips
 from syncdiff_eval.metrics.sync import COLUMNS, none_of, values_of
 from syncdiff_eval.metrics.windows import EMBEDDING, WINDOW, LipStream
 
@@ -115,11 +116,7 @@ class FileSync:
 
     def compute(self) -> Values:
         """Of the file; over several, the mean of those that have a score."""
-        files = [self._own(), *self._others]
-        scored = [values for values in files if not isinstance(values["lse_d"], Missing)]
-        if len(files) == 1 or not scored:
-            return files[0]
-        return {column.name: float(np.mean([v[column.name] for v in scored])) for column in COLUMNS}
+        return mean_of_clips([self._own(), *self._others])
 
     def _own(self) -> Values:
         if self._context.audio is None:

@@ -1,0 +1,119 @@
+"""AVS_u, AVS_m and AVS_v: how alike the things are that AV-HuBERT hears and sees in a clip.
+
+Yaman et al. 2024, "Audio-Visual Speech Representation Expert for Enhanced Talking Face Video Generation and
+Evaluation" (arXiv:2405.04327): cosine similarities of features of AV-HuBERT's transformer. They released no code. Where
+the paper is silent we chose: the final output (the last block after the final norm), cosines frame by frame at 25 per
+second and their plain mean over the clip, the pre-trained base model, and AV-HuBERT's own mouth crop, cut for both
+sides by the reference's landmarks. AlignDiT's released AVSync takes the same output and the same mean for AVS_m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.lips import Mouths
+from syncdiff_eval.metrics.sums import mean_of_clips
+
+if TYPE_CHECKING:
+    from syncdiff_eval.metrics.lip_reader import LipReader
+
+
+def frame_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine, -1 to 1, of the two features of each frame: float [T, D] and [T, D] to float64 [T]."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+
+
+def avs_from_arrays(
+    generated: np.ndarray, reference: np.ndarray, samples: np.ndarray, reader: LipReader
+) -> tuple[float, float, float]:
+    """(AVS_u, AVS_m, AVS_v) of mouths, gray uint8 [T, 96, 96] at 25 fps, and the sound, int16 [640 T] at 16 kHz.
+
+    generated, reference: cut alike, as `Mouths` does. The sound is the one that drives the generated mouth, which is
+    the reference's own.
+    """
+    made, real = reader.look(generated), reader.look(reference)
+    return avs_u(made, samples, reader), avs_m(made, real, samples, reader), avs_v(made, real, reader)
+
+
+def avs_u(generated: np.ndarray, samples: np.ndarray, reader: LipReader) -> float:
+    """What is heard against the generated lips, each alone. generated: float32 [T, D] of `reader.look`."""
+    return _mean(reader.features(samples=samples), reader.features(generated))
+
+
+def avs_m(generated: np.ndarray, reference: np.ndarray, samples: np.ndarray, reader: LipReader) -> float:
+    """The sound together with the generated lips against the same sound together with the real ones."""
+    return _mean(reader.features(generated, samples), reader.features(reference, samples))
+
+
+def avs_v(generated: np.ndarray, reference: np.ndarray, reader: LipReader) -> float:
+    """Generated lips against real lips, without sound."""
+    return _mean(reader.features(generated), reader.features(reference))
+
+
+def _mean(a: np.ndarray, b: np.ndarray) -> float:
+    return float(frame_similarity(a, b).mean())
+
+
+class Avs:
+    """The three numbers of one clip."""
+
+    def __init__(self, context: ClipContext, reader: LipReader):
+        self._context = context
+        self._reader = reader
+        self._mouths = Mouths(context, with_reference=context.compares)
+        self._others: list[Values] = []
+
+    def update(self, batch: FrameBatch) -> None:
+        self._mouths.update(batch)
+
+    def merge(self, other: Avs) -> None:
+        """Add another clip: parts of one cannot be read apart and put together."""
+        self._others += [other._own(), *other._others]
+
+    def compute(self) -> Values:
+        """Of the clip; over several, the mean of those that have a value."""
+        return mean_of_clips([self._own(), *self._others])
+
+    def _own(self) -> Values:
+        mouths = self._mouths.finish()
+        if isinstance(mouths, Missing):
+            return {column.name: mouths for column in AVS.columns}
+        values: Values = {column.name: Missing("no_audio") for column in AVS.columns}
+        generated = self._reader.look(mouths[0], self._context.shelf)
+        samples = None if self._context.audio is None else self._mouths.sound(self._context.audio)
+        if samples is not None:
+            values["avs_u"] = avs_u(generated, samples, self._reader)
+        if self._context.compares:
+            reference = self._reader.look(mouths[1], self._context.reference_shelf)
+            values["avs_v"] = avs_v(generated, reference, self._reader)
+            if samples is not None:
+                values["avs_m"] = avs_m(generated, reference, samples, self._reader)
+        return values
+
+
+def _load(weights: Mapping[str, Path], device: str) -> Start:
+    from syncdiff_eval.metrics.lip_reader import LipReader
+
+    reader = LipReader.from_file(weights["avhubert-base"], device)
+    return lambda context: Avs(context, reader)
+
+
+AVS = MetricFamily(
+    name="avs",
+    columns=(
+        Column("avs_u", "AVS_u", "", True, 3),
+        Column("avs_m", "AVS_m", "", True, 3, compares_with_reference=True),
+        Column("avs_v", "AVS_v", "", True, 3, compares_with_reference=True),
+    ),
+    version=1,
+    load=_load,
+    weights=("avhubert-base",),
+    looks_at=frozenset({"reference"}),
+)
