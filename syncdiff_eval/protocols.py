@@ -55,7 +55,7 @@ SYNCDIFF_V1 = ProtocolDefinition(
         "Frames by index on one clock, native resolution, regions from the reference's landmarks shared by "
         "all methods, sound from the driving audio."
     ),
-    metrics=("lse", "fid-face", "image", "landmarks", "mouth_audio"),
+    metrics=("lse", "fid-face", "image", "landmarks", "mouth_audio", "avs", "leak", "leak-avs"),
 )
 
 SYNCDIFF_INDEX_V1 = ProtocolDefinition(

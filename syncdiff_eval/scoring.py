@@ -20,7 +20,6 @@ from syncdiff_eval.cache import Shelf
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics.base import (
     ClipContext,
-    Column,
     FrameBatch,
     KeepsArrays,
     Look,
@@ -30,6 +29,7 @@ from syncdiff_eval.metrics.base import (
     Regions,
     Start,
     Values,
+    ruled_out,
 )
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.reasons import Refusal
@@ -125,7 +125,7 @@ def score_clip(
     wanted = [
         name
         for name, family in families.items()
-        if any(_ruled_out(column, crossed, real) is None for column in family.columns)
+        if any(ruled_out(column, crossed, real) is None for column in family.columns)
     ]
     if scorer.protocol.clock == "own":
         context = _alone(output or reference_path, None if output else audio, baseline, shelf)
@@ -297,20 +297,9 @@ def _compute(
         computed = metrics[name].compute() if name in metrics else {}
         for column in family.columns:
             if not column.pooled:
-                reason = _ruled_out(column, crossed, real)
+                reason = ruled_out(column, crossed, real)
                 values[column.name] = Missing(reason) if reason else computed[column.name]
     return values
-
-
-def _ruled_out(column: Column, crossed: bool, real: bool) -> str | None:
-    """Why a row of that kind cannot have this number, whatever its frames show; None where it can."""
-    if real and (column.compares_with_reference or column.crossed_only):
-        return "identical_to_reference"
-    if column.compares_with_reference and crossed:
-        return "crossed_audio"
-    if column.crossed_only and not crossed:
-        return "own_audio"
-    return None
 
 
 def _kept_arrays(metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:

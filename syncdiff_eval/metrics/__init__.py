@@ -1,9 +1,11 @@
 """Every family of metrics a protocol can name. A new one is a module with a MetricFamily and a line here."""
 
+from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.metrics.landmarks import LANDMARKS
+from syncdiff_eval.metrics.leak import LEAK, LEAK_AVS
 from syncdiff_eval.metrics.speech import MOUTH_AUDIO
 from syncdiff_eval.metrics.sync import SYNC
 from syncdiff_eval.metrics.sync_published import (
@@ -26,5 +28,8 @@ FAMILIES: dict[str, MetricFamily] = {
         IMAGE,
         LANDMARKS,
         MOUTH_AUDIO,
+        AVS,
+        LEAK,
+        LEAK_AVS,
     )
 }

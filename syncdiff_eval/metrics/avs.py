@@ -99,9 +99,9 @@ class Avs:
 
 
 def _load(weights: Mapping[str, Path], device: str) -> Start:
-    from syncdiff_eval.metrics.lip_reader import LipReader
+    from syncdiff_eval.metrics.lip_reader import load_reader
 
-    reader = LipReader.from_file(weights["avhubert-base"], device)
+    reader = load_reader(weights["avhubert-base"], device)
     return lambda context: Avs(context, reader)
 
 

@@ -5,8 +5,8 @@ T = frames of a clip, B = frames of a batch, H, W = height and width in source p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -172,3 +172,27 @@ class MetricFamily:
     weights: tuple[str, ...] = ()
     pool: Pool | None = None
     looks_at: frozenset[Look] = frozenset({"reference", "landmarks"})
+
+
+def ruled_out(column: Column, crossed: bool, real: bool) -> str | None:
+    """Why a row of that kind cannot have this number, whatever its frames show; None where it can.
+
+    crossed: the audio is another clip's. real: the frames are the reference's own.
+    """
+    if real and (column.compares_with_reference or column.crossed_only):
+        return "identical_to_reference"
+    if column.compares_with_reference and crossed:
+        return "crossed_audio"
+    if column.crossed_only and not crossed:
+        return "own_audio"
+    return None
+
+
+def applicable(families: Sequence[MetricFamily], crossed: bool) -> list[MetricFamily]:
+    """The families with the columns that a method can have in that setting; none that is left without any."""
+    kept = []
+    for family in families:
+        columns = tuple(column for column in family.columns if ruled_out(column, crossed, False) is None)
+        if columns:
+            kept.append(replace(family, columns=columns))
+    return kept

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -31,11 +31,6 @@ class LipReader:
         self._encoder = encoder.to(device)
         self._device = device
         self._maker = {"name": "lips", "version": VERSION, "weights": weights}
-
-    @classmethod
-    def from_file(cls, path: Path, device: str = "cpu") -> Self:
-        """Load an AV-HuBERT checkpoint, published or converted. UserError when it is something else."""
-        return cls(AVHubertEncoder.from_checkpoint(path), file_sha256(path), device)
 
     def look(self, mouths: np.ndarray, shelf: Shelf | None = None) -> np.ndarray:
         """float32 [T, D] from gray crops uint8 [T, 96, 96]: the lips before any sound joins them.
@@ -70,6 +65,15 @@ class LipReader:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self._device)
+
+
+@cache
+def load_reader(path: Path, device: str = "cpu") -> LipReader:
+    """An AV-HuBERT checkpoint, published or converted, loaded once per process for every family that reads with it.
+
+    UserError when the file is something else.
+    """
+    return LipReader(AVHubertEncoder.from_checkpoint(path), file_sha256(path), device)
 
 
 def parts(num_frames: int) -> Iterator[slice]:

@@ -39,14 +39,18 @@ class PairSums:
         spread = np.where(spread > 1e-12 * squares, spread, 0.0)
         return spread[0], spread[1]
 
+    def covariance(self) -> np.ndarray:
+        """Of x with y, [K]."""
+        n = np.maximum(self.n, 1)
+        products: np.ndarray = self.moments[4] / n - self.moments[0] * self.moments[1] / n**2
+        return products
+
     def correlation(self) -> np.ndarray:
         """Pearson's r [K]; 0 where either side is constant."""
         variance_x, variance_y = self.variances()
-        n = np.maximum(self.n, 1)
-        covariance = self.moments[4] / n - self.moments[0] * self.moments[1] / n**2
         scale = np.sqrt(variance_x * variance_y)
         known = scale > 0
-        return np.where(known, np.clip(covariance / np.where(known, scale, 1), -1, 1), 0.0)
+        return np.where(known, np.clip(self.covariance() / np.where(known, scale, 1), -1, 1), 0.0)
 
 
 def mean_of_clips(clips: Sequence[Values]) -> Values:

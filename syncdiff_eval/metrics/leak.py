@@ -1,0 +1,186 @@
+"""The leak test: does the source's own mouth shine through where another sound drives the video?
+
+KeySync's LipLeak (Bigata et al. 2025, arXiv:2505.00497) asks how a generated mouth moves when silence is fed. It has no
+public code, and it does not weigh in how much the source's mouth moved. These numbers do. They need crossed pairs:
+silence, or another clip's sound. Every one is 0 where nothing leaks and 1 where the source's frames are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from syncdiff_data.records import FPS
+from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.landmarks import mouth_opening
+from syncdiff_eval.metrics.lips import Mouths
+from syncdiff_eval.metrics.speech import SILENCE_DB, loudness
+from syncdiff_eval.metrics.sums import PairSums, mean_of_clips
+
+if TYPE_CHECKING:
+    from syncdiff_eval.metrics.lip_reader import LipReader
+
+MIN_SECONDS = 1.0
+"""Of frames with a face: less says little of how a mouth moves."""
+STILL = 0.01
+"""Spread of the source's mouth opening over the distance of the eyes, below which there is nothing to leak. The
+landmarks of one frame shown again and again spread by 0.002 to 0.008, those of speech by 0.026 to 0.075."""
+
+
+def motion_ratio(source: np.ndarray, generated: np.ndarray) -> float:
+    """Standard deviation of the generated mouth's opening over that of the source's: float [T] each.
+
+    Under silent sound: 0 for a quiet mouth, 1 for one that moves as much as the source's does.
+    """
+    return _ratio(_sums(source[:, None], generated[:, None]))
+
+
+def shared_motion(source: np.ndarray, generated: np.ndarray) -> float:
+    """How much of the motion of generated is the source's, -1 to 1: float [T, K] each, a row for each frame.
+
+    The correlation over time, times the ratio of the spreads where the generated side moves less: what hardly moves
+    leaks little, even if its trembling follows the source. 1 for a copy, 0 for what stands still or goes its own way.
+    """
+    return _shared(_sums(source, generated))
+
+
+def _sums(source: np.ndarray, generated: np.ndarray) -> PairSums:
+    sums = PairSums(source.shape[1])
+    sums.add(source, generated)
+    return sums
+
+
+def _ratio(sums: PairSums) -> float:
+    source, generated = (float(variance.sum()) for variance in sums.variances())
+    return float(np.sqrt(generated / source)) if source else 0.0
+
+
+def _shared(sums: PairSums) -> float:
+    source, generated = (float(variance.sum()) for variance in sums.variances())
+    scale = np.sqrt(source * max(source, generated))
+    return float(np.clip(sums.covariance().sum() / scale, -1, 1)) if scale else 0.0
+
+
+def _nothing_to_leak(context: ClipContext) -> str | None:
+    """Why the source's own mouth tells nothing, for every method alike; None where it does."""
+    if context.regions is None:
+        return "no_face"
+    opening = mouth_opening(context.regions.landmarks[context.regions.present]) / context.regions.eye_distance
+    return "reference_mouth_still" if opening.std() < STILL else None
+
+
+class Leak:
+    """Generated and source mouth opening, from landmarks."""
+
+    def __init__(self, context: ClipContext):
+        self._why_not = _nothing_to_leak(context)
+        self._eye_distance = context.eye_distance
+        self._fewest = MIN_SECONDS * context.fps
+        self._silent = context.audio is not None and bool(
+            loudness(context.audio, context.fps, context.num_frames).max() <= SILENCE_DB
+        )
+        self._openings = PairSums()
+
+    def update(self, batch: FrameBatch) -> None:
+        if batch.regions is None or batch.landmarks is None or self._eye_distance is None:
+            return
+        present = batch.regions.present
+        source, generated = (
+            mouth_opening(landmarks[present])[:, None] / self._eye_distance
+            for landmarks in (batch.regions.landmarks, batch.landmarks)
+        )
+        self._openings.add(source, generated)
+
+    def merge(self, other: Leak) -> None:
+        self._openings.merge(other._openings)
+
+    def compute(self) -> Values:
+        why_not = self._why_not
+        if why_not is None and self._openings.n[0] < self._fewest:
+            why_not = "too_short_for_leak"
+        if why_not is not None:
+            return {column.name: Missing(why_not) for column in LEAK.columns}
+        return {
+            "leak_motion": _ratio(self._openings) if self._silent else Missing("sound_not_silent"),
+            "leak_corr": _shared(self._openings),
+        }
+
+
+class LipLeak:
+    """Generated and source lips, as AV-HuBERT sees them."""
+
+    def __init__(self, context: ClipContext, reader: LipReader):
+        self._context = context
+        self._reader = reader
+        self._mouths = Mouths(context, with_reference=True)
+        self._others: list[Values] = []
+
+    def update(self, batch: FrameBatch) -> None:
+        self._mouths.update(batch)
+
+    def merge(self, other: LipLeak) -> None:
+        """Add another clip: parts of one cannot be read apart and put together."""
+        self._others += [other._own(), *other._others]
+
+    def compute(self) -> Values:
+        """Of the clip; over several, the mean of those that have a value."""
+        return mean_of_clips([self._own(), *self._others])
+
+    def _own(self) -> Values:
+        return {"leak_avs": self._leak()}
+
+    def _leak(self) -> float | Missing:
+        mouths, why_not = self._mouths.finish(), _nothing_to_leak(self._context)
+        if why_not is not None:
+            return Missing(why_not)
+        if isinstance(mouths, Missing):
+            return mouths
+        if mouths.shape[1] < MIN_SECONDS * FPS:
+            return Missing("too_short_for_leak")
+        shelves = (self._context.shelf, self._context.reference_shelf)
+        generated, source = (
+            _unit(self._reader.features(self._reader.look(side, shelf)))
+            for side, shelf in zip(mouths, shelves)
+        )
+        return shared_motion(source, generated)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Each row at length 1: products of rows are then the cosines that AVS takes."""
+    rows = features.astype(np.float64)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+
+def _load(weights: Mapping[str, Path], device: str) -> Start:
+    del weights, device
+    return Leak
+
+
+def _load_reader(weights: Mapping[str, Path], device: str) -> Start:
+    from syncdiff_eval.metrics.lip_reader import load_reader
+
+    reader = load_reader(weights["avhubert-base"], device)
+    return lambda context: LipLeak(context, reader)
+
+
+LEAK = MetricFamily(
+    name="leak",
+    columns=(
+        Column("leak_motion", "Leak: motion in silence", "", False, 3, crossed_only=True),
+        Column("leak_corr", "Leak: source's mouth opening", "", False, 3, crossed_only=True),
+    ),
+    version=1,
+    load=_load,
+    looks_at=frozenset({"landmarks"}),
+)
+LEAK_AVS = MetricFamily(
+    name="leak-avs",
+    columns=(Column("leak_avs", "Leak: source's lips, AV-HuBERT", "", False, 3, crossed_only=True),),
+    version=1,
+    load=_load_reader,
+    weights=("avhubert-base",),
+    looks_at=frozenset({"reference"}),
+)
