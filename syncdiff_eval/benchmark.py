@@ -6,6 +6,9 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
@@ -22,6 +25,7 @@ from syncdiff_eval.pairing import Pairing
 from syncdiff_eval.per_clip import per_clip_table, write_per_clip
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.published import read_published
+from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import comma_separated, markdown
 from syncdiff_eval.runner import run_benchmark
@@ -103,7 +107,7 @@ def benchmark(
         versions={name: version(name) for name in LIBRARIES},
         git_commit=_git_commit(),
     )
-    _write_report(out, results, records, metrics)
+    _write_report(out, results, records, metrics, _curves(records, Cache(job.cache)))
     return results
 
 
@@ -170,17 +174,31 @@ def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol
 
 
 def _write_report(
-    out: Path, results: schema.Results, records: list[dict[str, object]], metrics: list[schema.MetricInfo]
+    out: Path,
+    results: schema.Results,
+    records: list[dict[str, Any]],
+    metrics: list[schema.MetricInfo],
+    curves: Curves,
 ) -> None:
     table = per_clip_table(records, metrics)
     write_per_clip(table, out / "per_clip.parquet")
     for name, text in (
         ("leaderboard.md", markdown(results)),
         ("leaderboard.csv", comma_separated(results)),
-        ("index.html", render_page(results, table)),
+        ("index.html", render_page(results, table, curves)),
     ):
         write_atomically(out / name, lambda file, text=text: _put(file, text))  # type: ignore[misc]
     schema.write_results(results, out / "results.json")
+
+
+def _curves(records: list[dict[str, Any]], cache: Cache) -> Curves:
+    """What the clips' scoring kept of SyncNet's confidence."""
+    keys = {(record["method"], record["clip"]): record["key"] for record in records if "key" in record}
+
+    def curve(method: str, clip: str) -> np.ndarray | None:
+        return cache.arrays(keys[method, clip]).get("lse/confidence") if (method, clip) in keys else None
+
+    return curve
 
 
 def _put(file: object, text: str) -> None:

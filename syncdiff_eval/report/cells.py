@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from syncdiff_eval.methods import MethodType
+from syncdiff_eval.report.groups import leading
 from syncdiff_eval.results import MethodResult, MetricInfo, PublishedNumber, Results, Score
 
 ARROWS = {True: "↑", False: "↓", None: ""}
+TYPES = {
+    MethodType.GAN: "GAN",
+    MethodType.DIFFUSION: "diffusion",
+    MethodType.OTHER: "other",
+    MethodType.REFERENCE: "real video",
+}
+_PUBLISHED = {"lse_c": "LSE-C ↑", "lse_d": "LSE-D ↓", "fid": "FID ↓", "psnr": "PSNR ↑", "ssim": "SSIM ↑",
+              "lmd": "LMD ↓"}  # fmt: skip
 
 
 def heading(metric: MetricInfo) -> str:
@@ -14,16 +23,26 @@ def heading(metric: MetricInfo) -> str:
     return f"{metric.title}{unit} {ARROWS[metric.higher_is_better]}".strip()
 
 
-def number(value: float | None, metric: MetricInfo) -> str:
-    """With the metric's decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:.{metric.decimals}f}"
+def short_heading(metric: MetricInfo) -> str:
+    """The same without the unit."""
+    return f"{metric.title} {ARROWS[metric.higher_is_better]}".strip()
+
+
+def number(value: float | None, metric: MetricInfo, sign: str = "") -> str:
+    """With the metric's decimals and a true minus; a dash where there is none. sign: `+` prints both signs."""
+    return "–" if value is None else f"{value:{sign}z.{metric.decimals}f}".replace("-", "−")
+
+
+def span(low: float | None, high: float | None, metric: MetricInfo, sign: str = "") -> str:
+    """`[31.20, 33.05]`, empty where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"[{number(low, metric, sign)}, {number(high, metric, sign)}]"
 
 
 def interval(score: Score, metric: MetricInfo) -> str:
-    """`[31.20, 33.05]`, empty where there is none."""
-    if score.low is None or score.high is None:
-        return ""
-    return f"[{number(score.low, metric)}, {number(score.high, metric)}]"
+    """The interval of a mean."""
+    return span(score.low, score.high, metric)
 
 
 def counts(score: Score) -> str:
@@ -38,6 +57,55 @@ def shared(score: Score, metric: MetricInfo) -> str:
     return f"{number(score.mean_shared, metric)} on {score.n_shared} shared"
 
 
+def frames(row: MethodResult, metric: MetricInfo) -> str:
+    """`1,024 frames` under a metric that only all frames together have, else empty."""
+    counted = row.scores.get(f"{metric.name}_frames") if metric.pooled else None
+    return f"{counted.mean:,.0f} frames" if counted and counted.mean is not None else ""
+
+
+def p_value(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def plain_reason(reason: str) -> str:
+    """A reason without underscores; a sentence stays as it is."""
+    return reason if " " in reason else reason.replace("_", " ")
+
+
+def failures(failed: dict[str, int]) -> str:
+    """`missing output 3, unreadable 1`."""
+    return ", ".join(f"{plain_reason(reason)} {n}" for reason, n in failed.items())
+
+
+def apart(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
+    """The ranked methods, best first by the leading metric, and real video, which is printed apart."""
+    real = [row for row in results.methods if row.type is MethodType.REFERENCE]
+    ranked = [row for row in results.methods if row.type is not MethodType.REFERENCE]
+    metric = leading(results)
+    if metric is None:
+        return ranked, real
+    worst = float("-inf")
+    sign = 1 if metric.higher_is_better else -1
+
+    def goodness(row: MethodResult) -> float:
+        value = level(row, metric)
+        return worst if value is None else sign * value
+
+    return sorted(ranked, key=goodness, reverse=True), real
+
+
+def level(row: MethodResult, metric: MetricInfo) -> float | None:
+    """What methods are held against each other by: the mean on shared clips, else the mean."""
+    score = row.scores[metric.name]
+    return score.mean if score.mean_shared is None else score.mean_shared
+
+
+def best(results: Results, metric: MetricInfo) -> set[str]:
+    """Names of the methods of rank 1, none where all share it."""
+    ranks = {row.name: row.scores[metric.name].rank for row in apart(results)[0]}
+    return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
+
+
 def wins(results: Results) -> dict[str, dict[str, int]]:
     """winner -> loser -> number of metrics under which the difference is significant; ranked methods only."""
     names = [row.name for row in apart(results)[0]]
@@ -49,21 +117,22 @@ def wins(results: Results) -> dict[str, dict[str, int]]:
     return table
 
 
-def published_table(results: Results) -> tuple[list[str], list[tuple[PublishedNumber, dict[str, float]]]]:
-    """Metrics that occur, and one row per method and setting: any of its numbers, and all of them by metric."""
-    rows: dict[tuple[str, ...], tuple[PublishedNumber, dict[str, float]]] = {}
-    for number in results.published:
-        key = (number.source, number.setting, number.method, number.protocol)
-        rows.setdefault(key, (number, {}))[1][number.metric] = number.value
-    return sorted({number.metric for number in results.published}), list(rows.values())
+Published = tuple[PublishedNumber, list[str], dict[str, list[str]]]
 
 
-def plain_reason(reason: str) -> str:
-    """A reason without underscores; a sentence stays as it is."""
-    return reason if " " in reason else reason.replace("_", " ")
+def published_tables(results: Results) -> list[Published]:
+    """One table per source, setting, protocol and audio, since nothing else may be compared: any of its
+    numbers, the headings of its metrics, and method -> a cell for each."""
+    found: dict[tuple[str, ...], list[PublishedNumber]] = {}
+    for each in results.published:
+        found.setdefault((each.source, each.setting, each.protocol, each.audio), []).append(each)
+    return [_published_table(numbers) for numbers in found.values()]
 
 
-def apart(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
-    """The ranked methods, and real video, which is printed apart."""
-    real = [row for row in results.methods if row.type is MethodType.REFERENCE]
-    return [row for row in results.methods if row.type is not MethodType.REFERENCE], real
+def _published_table(numbers: list[PublishedNumber]) -> Published:
+    metrics = [name for name in _PUBLISHED if any(each.metric == name for each in numbers)]
+    rows: dict[str, list[str]] = {}
+    for each in numbers:
+        cells = rows.setdefault(each.method, ["–"] * len(metrics))
+        cells[metrics.index(each.metric)] = f"{each.value:g}"
+    return numbers[0], [_PUBLISHED[name] for name in metrics], rows

@@ -2,59 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from syncdiff_eval.report import cells
-from syncdiff_eval.results import Results
+from syncdiff_eval.methods import MethodType
+from syncdiff_eval.report import by_type, cells, clips, plots
+from syncdiff_eval.report.groups import groups, headline, leading
+from syncdiff_eval.report.warnings import warnings
+from syncdiff_eval.results import Comparison, Results
+
+_FILTERS = (
+    cells.heading, cells.short_heading, cells.number, cells.span, cells.interval, cells.counts, cells.shared,
+    cells.frames, cells.p_value, cells.plain_reason, cells.failures, cells.level, plots.sparkline, plots.bar_of,
+)  # fmt: skip
 
 
-def render_page(results: Results, per_clip: pa.Table) -> str:
-    """The page. Everything is in it: style, tables, no script, no picture from elsewhere."""
+def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> str:
+    """The page. Everything is in it: style, tables, plots, no script, no picture from elsewhere.
+
+    curves: SyncNet's confidence over a clip, for the few clips that are shown.
+    """
     environment = Environment(
         loader=PackageLoader("syncdiff_eval.report"),
-        autoescape=True,
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (
-        cells.heading,
-        cells.number,
-        cells.interval,
-        cells.counts,
-        cells.shared,
-        cells.plain_reason,
-    ):
-        environment.filters[function.__name__] = function
+    environment.filters |= {function.__name__: function for function in _FILTERS}
     ranked, real = cells.apart(results)
+    worst = clips.worst_clips(results, per_clip, curves)
+    first = leading(results)
+    comparisons = {metric.name: _comparisons(results, metric.name) for metric in results.metrics}
     return environment.get_template("index.html.j2").render(
         results=results,
-        groups=[("Methods", ranked), ("Real video, for orientation", real)],
-        best={metric.name: _best(results, metric.name) for metric in results.metrics},
-        published=cells.published_table(results),
+        types=cells.TYPES,
+        warnings=warnings(results),
+        ranked=ranked,
+        real=real,
+        kinds=[kind for kind in MethodType if kind in {row.type for row in ranked}],
+        leading=first,
+        headline=headline(results),
+        groups=groups(results),
+        best={metric.name: cells.best(results, metric) for metric in results.metrics},
+        forests=plots.forests(results),
+        duels=by_type.duels(results),
+        type_counts=by_type.count_types(results),
         wins=cells.wins(results),
-        compared=[metric for metric in results.metrics if _comparisons(results, metric.name)],
-        comparisons={metric.name: _comparisons(results, metric.name) for metric in results.metrics},
-        clips=_clip_rows(per_clip),
-        clip_metrics=[metric for metric in results.metrics if not metric.pooled and not metric.not_available],
-    )
+        compared=[metric for metric in results.metrics if comparisons[metric.name]],
+        comparisons=comparisons,
+        failed=clips.failed_clips(per_clip),
+        worst=worst,
+        curve_ends=plots.value_range(curve for clip in worst for curve in (clip.curve, clip.real_curve)),
+        has_curves=any(clip.curve is not None for clip in worst),
+        clip_metrics=[
+            metric for metric in headline(results) if not metric.pooled and metric != first
+        ],
+        published=cells.published_tables(results),
+    )  # fmt: skip
 
 
-def _best(results: Results, metric: str) -> set[str]:
-    """Names of the methods of rank 1, none where all share it."""
-    ranks = {row.name: row.scores[metric].rank for row in cells.apart(results)[0]}
-    return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
-
-
-def _comparisons(results: Results, metric: str) -> list[Any]:
+def _comparisons(results: Results, metric: str) -> list[Comparison]:
     return [comparison for comparison in results.comparisons if comparison.metric == metric]
-
-
-def _clip_rows(per_clip: pa.Table) -> list[dict[str, Any]]:
-    rows = per_clip.to_pylist()
-    for row in rows:
-        row["null_reasons"] = dict(row["null_reasons"] or [])
-    return rows

@@ -6,47 +6,50 @@ import csv
 import io
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_eval.report.by_type import DIFFUSION, GAN, Duel, duels
 from syncdiff_eval.report.cells import (
+    TYPES,
     apart,
     counts,
+    frames,
     heading,
     interval,
+    level,
     number,
+    p_value,
     plain_reason,
-    published_table,
+    published_tables,
     shared,
+    span,
     wins,
 )
-from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
+from syncdiff_eval.report.groups import Group, groups
+from syncdiff_eval.report.warnings import warnings
+from syncdiff_eval.results import MethodResult, MetricInfo, Results
 
 
 def markdown(results: Results) -> str:
-    """The leaderboard as GitHub Markdown."""
-    ranked, real = apart(results)
+    """The leaderboard as GitHub Markdown, one table per group of metrics."""
     protocol = results.protocol
+    notes = warnings(results)
     parts = [
         f"# Leaderboard: {protocol.name} (version {protocol.version}), {protocol.setting}",
         f"{results.n_clips} clips. Each cell: mean, {protocol.confidence:.0%} interval over clips, clips "
-        "scored / attempted, rank. Methods that cannot be told apart share a rank.",
-        _markdown_table(ranked, results.metrics),
+        "scored / attempted, rank. Methods that cannot be told apart share a rank. Real video stands last, for "
+        "orientation, and is not ranked.",
+        *(["> **Before you read on**\n>\n" + "\n".join(f"> - {note}" for note in notes)] if notes else []),
+        *(part for group in groups(results) for part in _markdown_group(results, group)),
+        *_markdown_duels(duels(results)),
         *_markdown_wins(results),
-        "Real video, for orientation; not ranked:",
-        _markdown_table(real, results.metrics),
     ]
     if results.published:
-        parts += ["Published elsewhere, not measured here; compare within one source and setting only:"]
-        parts += [_markdown_published(results)]
-    failures = [
-        f"- {row.name}: {row.n_scored} of {row.n_attempted} scored; "
-        + ", ".join(f"{plain_reason(reason)} {n}" for reason, n in row.failures.items())
-        for row in results.methods
-        if row.failures
-    ]
-    if failures:
-        parts += ["Clips without a score:", "\n".join(failures)]
+        parts += ["## Published elsewhere", "Not measured here; compare within one table only."]
+        parts += _markdown_published(results)
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,75 +73,118 @@ def comma_separated(results: Results) -> str:
 
 
 def terminal(results: Results, console: Console) -> None:
-    """Print the leaderboard."""
-    ranked, real = apart(results)
+    """Print the leaderboard, each group in as many tables as the width asks for."""
     protocol = results.protocol
     console.print(f"[bold]{protocol.name}[/bold] version {protocol.version}, {protocol.setting}, "
                   f"{results.n_clips} clips; {protocol.confidence:.0%} intervals over clips")  # fmt: skip
-    table = Table(show_lines=True)
+    for warning in warnings(results):
+        console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
+    columns = max(1, (console.width - 22) // 19)
+    for group in groups(results):
+        console.print(f"\n[bold]{group.title}[/bold] {group.question}")
+        for titles, reason in group.unavailable:
+            console.print(f"{titles}: {escape(reason)}")
+        for metrics in (group.metrics[i : i + columns] for i in range(0, len(group.metrics), columns)):
+            console.print(_terminal_table(results, metrics))
+
+
+def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
+    ranked, real = apart(results)
+    table = Table(box=SIMPLE_HEAD, show_lines=False, pad_edge=False)
     table.add_column("")
+    for metric in metrics:
+        table.add_column(heading(metric), justify="right")
     for row in (*ranked, *real):
-        table.add_column(row.name if row in ranked else f"{row.name}\n(real video)", justify="right")
-    for metric in results.metrics:
-        cells = [_lines(row.scores[metric.name], metric, "\n") for row in (*ranked, *real)]
-        table.add_row(heading(metric), *cells)
-    console.print(table)
-    for row in results.methods:
-        if row.failures:
-            failures = ", ".join(f"{plain_reason(reason)} {n}" for reason, n in row.failures.items())
-            console.print(f"{row.name}: {row.n_scored} of {row.n_attempted} scored; {failures}")
-
-
-def _markdown_table(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) -> str:
-    lines = [
-        "| method | type | " + " | ".join(heading(metric) for metric in metrics) + " |",
-        "| --- | --- | " + " | ".join("---:" for _ in metrics) + " |",
-    ]
-    for row in rows:
-        cells = [_lines(row.scores[metric.name], metric, "<br>") for metric in metrics]
-        lines.append(f"| {row.name} | {row.type} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _markdown_published(results: Results) -> str:
-    metrics, rows = published_table(results)
-    lines = [
-        f"| method | {' | '.join(metrics)} | setting | protocol | audio | source |",
-        f"| --- | {' | '.join('---:' for _ in metrics)} | --- | --- | --- | --- |",
-    ]
-    for row, values in rows:
-        cells = [f"{values[metric]:g}" if metric in values else "–" for metric in metrics]
-        lines.append(
-            f"| {row.method} | {' | '.join(cells)} | {row.dataset}, {row.setting} | {row.protocol} "
-            f"| {row.audio} | {row.source}, {row.how} |"
+        lines = [_lines(row, metric, "\n") for metric in metrics]
+        table.add_row(
+            f"{escape(row.name)}\n[dim]{TYPES[row.type]}[/dim]",
+            *lines,
+            end_section=bool(ranked) and row is ranked[-1],
         )
-    return "\n".join(lines)
+    return table
+
+
+def _markdown_group(results: Results, group: Group) -> list[str]:
+    parts = [f"## {group.title}"]
+    parts += [f"{titles}: `{reason}`" for titles, reason in group.unavailable]
+    if group.metrics:
+        rows = [row for part in apart(results) for row in part]
+        cells = [
+            [row.name, TYPES[row.type], *(_lines(row, m, "<br>") for m in group.metrics)] for row in rows
+        ]
+        parts.append(_markdown_table(["method", "type", *map(heading, group.metrics)], cells, 2))
+    return parts
+
+
+def _markdown_duels(found: Sequence[Duel]) -> list[str]:
+    if not found:
+        return []
+    return [
+        "## GAN and diffusion",
+        "The best of each type under each metric; difference: diffusion less GAN on the clips both have.",
+        _markdown_table(
+            ["metric", "best GAN", "best diffusion", "difference", "p (Holm)", "better"],
+            [_duel_cells(duel) for duel in found],
+            1,
+        ),
+    ]
+
+
+def _duel_cells(duel: Duel) -> list[str]:
+    best = [
+        f"{number(level(duel.best[kind], duel.metric), duel.metric)}<br>{duel.best[kind].name}"
+        for kind in (GAN, DIFFUSION)
+    ]
+    if duel.difference is None or duel.p_holm is None:
+        return [heading(duel.metric), *best, "one number per method", "", ""]
+    difference = number(duel.difference, duel.metric, "+")
+    verdict = TYPES[duel.winner] if duel.winner else "cannot be told apart"
+    return [heading(duel.metric), *best, f"{difference}<br>{span(duel.low, duel.high, duel.metric, '+')}",
+            p_value(duel.p_holm), verdict]  # fmt: skip
 
 
 def _markdown_wins(results: Results) -> list[str]:
     table = wins(results)
     if len(table) < 2:
         return []
-    lines = ["| | " + " | ".join(table) + " |", "| --- | " + " | ".join("---:" for _ in table) + " |"]
-    lines += [
-        f"| {name} | " + " | ".join("" if other == name else str(n) for other, n in row.items()) + " |"
-        for name, row in table.items()
+    rows = [
+        [name, *("" if other == name else str(n) for other, n in row.items())] for name, row in table.items()
     ]
-    return ["Metrics under which the row's method beats the column's:", "\n".join(lines)]
+    return [
+        "## Who beats whom",
+        "Metrics under which the row's method beats the column's.",
+        _markdown_table(["", *table], rows, 1),
+    ]
 
 
-def _lines(score: Score, metric: MetricInfo, separator: str) -> str:
+def _markdown_published(results: Results) -> list[str]:
+    parts = []
+    for facts, metrics, rows in published_tables(results):
+        parts.append(
+            f"{facts.dataset}, {facts.setting}. {facts.source}, {facts.how}; protocol {facts.protocol}, audio "
+            f"{facts.audio}."
+        )
+        parts.append(_markdown_table(["method", *metrics], [[name, *row] for name, row in rows.items()], 1))
+    return parts
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """words: columns that hold text, from the left; the others are aligned as numbers."""
+    rule = ["---" if i < words else "---:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def _lines(row: MethodResult, metric: MetricInfo, separator: str) -> str:
     """A cell's lines: the mean and its rank, the interval, the counts; or the reason."""
+    score = row.scores[metric.name]
     if score.mean is None:
         return separator.join([plain_reason(score.reason or ""), counts(score)])
     rank = f" (#{score.rank})" if score.rank is not None else ""
-    return separator.join(
-        part
-        for part in (
-            number(score.mean, metric) + rank,
-            interval(score, metric),
-            shared(score, metric),
-            counts(score),
-        )
-        if part
+    lines = (
+        number(score.mean, metric) + rank,
+        interval(score, metric),
+        shared(score, metric),
+        frames(row, metric),
+        counts(score),
     )
+    return separator.join(line for line in lines if line)

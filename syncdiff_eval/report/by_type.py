@@ -1,0 +1,83 @@
+"""GAN against diffusion: the best method of each type under every metric, and how sure the difference is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from syncdiff_eval.methods import MethodType
+from syncdiff_eval.report.cells import level
+from syncdiff_eval.report.groups import ranking
+from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Results
+
+GAN, DIFFUSION, OTHER = MethodType.GAN, MethodType.DIFFUSION, MethodType.OTHER
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One metric. difference, low, high: diffusion less GAN, on the clips both have; None for a metric that has
+    one number per method."""
+
+    metric: MetricInfo
+    best: dict[MethodType, MethodResult]
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_holm: float | None
+    winner: MethodType | None
+    """None: they cannot be told apart, or nothing tested them."""
+
+    @property
+    def advantage(self) -> tuple[float, float, float] | None:
+        """Low, mean and high of the difference, positive where diffusion is better."""
+        if self.difference is None or self.low is None or self.high is None:
+            return None
+        if self.metric.higher_is_better:
+            return self.low, self.difference, self.high
+        return -self.high, -self.difference, -self.low
+
+
+def duels(results: Results) -> list[Duel]:
+    """One per metric under which a GAN and a diffusion method have numbers; empty where a type is absent.
+
+    The difference and its test are those of `results.comparisons`: paired, corrected over all methods.
+    """
+    found = []
+    for metric in ranking(results):
+        best = {kind: row for kind in (GAN, DIFFUSION, OTHER) if (row := _best(results, metric, kind))}
+        if GAN in best and DIFFUSION in best:
+            found.append(_duel(results, metric, best))
+    return found
+
+
+def count_types(results: Results) -> list[tuple[MethodType, int]]:
+    """How many methods there are of each type that occurs, without what the benchmark itself made."""
+    counts = Counter(row.type for row in results.methods if not row.baseline)
+    return [(kind, counts[kind]) for kind in (GAN, DIFFUSION, OTHER) if counts[kind]]
+
+
+def _best(results: Results, metric: MetricInfo, kind: MethodType) -> MethodResult | None:
+    rows = [row for row in results.methods if row.type is kind and not row.baseline]
+    levels = {row.name: value for row in rows if (value := level(row, metric)) is not None}
+    if not levels:
+        return None
+    name = (max if metric.higher_is_better else min)(levels, key=levels.__getitem__)
+    return next(row for row in rows if row.name == name)
+
+
+def _duel(results: Results, metric: MetricInfo, best: dict[MethodType, MethodResult]) -> Duel:
+    gan, diffusion = best[GAN].name, best[DIFFUSION].name
+    tested = [c for c in results.comparisons if c.metric == metric.name and {c.a, c.b} == {gan, diffusion}]
+    if not tested:
+        return Duel(metric, best, None, None, None, None, None)
+    (c,) = tested
+    difference, low, high = (
+        (c.difference, c.low, c.high) if c.a == diffusion else (-c.difference, -c.high, -c.low)
+    )
+    return Duel(metric, best, difference, low, high, c.p_holm, _winner(c, gan))
+
+
+def _winner(comparison: Comparison, gan: str) -> MethodType | None:
+    if comparison.winner is None:
+        return None
+    return GAN if comparison.winner == gan else DIFFUSION

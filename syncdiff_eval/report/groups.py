@@ -1,0 +1,89 @@
+"""Which numbers stand side by side: a table of twenty columns is read by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from syncdiff_eval.methods import MethodType
+from syncdiff_eval.results import MetricInfo, Results
+
+_GROUPS = (
+    ("Sync", "Does the mouth move with the sound?", ("lse_", "av_offset", "mouth_audio_")),
+    ("AV-HuBERT sync", "The same question, put to a network that reads lips.", ("avs_",)),
+    ("Picture", "Do the frames look like the real ones?", ("fid_", "psnr_", "ssim_")),
+    ("Mouth shape", "Does the mouth take the real mouth’s shapes?", ("lmd_", "opening_")),
+    ("Leak", "Does the mouth follow the source video where it should follow the sound?", ("leak_",)),
+)
+_OTHER = ("Other", "Numbers of scorers from elsewhere.")
+_HEADLINE = ("lse_c", "lse_d", "avs_m", "fid_face", "psnr_face", "ssim_face", "lmd_mouth")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One table: metrics that ran, and those that did not with what they lack."""
+
+    title: str
+    question: str
+    metrics: tuple[MetricInfo, ...]
+    unavailable: tuple[tuple[str, str], ...]
+    """Titles of metrics, and the reason they share."""
+
+
+def groups(results: Results) -> list[Group]:
+    """The groups that the protocol has metrics of. What belongs to none comes last."""
+    shown = [metric for metric in results.metrics if not frames_of(metric, results)]
+    known = [(title, question, [m for m in shown if m.name.startswith(prefixes)])
+             for title, question, prefixes in _GROUPS]  # fmt: skip
+    placed = {metric.name for _, _, metrics in known for metric in metrics}
+    rest = (*_OTHER, [metric for metric in shown if metric.name not in placed])
+    return [
+        Group(title, question, tuple(m for m in metrics if not m.not_available), _unavailable(metrics))
+        for title, question, metrics in (*known, rest)
+        if metrics
+    ]
+
+
+def frames_of(metric: MetricInfo, results: Results) -> str | None:
+    """The metric whose number of frames this one tells; it stands in that one's cell, not in a column."""
+    base = metric.name.removesuffix("_frames")
+    names = {other.name for other in results.metrics}
+    return base if metric.pooled and base != metric.name and base in names else None
+
+
+def leading(results: Results) -> MetricInfo | None:
+    """The metric that orders the methods: the first that ranks and has numbers."""
+    return next(
+        (metric for metric in results.metrics if _has_numbers(metric, results) and not metric.pooled
+         and metric.higher_is_better is not None), None
+    )  # fmt: skip
+
+
+def headline(results: Results) -> list[MetricInfo]:
+    """One or two metrics of each group, those that papers print; none where there is only one group."""
+    filled = [group for group in groups(results) if any(_has_numbers(m, results) for m in group.metrics)]
+    if len(filled) < 2:
+        return []
+    named = {metric.name: metric for metric in results.metrics if _has_numbers(metric, results)}
+    return [named[name] for name in _HEADLINE if name in named]
+
+
+def ranking(results: Results) -> list[MetricInfo]:
+    """Metrics under which methods can be better or worse, and some method has a number."""
+    return [m for m in results.metrics if m.higher_is_better is not None and _has_numbers(m, results)]
+
+
+def _has_numbers(metric: MetricInfo, results: Results) -> bool:
+    return any(
+        row.scores[metric.name].mean is not None
+        for row in results.methods
+        if row.type is not MethodType.REFERENCE
+    )
+
+
+def _unavailable(metrics: Iterable[MetricInfo]) -> tuple[tuple[str, str], ...]:
+    titles: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric.not_available:
+            titles.setdefault(metric.not_available, []).append(metric.title)
+    return tuple((", ".join(names), reason) for reason, names in titles.items())

@@ -1,0 +1,151 @@
+"""Where the marks of the page's plots lie, in units of their SVG's viewBox. The templates draw them.
+
+Names stand left of the plotted field, one row per method in the order of the tables, so that the eye finds a method
+at the same height in every plot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from syncdiff_eval.methods import GROUND_TRUTH, MethodType
+from syncdiff_eval.report.by_type import Duel
+from syncdiff_eval.report.cells import TYPES, apart, best, frames, interval, number
+from syncdiff_eval.report.groups import ranking
+from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
+
+WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 360, 128, 346, 18, 19, 20
+LONGEST_NAME = 18
+"""Characters left of the field; the whole name is in the mark's title."""
+SPARK_WIDTH, SPARK_HEIGHT = 160, 30
+HALF_BAR = 72
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A method: a point, its interval where there is one, and the same in words."""
+
+    name: str
+    label: str
+    type: MethodType
+    y: float
+    x: float
+    low: float | None
+    high: float | None
+    best: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    """One metric's plot."""
+
+    metric: MetricInfo
+    marks: tuple[Mark, ...]
+    ticks: tuple[tuple[float, str], ...]
+    reference: float | None
+    """x of real video."""
+    height: float
+    description: str
+
+
+def forests(results: Results) -> dict[str, Forest]:
+    """By metric name, for every metric that ranks or could: marks of the ranked methods that have a number."""
+    return {metric.name: _forest(results, metric) for metric in ranking(results)}
+
+
+def _forest(results: Results, metric: MetricInfo) -> Forest:
+    rows = [row for row in apart(results)[0] if row.scores[metric.name].mean is not None]
+    truth = next((row for row in results.methods if row.name == GROUND_TRUTH.name), None)
+    real = truth.scores[metric.name].mean if truth else None
+    shown = [value for row in rows for value in _extent(row.scores[metric.name])]
+    low, high, ticks = axis([*shown, *([] if real is None else [real])], metric.decimals)
+
+    def x(value: float) -> float:
+        return round(LEFT + (value - low) / (high - low) * (RIGHT - LEFT), 1)
+
+    leaders = best(results, metric)
+    marks = [_mark(row, metric, TOP + (i + 0.5) * ROW, x, row.name in leaders) for i, row in enumerate(rows)]
+    words = [mark.words for mark in marks]
+    return Forest(
+        metric,
+        tuple(marks),
+        tuple((x(tick), label) for tick, label in ticks),
+        None if real is None else x(real),
+        TOP + len(rows) * ROW + FOOT,
+        "; ".join(words if real is None else [*words, f"real video: {number(real, metric)}"]),
+    )
+
+
+def _mark(row: MethodResult, metric: MetricInfo, y: float, x: Callable[[float], float], best: bool) -> Mark:
+    score = row.scores[metric.name]
+    assert score.mean is not None
+    facts = (number(score.mean, metric), interval(score, metric), frames(row, metric))
+    return Mark(
+        row.name,
+        row.name if len(row.name) <= LONGEST_NAME else row.name[: LONGEST_NAME - 1] + "…",
+        row.type,
+        y,
+        x(score.mean),
+        None if score.low is None else x(score.low),
+        None if score.high is None else x(score.high),
+        best,
+        f"{row.name} ({TYPES[row.type]}): {' '.join(fact for fact in facts if fact)}",
+    )
+
+
+def _extent(score: Score) -> list[float]:
+    return [value for value in (score.low, score.mean, score.high) if value is not None]
+
+
+def axis(values: Sequence[float], decimals: int) -> tuple[float, float, list[tuple[float, str]]]:
+    """Ends of an axis that holds all values with a little room, and round ticks (1, 2 or 5 times a power of ten)
+    with their labels. Values that are all the same get a unit of their last decimal on either side."""
+    low, high = min(values), max(values)
+    room = 0.05 * (high - low) or 10.0**-decimals
+    low, high = low - room, high + room
+    rough = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step), math.floor(high / step)
+    ticks = [i * step for i in range(first, last + 1)]
+    return low, high, [(tick, f"{tick:z.{places}f}".replace("-", "−")) for tick in ticks]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval about a zero line at x = 0, from -HALF_BAR to HALF_BAR."""
+
+    low: float
+    mean: float
+    high: float
+
+
+def bar_of(duel: Duel) -> Bar:
+    """Its advantage on its own scale: the farther end reaches the edge. Needs a tested duel."""
+    assert duel.advantage is not None
+    scale = HALF_BAR / max(*(abs(value) for value in duel.advantage), 1e-300)
+    return Bar(*(round(value * scale, 1) for value in duel.advantage))
+
+
+def value_range(curves: Iterable[np.ndarray | None]) -> tuple[float, float]:
+    """Lowest and highest value of all curves, so that all are drawn on one scale; (0, 1) where there are none."""
+    ends = [(float(curve.min()), float(curve.max())) for curve in curves if curve is not None and len(curve)]
+    if not ends:
+        return 0.0, 1.0
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return (low, high) if high > low else (low, low + 1)
+
+
+def sparkline(curve: np.ndarray, ends: tuple[float, float]) -> str:
+    """Points of a polyline over a field of SPARK_WIDTH by SPARK_HEIGHT. Long curves are thinned by means."""
+    bins = np.array_split(curve.astype(np.float64), min(len(curve), SPARK_WIDTH))
+    values = np.array([part.mean() for part in bins])
+    x = np.linspace(0, SPARK_WIDTH, len(values)) if len(values) > 1 else np.array([SPARK_WIDTH / 2])
+    y = SPARK_HEIGHT - 1 - (values - ends[0]) / (ends[1] - ends[0]) * (SPARK_HEIGHT - 2)
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y))

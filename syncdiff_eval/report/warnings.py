@@ -1,0 +1,83 @@
+"""What a reader must know before believing the table; the same sentences on the page, in Markdown and in the
+terminal."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from syncdiff_eval.methods import MethodType
+from syncdiff_eval.report.cells import failures
+from syncdiff_eval.report.groups import frames_of
+from syncdiff_eval.results import MethodResult, Results
+
+ENOUGH_FRAMES = 2048
+"""Width of the features of FID: on fewer frames their covariance has not full rank."""
+UNEVEN = 1.5
+"""Ratio of median bit rates from which on files count as differently encoded."""
+
+
+def warnings(results: Results) -> list[str]:
+    """Sentences, the gravest first; empty where there is nothing to say."""
+    return [*_few_clips(results), *_failures(results), *_few_frames(results), *_encoding(results)]
+
+
+def _ranked(results: Results) -> list[MethodResult]:
+    return [row for row in results.methods if row.type is not MethodType.REFERENCE]
+
+
+def _few_clips(results: Results) -> list[str]:
+    """p is never below 2^(1 - n), and Holm multiplies the smallest by the number of comparisons."""
+    methods = len(_ranked(results))
+    comparisons = max(1, methods * (methods - 1) // 2)
+    alpha = 1 - results.protocol.confidence
+    needed = next(n for n in count(2) if comparisons * 2.0 ** (1 - n) < alpha)
+    if results.n_clips >= needed:
+        return []
+    clips = "1 clip" if results.n_clips == 1 else f"{results.n_clips} clips"
+    among = f" between {methods} methods" if methods > 2 else ""
+    return [f"On {clips} no difference{among} can be significant: that takes at least {needed}."]
+
+
+def _failures(results: Results) -> list[str]:
+    return [
+        f"{row.name}: {row.n_attempted - row.n_scored} of {row.n_attempted} clips have no score "
+        f"({failures(row.failures)})."
+        for row in results.methods
+        if row.failures
+    ]
+
+
+def _few_frames(results: Results) -> list[str]:
+    sentences = []
+    for metric in results.metrics:
+        base = frames_of(metric, results)
+        numbers = [row.scores[metric.name].mean for row in _ranked(results)]
+        frames = [value for value in numbers if value is not None]
+        if base and frames and min(frames) < ENOUGH_FRAMES:
+            title = next(other.title for other in results.metrics if other.name == base)
+            sentences.append(
+                f"{title} rests on {min(frames):,.0f} frames: under {ENOUGH_FRAMES:,} it depends on their number "
+                "more than on the frames, so hold it against nothing outside this table."
+            )
+    return sentences
+
+
+def _encoding(results: Results) -> list[str]:
+    """Baselines have no files of their own."""
+    made = [row for row in _ranked(results) if not row.baseline]
+    codecs = sorted({codec for row in made for codec in row.codecs})
+    rates = {row.name: row.bit_rate for row in made if row.bit_rate}
+    sentences = []
+    if len(codecs) > 1:
+        sentences.append(f"Files are coded in different ways ({', '.join(codecs)}); coding alone moves LSE.")
+    if rates and max(rates.values()) > UNEVEN * min(rates.values()):
+        low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+        sentences.append(
+            f"Bit rates differ: {low} has {_kbit(rates[low])}, {high} {_kbit(rates[high])} (medians); coding "
+            "alone moves LSE, --reencode-check tells how far."
+        )
+    return sentences
+
+
+def _kbit(bit_rate: int) -> str:
+    return f"{bit_rate / 1000:,.0f} kbit/s"
