@@ -50,10 +50,17 @@ class Options:
     """Baseline row of the real video with the next clip's audio."""
     published: str | None = None
     """Print other people's numbers for this data set (LRS2, LRS3, LRW, HDTF, VFHQ) apart from the measured ones."""
+    reencode_check: bool = False
+    """Score every file once more after re-encoding it (H.264 and AAC), and report how far each number moves."""
+    cache: Path | None = None
+    """Folder of finished work. Reports that share one make SyncNet's embeddings of a file once for all protocols; unset
+    keeps it in --out."""
     overwrite: bool = False
-    """Start anew and replace what lies in --out."""
+    """Start anew and replace what lies in --out; a folder given by --cache is not emptied."""
     retry_failed: bool = False
     """Score clips again that took their worker down in an earlier run."""
+    clip_timeout: float = 300
+    """Seconds without a new frame after which a clip's worker is ended; 0 waits for ever."""
     weights: WeightFlags = ()
     """A weight file by its registry name; repeatable."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -85,6 +92,9 @@ def main(options: Options) -> None:
             overwrite=options.overwrite,
             retry_failed=options.retry_failed,
             published=options.published,
+            reencode_check=options.reencode_check,
+            cache=Path(user_path("--cache", options.cache)) if options.cache else None,
+            clip_timeout=options.clip_timeout,
         )
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
 

@@ -17,7 +17,7 @@ from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
-from syncdiff_eval.cache import Cache
+from syncdiff_eval.cache import Cache, forget_all
 from syncdiff_eval.methods import Method
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily
@@ -30,11 +30,12 @@ from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import comma_separated, markdown
 from syncdiff_eval.runner import run_benchmark
 from syncdiff_eval.statistics import Bootstrap
-from syncdiff_eval.summary import method_results, metric_infos, pooled_values
+from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
 from syncdiff_eval.tasks import Benchmark, unmatched_outputs
 
 FACES = FaceConfig(min_frames=5, max_clip_s=24 * 3600.0)
 """Faces are followed as in preprocessing, but a clip is never split, and short ones are scored."""
+OWN_CACHE = "cache"
 LIBRARIES = (
     "syncdiff",
     "numpy",
@@ -61,15 +62,23 @@ def benchmark(
     overwrite: bool = False,
     retry_failed: bool = False,
     published: str | None = None,
+    reencode_check: bool = False,
+    cache: Path | None = None,
+    clip_timeout: float = 0,
     families: Mapping[str, MetricFamily] = FAMILIES,
 ) -> schema.Results:
     """Score every method on every pair and write the report into `out`, resuming what lies there.
 
     weights: files by registry name. overwrite: start anew, also over a report made under another protocol.
-    published: a data set whose published numbers are printed apart.
+    published: a data set whose published numbers are printed apart. reencode_check: report how far every number moves
+    when the files are re-encoded once. cache: a folder of finished work to share with other reports, which overwrite
+    leaves alone; None keeps it in `out`. clip_timeout: seconds without a sign of life after which a clip's worker is
+    ended, 0 for never.
     Needs an open `ray_session`. Raises UserError.
     """
-    _check_report(out, pairing, protocol, overwrite)
+    if overwrite:
+        _forget(out)
+    _check_report(out, pairing, protocol)
     chosen = [families[name] for name in protocol.metrics]
     unavailable, files = _find_weights(chosen, weights)
     job = Benchmark(
@@ -81,10 +90,11 @@ def benchmark(
         weights=files,
         weight_hashes={name: file_sha256(path) for name, path in sorted(files.items())},
         face_config=FACES,
-        cache=out / "cache",
+        cache=cache or out / OWN_CACHE,
         device=options.device,
+        clip_timeout=clip_timeout,
     )
-    records = run_benchmark(job, options, retry_failed)
+    records, reencoded = run_benchmark(job, options, retry_failed, reencode_check)
     metrics = metric_infos(chosen, unavailable)
     rows, comparisons = method_results(
         methods,
@@ -101,7 +111,7 @@ def benchmark(
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
-        reencoding=[],
+        reencoding=reencoding_results(methods, metrics, records, reencoded),
         published=read_published(published) if published else [],
         weights=dict(job.weight_hashes),
         versions={name: version(name) for name in LIBRARIES},
@@ -140,12 +150,14 @@ def _command(name: str) -> str:
     return f"python -m syncdiff_data weights {act}"
 
 
-def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition, overwrite: bool) -> None:
-    """Refuse to replace a report of another protocol or setting; with overwrite, forget all that lies
-    there."""
-    if overwrite:
-        for path in (*out.glob("cache/*"), *out.glob("results.json")):
-            path.unlink()
+def _forget(out: Path) -> None:
+    """Start anew: what lies there is neither in the way nor used. A cache elsewhere is others' too, and stays."""
+    forget_all(out / OWN_CACHE)
+    (out / "results.json").unlink(missing_ok=True)
+
+
+def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition) -> None:
+    """Refuse to replace a report of another protocol or setting."""
     if not (out / "results.json").exists():
         return
     there = schema.read_results(out).protocol

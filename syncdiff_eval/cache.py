@@ -1,17 +1,27 @@
-"""Finished work by content: a key says everything a result depends on, so a rerun only does what is new."""
+"""Finished work by content: a key says everything a result depends on, so a rerun only does what is new.
+
+Runs may share a folder, also at the same time. Whole entries serve all of them. What a run leaves half done bears its
+name: notes of work begun, and temporary files. They are swept when a run starts and no other holds the folder's lock.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping, Set
+import uuid
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
+
+LOCK = "lock"
 
 
 def key_of(**facts: object) -> str:
@@ -25,15 +35,8 @@ class Cache:
     whole."""
 
     folder: Path
-
-    def start_run(self, retry: Set[str]) -> None:
-        """Sweep what stopped runs left, and forget the records whose reason is in `retry`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in (*self.folder.glob("*.tmp"), *self.folder.glob("*.attempts")):
-            left.unlink()
-        for path in self.folder.glob("*.json") if retry else ():
-            if json.loads(path.read_text(encoding="utf-8")).get("reason") in retry:
-                path.unlink()
+    run: str = "alone"
+    """Whose attempts are counted: three crashes in one run are a verdict, one crash in each of three is not."""
 
     def read(self, key: str) -> dict[str, Any] | None:
         path = self.folder / f"{key}.json"
@@ -57,16 +60,57 @@ class Cache:
 
     def attempts(self, key: str) -> int:
         """How many times in a row work on this key began and did not end."""
-        path = self.folder / f"{key}.attempts"
+        path = self._note(key)
         return int(path.read_text()) if path.exists() else 0
 
     def begin(self, key: str) -> None:
         """Note that work begins. If the process dies, the note is what its successor finds."""
         count = str(self.attempts(key) + 1)
-        write_atomically(self.folder / f"{key}.attempts", lambda file: _put(file, count))
+        write_atomically(self._note(key), lambda file: _put(file, count))
 
     def end(self, key: str) -> None:
-        (self.folder / f"{key}.attempts").unlink(missing_ok=True)
+        self._note(key).unlink(missing_ok=True)
+
+    @contextmanager
+    def scratch(self, key: str) -> Iterator[Path]:
+        """The path of a temporary file, there for as long as the body runs."""
+        path = self.folder / f"{key}.{self.run}.tmp"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _note(self, key: str) -> Path:
+        return self.folder / f"{key}.{self.run}.attempts"
+
+
+@contextmanager
+def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
+    """The cache in `folder` for one run, for as long as the body lasts; records whose reason is in `retry` are
+    forgotten first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("ab") as lock:
+        if _is_alone(lock):
+            for left in (*folder.glob("*.tmp"), *folder.glob("*.attempts")):
+                left.unlink()
+        with suppress(OSError):  # a file system without locks: nothing is ever swept there
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        for path in folder.glob("*.json") if retry else ():
+            if json.loads(path.read_text(encoding="utf-8")).get("reason") in retry:
+                path.unlink(missing_ok=True)
+        yield Cache(folder, uuid.uuid4().hex[:8])
+
+
+def forget_all(folder: Path) -> None:
+    """Empty a cache. Raises UserError where a run is using it."""
+    if not folder.exists():
+        return
+    with (folder / LOCK).open("ab") as lock:
+        if not _is_alone(lock):
+            raise UserError(f"{folder} is in use by another run and is not emptied; wait for its end.")
+        for path in folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
 
 
 @dataclass(frozen=True)
@@ -87,6 +131,15 @@ class Shelf:
     def keep(self, arrays: Mapping[str, np.ndarray], **maker: object) -> None:
         key = key_of(kind="shelf", frames=dict(self.frames), maker=maker)
         self.cache.write(key, {"status": "kept"}, arrays)
+
+
+def _is_alone(lock: IO[bytes]) -> bool:
+    """Whether no other run holds the lock, which is then held exclusively. Its holder's death frees it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _put(file: Any, text: str) -> None:

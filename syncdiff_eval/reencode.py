@@ -26,6 +26,8 @@ from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 CRF = 23
 PRESET = "medium"
 AUDIO_BIT_RATE = 64_000
+Timed = tuple[int, VideoFrame]
+"""Ticks of the frame's time base since the first frame, and the frame."""
 ENCODER = (
     f"libx264 crf {CRF} preset {PRESET} yuv420p (yuv444p for odd sizes), "
     f"aac {AUDIO_BIT_RATE // 1000} kbit/s mono 16 kHz"
@@ -42,35 +44,36 @@ def reencode(path: Path, out: Path, alive: Callable[[], None] = lambda: None) ->
     whose presentation times do not increase, UserError where `out` cannot be written.
     """
     facts = read_facts(path)
-    frames = _in_order(coded_frames(path))
-    first = next(frames)
+    frames = _timed(coded_frames(path))
+    head = next(frames)
     try:
         with av.open(str(out), "w", format="mp4") as container:
-            video = _video_stream(container, first, facts)
+            video = _video_stream(container, head[1], facts)
             voice = None
             if facts.has_audio:
                 voice = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=AUDIO_BIT_RATE)
-            seconds = _mux(container, _encoded(video, chain([first], frames), facts, alive), facts.fps)
+            packets = _encoded(video, chain([head], frames), facts, alive)
+            seconds = _mux(container, packets, facts.fps, video.codec_context.time_base)
             if voice is not None:
-                samples = read_audio(path, first.time or 0.0, math.ceil(seconds * FPS))
+                samples = read_audio(path, head[1].time or 0.0, math.ceil(seconds * FPS))
                 container.mux(voice.encode(_sound(samples[: math.ceil(seconds * SAMPLE_RATE)])))
                 container.mux(voice.encode(None))
     except OSError as error:
-        raise UserError(f"{out} could not be written ({words(error)}): make room, or set TMPDIR.") from error
+        raise UserError(f"{out} could not be written ({words(error)}): make room there.") from error
     except av.FFmpegError as error:
         raise MediaError(Reason.UNREADABLE, f"could not be encoded again ({words(error)})") from error
 
 
-def _in_order(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-    """The same frames, their times known to increase."""
-    last: int | None = None
+def _timed(frames: Iterable[VideoFrame]) -> Iterator[Timed]:
+    """The frames with their times since the first, known to increase."""
+    first = last = None
     for index, frame in enumerate(frames):
         if frame.pts is None or (last is not None and frame.pts <= last):
             raise MediaError(
                 Reason.UNREADABLE, f"frame {index} has no presentation time after its predecessor's"
             )
-        last = frame.pts
-        yield frame
+        first, last = frame.pts if first is None else first, frame.pts
+        yield frame.pts - first, frame
 
 
 def _video_stream(container: OutputContainer, first: VideoFrame, facts: FileFacts) -> VideoStream:
@@ -79,7 +82,7 @@ def _video_stream(container: OutputContainer, first: VideoFrame, facts: FileFact
     stream.width, stream.height = facts.width, facts.height
     stream.pix_fmt = "yuv444p" if facts.width % 2 or facts.height % 2 else "yuv420p"
     picture, context = _picture(first, stream.pix_fmt), stream.codec_context
-    context.time_base = first.time_base
+    context.time_base = first.time_base or 1 / rate
     context.thread_count = 1
     # What the file says of its colours is said again, or players show others.
     context.colorspace, context.color_range = picture.colorspace, picture.color_range
@@ -107,34 +110,32 @@ def _picture(frame: VideoFrame, pix_fmt: str) -> VideoFrame:
 
 
 def _encoded(
-    stream: VideoStream, frames: Iterable[VideoFrame], facts: FileFacts, alive: Callable[[], None]
+    stream: VideoStream, frames: Iterable[Timed], facts: FileFacts, alive: Callable[[], None]
 ) -> Iterator[Packet]:
-    """One packet per frame, in decoding order; times count from the first frame."""
-    origin: int | None = None
-    for index, frame in enumerate(frames):
+    """One packet per frame, in decoding order."""
+    for index, (time, frame) in enumerate(frames):
         alive()
-        origin = frame.pts if origin is None else origin
-        picture = _picture(frame, stream.pix_fmt)
+        picture = _picture(frame, stream.pix_fmt or "")
         if (picture.width, picture.height) != (facts.width, facts.height):
             raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {index}")
-        picture.pts, picture.time_base = frame.pts - origin, frame.time_base
+        picture.pts, picture.time_base = time, frame.time_base
         picture.pict_type = PictureType.NONE  # the encoder's choice, not that of the file before
         yield from stream.encode(picture)
     yield from stream.encode(None)
 
 
-def _mux(container: OutputContainer, packets: Iterator[Packet], fps: float) -> float:
+def _mux(container: OutputContainer, packets: Iterator[Packet], fps: float, time_base: Fraction) -> float:
     """Write all packets; returns the seconds they show, their number over the average rate.
 
     An mp4's average rate follows from its decoding times and the duration of the last packet, so that one carries
     what the times leave open.
     """
     held = next(packets)
-    start, count = held.dts, 1
+    start, count = held.dts or 0, 1
     for packet in packets:
         container.mux(held)
         held, count = packet, count + 1
-    held.duration = max(1, round(count / fps / held.time_base) - (held.dts - start))
+    held.duration = max(1, round(count / fps / time_base) - ((held.dts or 0) - start))
     container.mux(held)
     return count / fps
 

@@ -9,8 +9,9 @@ protocol, metric or weight file has another key. Cached failures are final, exce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import numpy as np
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import MediaError, Reason
 from syncdiff_data.stage import Report, run_plans
+from syncdiff_data.suspects import Watchdog
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.cache import Cache, Shelf
+from syncdiff_eval.cache import Cache, Shelf, open_run
 from syncdiff_eval.metrics.base import Regions
 from syncdiff_eval.reasons import Refusal
+from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
+    Alive,
     Reference,
     Refused,
     Scorer,
@@ -42,20 +46,37 @@ Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
 
 
-def run_benchmark(benchmark: Benchmark, options: RayOptions, retry_failed: bool = False) -> list[Record]:
+def run_benchmark(
+    benchmark: Benchmark, options: RayOptions, retry_failed: bool = False, reencode_check: bool = False
+) -> tuple[list[Record], list[Record]]:
     """Score every method on every pair: one record each, in order of method, then clip.
 
-    Needs an open `ray_session`.
+    And those of the files that were scored, encoded once more, if `reencode_check` asks for them. Needs an open
+    `ray_session`.
     """
     videos = sorted({pair.video for pair in benchmark.pairing.pairs})
     tasks = list_tasks(benchmark.methods, benchmark.pairing)
-    Cache(benchmark.cache).start_run(retry={Refusal.WORKER_CRASHED} if retry_failed else set())
-    measure = _Measure(benchmark, videos)
-    found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
-    score = _Score(benchmark, tasks, {row["video"]: row["key"] for row in found})
-    done = run_plans(score, _indices(tasks), options, "scores", len(tasks), "rows")
+    retry = {Refusal.WORKER_CRASHED} if retry_failed else set()
+    with open_run(benchmark.cache, retry) as cache:
+        measure = _Measure(benchmark, cache, videos)
+        found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
+        references = {row["video"]: row["key"] for row in found}
+        records = _score_all(_Score(benchmark, cache, tasks, references), options, "scores")
+        again = [
+            replace(task, reencoded=True)
+            for task, record in zip(tasks, records)
+            if reencode_check and task.has_file and record["status"] == "scored"
+        ]
+        return records, _score_all(_Score(benchmark, cache, again, references), options, "re-encoded")
+
+
+def _score_all(score: _Score, options: RayOptions, title: str) -> list[Record]:
+    """The record of every task, in their order."""
+    if not score.tasks:
+        return []
+    done = run_plans(score, _indices(score.tasks), options, title, len(score.tasks), "rows")
     records = {row["index"]: row["record"] for row in done}
-    return [{"method": task.method, "clip": task.clip, **records[i]} for i, task in enumerate(tasks)]
+    return [{"method": task.method, "clip": task.clip, **records[i]} for i, task in enumerate(score.tasks)]
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,7 @@ class _Measure:
     """Work of the first pass: the regions of one reference."""
 
     benchmark: Benchmark
+    cache: Cache
     videos: Sequence[str]
 
     def __call__(self, plan: str, report: Report) -> Record:
@@ -70,10 +92,10 @@ class _Measure:
         path = self.benchmark.reference / video
         key = self.benchmark.reference_key(file_sha256(path))
 
-        def measure() -> tuple[Record, Arrays]:
-            return _pack(measure_reference(path, load_scorer(self.benchmark), self.benchmark.face_config))
+        def measure(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
+            return _pack(measure_reference(path, scorer, self.benchmark.face_config, alive))
 
-        _once(Cache(self.benchmark.cache), key, measure)
+        _once(self.benchmark, self.cache, key, measure)
         report(int(plan), {"videos": 1})
         return {"video": video, "key": key}
 
@@ -83,6 +105,7 @@ class _Score:
     """Work of the second pass: one clip of one method. references: video -> key of its measured regions."""
 
     benchmark: Benchmark
+    cache: Cache
     tasks: Sequence[Task]
     references: Mapping[str, str]
 
@@ -93,48 +116,60 @@ class _Score:
         return {"index": index, "record": record}
 
     def _record(self, task: Task) -> Record:
-        cache, root = Cache(self.benchmark.cache), self.benchmark.reference
+        root, video = self.benchmark.reference, self.benchmark.reference / task.video
         try:
             output = task.output()
         except Refused as refused:
             return _failed(refused.reason, str(refused))
-        measured = cache.read(self.references[task.video])
+        measured = self.cache.read(self.references[task.video])
         if measured is None or measured["status"] == "failed":
             return _failed(
                 Refusal.REFERENCE_UNREADABLE, measured["detail"] if measured else "its record is gone"
             )
-        key = self.benchmark.score_key(
-            task,
-            reference=measured["facts"]["sha256"],
-            output=file_sha256(output) if output else None,
-            audio=file_sha256(root / task.audio),
-        )
+        hashes = measured["facts"]["sha256"], file_sha256(output) if output else None
+        driven = self.benchmark.takes_driving_audio(task)
+        key = self.benchmark.score_key(task, *hashes, file_sha256(root / task.audio) if driven else None)
+        frames_of = self.benchmark.frames_facts
+        shelf = Shelf(self.cache, frames_of(*hashes, task.baseline.frozen, task.encoder))
+        reference_shelf = Shelf(self.cache, frames_of(hashes[0], None, False, None))
 
-        def shelf(output: Path | None, frozen: bool) -> Shelf:
-            shown = file_sha256(output) if output else None
-            return Shelf(cache, self.benchmark.frames_facts(measured["facts"]["sha256"], shown, frozen))
+        def score(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
+            reference = _unpack(measured, self.cache.arrays(self.references[task.video]))
+            audio = _audio(root / task.audio, task, reference) if driven else None
+            with _file_to_score(task, output, video, self.cache, key, alive) as file:
+                return score_clip(
+                    video, reference, file, task.baseline, audio, task.crossed, scorer, shelf, reference_shelf,
+                    alive,
+                )  # fmt: skip
 
-        def score() -> tuple[Record, Arrays]:
-            reference = _unpack(measured, cache.arrays(self.references[task.video]))
-            audio = _audio(root / task.audio, task, reference)
-            return score_clip(
-                root / task.video, reference, output, task.baseline, audio, task.crossed,
-                load_scorer(self.benchmark), shelf(output, task.baseline.frozen), shelf(None, False),
-            )  # fmt: skip
+        return {**_once(self.benchmark, self.cache, key, score), "key": key}
 
-        return {**_once(cache, key, score), "key": key}
+
+@contextmanager
+def _file_to_score(
+    task: Task, output: Path | None, video: Path, cache: Cache, key: str, alive: Alive
+) -> Iterator[Path | None]:
+    """The method's file, or none for a baseline; what is re-encoded lies there for as long as the body runs."""
+    if not task.reencoded:
+        yield output
+        return
+    with cache.scratch(key) as again:
+        reencode(output or video, again, alive)
+        yield again
 
 
 def _indices(items: Sequence[object]) -> list[str]:
     return [str(i) for i in range(len(items))]
 
 
-def _once(cache: Cache, key: str, work: Callable[[], tuple[Record, Arrays]]) -> Record:
+def _once(
+    benchmark: Benchmark, cache: Cache, key: str, work: Callable[[Scorer, Alive], tuple[Record, Arrays]]
+) -> Record:
     """The cached record, or that of doing the work now; what cannot be scored becomes a record with its
     reason.
 
     Work that took its process down three times running is not begun again, so that one clip cannot stop the
-    rest.
+    rest. Work that hangs has its process ended; the loading of networks is not on that clock.
     """
     record = cache.read(key)
     if record is not None:
@@ -144,8 +179,10 @@ def _once(cache: Cache, key: str, work: Callable[[], tuple[Record, Arrays]]) -> 
         record = _failed(Refusal.WORKER_CRASHED, f"took its worker down {CRASHES} times running")
     else:
         cache.begin(key)
+        scorer = load_scorer(benchmark)
         try:
-            record, arrays = work()
+            with Watchdog(benchmark.clip_timeout) as watchdog:
+                record, arrays = work(scorer, watchdog.alive)
         except (Refused, MediaError) as error:
             record = _failed(error.reason, str(error))
     cache.write(key, record, arrays)

@@ -6,7 +6,7 @@ Nothing here knows about Ray. All records are plain JSON, floats written with al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -40,6 +40,8 @@ BATCH = 8
 """Frames in memory at a time, of either side."""
 
 Timed = tuple[float, np.ndarray]
+Alive = Callable[[], None]
+"""To be called at a sign of life: who shows none for long is taken to hang."""
 NotDecoded = tuple[float, None]
 """A frame nobody looks at: its time alone."""
 
@@ -75,8 +77,9 @@ class Scorer:
     backend: Any
 
 
-def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference:
-    """Decode the reference, follow its faces and lay the regions around the speaker. Raises MediaError."""
+def measure_reference(path: Path, scorer: Scorer, face_config: Any, alive: Alive = lambda: None) -> Reference:
+    """Decode the reference, follow its faces and lay the regions around the speaker. alive: called once per frame.
+    Raises MediaError."""
     from syncdiff_data.faces import find_tracks
 
     facts = read_facts(path)
@@ -84,6 +87,7 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any) -> Reference
 
     def images() -> Iterator[np.ndarray]:
         for time, image in frames(path):
+            alive()
             times.append(time)
             yield image
 
@@ -112,12 +116,14 @@ def score_clip(
     scorer: Scorer,
     shelf: Shelf | None = None,
     reference_shelf: Shelf | None = None,
+    alive: Alive = lambda: None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score one clip and return its record and the arrays its metrics keep.
 
     output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
     `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
-    reference's. shelf: of the frames scored; reference_shelf: of the reference's. Raises Refused and MediaError.
+    reference's. shelf: of the frames scored; reference_shelf: of the reference's. alive: called
+    at least once per batch of frames. Raises Refused and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
     real = output is None and not baseline.frozen
@@ -128,7 +134,7 @@ def score_clip(
         if any(ruled_out(column, crossed, real) is None for column in family.columns)
     ]
     if scorer.protocol.clock == "own":
-        context = _alone(output or reference_path, None if output else audio, baseline, shelf)
+        context = _alone(output or reference_path, None if output else audio, baseline, shelf, alive)
         metrics = {name: scorer.starts[name](context) for name in wanted}
         num_frames = context.num_frames
     else:
@@ -141,6 +147,7 @@ def score_clip(
             regions=reference.regions,
             shelf=shelf,
             reference_shelf=reference_shelf,
+            alive=alive,
             compares=not (crossed or real),
         )
         metrics = {name: scorer.starts[name](context) for name in wanted}
@@ -148,7 +155,7 @@ def score_clip(
         ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
         theirs = frames(output) if output else _baseline_frames(reference_path, baseline)
         paired = _Paired(ours, theirs, facts.fps, scorer.protocol)
-        num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend)
+        num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend, alive)
         paired.check_lengths(crossed)
     values = _compute(metrics, families, crossed, real)
     record = {
@@ -179,12 +186,16 @@ def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
     return shifted
 
 
-def _alone(path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None) -> ClipContext:
+def _alone(
+    path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None, alive: Alive = lambda: None
+) -> ClipContext:
     """The file on its own clock, with its own sound where `audio` is None."""
     video = Video(path)
     if audio is None and video.has_audio:
         audio = read_audio(path, video.start_s, video.num_frames)
-    return ClipContext(FPS, video.num_frames, audio, None, video=video, frozen=baseline.frozen, shelf=shelf)
+    return ClipContext(
+        FPS, video.num_frames, audio, None, video=video, frozen=baseline.frozen, shelf=shelf, alive=alive
+    )
 
 
 def _update_all(
@@ -193,6 +204,7 @@ def _update_all(
     looks_at: frozenset[Look],
     regions: Regions | None,
     backend: Any,
+    alive: Alive,
 ) -> int:
     """Feed every paired frame to every metric and return their number; Refused where they do not pair."""
     first = 0
@@ -214,6 +226,7 @@ def _update_all(
         for metric in metrics.values():
             metric.update(frame_batch)
         first += len(batch)
+        alive()
     return first
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
 from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, Missing, Values
-from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Score
+from syncdiff_eval.reencode import ENCODER
+from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Reencoding, Score, Shift
 from syncdiff_eval.statistics import Bootstrap, holm, mean_interval, paired_difference, rank_groups
 
 Record = Mapping[str, Any]
@@ -87,6 +88,60 @@ def pooled_values(
                 computed = family.pool.compare(generated, reference)
             values |= {(method.name, name): computed[name] for name in names}
     return values
+
+
+def reencoding_results(
+    methods: Sequence[Method],
+    metrics: Sequence[MetricInfo],
+    records: Sequence[Record],
+    reencoded: Sequence[Record],
+) -> list[Reencoding]:
+    """How far the numbers of every method moved whose files were scored again, re-encoded, in order of methods."""
+    found = []
+    for method in methods:
+        after = [record for record in reencoded if record["method"] == method.name]
+        clips = {record["clip"] for record in after}
+        before = [record for record in records if record["method"] == method.name and record["clip"] in clips]
+        if after:
+            failures = Counter(record["reason"] for record in after if record["status"] == "failed")
+            found.append(
+                Reencoding(
+                    method=method.name,
+                    encoder=ENCODER,
+                    n_attempted=len(after),
+                    failures=dict(sorted(failures.items())),
+                    shifts={m.name: _shift(m, before, after) for m in metrics if not m.pooled},
+                )
+            )
+    return found
+
+
+def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]) -> Shift:
+    """Of the clips that have a value before and after; the same metric may have one after only, as real video's
+    PSNR against itself does."""
+    first, second = (
+        {
+            record["clip"]: record["values"][metric.name]
+            for record in side
+            if metric.name in record.get("values", {})
+        }
+        for side in (before, after)
+    )
+    both = sorted(first.keys() & second.keys())
+    moved = np.array([second[clip] - first[clip] for clip in both])
+    reason = None
+    if not both:
+        lacking = before if not first else [record for record in after if record["clip"] in first]
+        reason = metric.not_available or _why_none(metric.name, lacking)
+    return Shift(
+        n=len(both),
+        mean=float(moved.mean()) if both else None,
+        mean_abs=float(np.abs(moved).mean()) if both else None,
+        largest_abs=float(np.abs(moved).max()) if both else None,
+        reencoded=_mean(second, sorted(second)) if second else None,
+        n_reencoded=len(second),
+        reason=reason,
+    )
 
 
 def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache) -> Iterator[ClipArrays]:

@@ -13,6 +13,7 @@ from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.pairing import Pair, Pairing, is_crossed, outputs_of
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.reasons import Refusal
+from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.scoring import Refused
 
 SCORING_VERSION = 2
@@ -34,7 +35,10 @@ class Benchmark:
     face_config: Any
     """syncdiff_data.faces.FaceConfig"""
     cache: Path
+    """Folder of finished work; other benchmarks may use it at the same time."""
     device: str = "cpu"
+    clip_timeout: float = 0
+    """Seconds without a sign of life after which a clip's worker is ended; 0: never."""
 
     @property
     def crossed(self) -> bool:
@@ -59,22 +63,29 @@ class Benchmark:
         facts = {key: value for key, value in self.fingerprint().items() if key != "metrics"}
         return key_of(kind="reference", file=sha256, **facts)
 
-    def score_key(self, task: Task, reference: str, output: str | None, audio: str) -> str:
-        """Of one score: reference, output and audio are sha256 of the files' content."""
+    def takes_driving_audio(self, task: Task) -> bool:
+        """Whether a task's numbers depend on the driving audio: a file that is scored alone brings its own."""
+        return self.protocol.clock != "own" or (task.is_baseline and not task.reencoded)
+
+    def score_key(self, task: Task, reference: str, output: str | None, audio: str | None) -> str:
+        """Of one score: reference, output and audio are sha256 of the files' content, None where none is needed."""
         return key_of(
             kind="score",
             reference=reference,
             output=output,
             baseline=asdict(task.baseline),
+            encoder=task.encoder,
             audio=audio,
             crossed=task.crossed,
             **self.fingerprint(),
         )
 
-    def frames_facts(self, reference: str, output: str | None, frozen: bool) -> dict[str, object]:
+    def frames_facts(
+        self, reference: str, output: str | None, frozen: bool, encoder: str | None
+    ) -> dict[str, object]:
         """Which frames are shown, whatever the sound and the metrics: sha256 of the reference and of the
         output. A file scored alone is the same under every protocol."""
-        shown: dict[str, object] = {"file": output or reference, "frozen": frozen}
+        shown: dict[str, object] = {"file": output or reference, "frozen": frozen, "encoder": encoder}
         if self.protocol.clock == "own":
             return shown
         return shown | {
@@ -87,7 +98,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Task:
-    """One row of per_clip.parquet to be.
+    """One row of per_clip.parquet to be, or the same file encoded once more.
 
     video, audio: paths below the reference folder. outputs: the method's files of that name; none for a
     baseline.
@@ -101,6 +112,17 @@ class Task:
     baseline: Baseline
     is_baseline: bool
     outputs: tuple[Path, ...]
+    reencoded: bool = False
+
+    @property
+    def has_file(self) -> bool:
+        """Whether what is scored lies on the disk as it is: a method's output, or real video with its own sound."""
+        return not self.is_baseline or self.baseline == Baseline()
+
+    @property
+    def encoder(self) -> str | None:
+        """What the file is encoded with once more before it is scored."""
+        return ENCODER if self.reencoded else None
 
     def output(self) -> Path | None:
         """The one file to score, None for a baseline. Raises Refused where there is none, or several."""

@@ -124,7 +124,6 @@ def test_clip_keeps_the_features_of_its_face_frames_in_any_batches(network: Ince
 def test_the_same_frames_with_other_sound_are_not_seen_twice(tmp_path: Path, network: Inception) -> None:
     images = list(np.random.default_rng(1).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))
     cache = Cache(tmp_path)
-    cache.start_run(set())
     context = ClipContext(25, 2, None, None, shelf=Shelf(cache, {"file": "a"}))
     first = FrameFeatures(context, network, "full", "w")
     first.update(batch(0, images, None))

@@ -175,7 +175,6 @@ def test_merged_clips_give_the_mean_of_those_with_a_score() -> None:
 def test_embeddings_serve_every_sound_of_the_same_frames(tmp_path: Path) -> None:
     levels = levels_of(40)
     cache = Cache(tmp_path)
-    cache.start_run(set())
     offsets, counts = [], []
     for late in (0, 2):
         network = ToyNetwork()

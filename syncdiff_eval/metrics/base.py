@@ -112,6 +112,8 @@ class ClipContext:
     """The same for the reference's own frames, whatever is scored."""
     compares: bool = True
     """Whether columns that compare with the reference will have a value."""
+    alive: Callable[[], None] = lambda: None
+    """For metrics that read frames themselves: to be called at each, or the clip counts as hanging."""
 
 
 class Metric(Protocol):

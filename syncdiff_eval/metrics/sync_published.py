@@ -42,10 +42,12 @@ class OwnFrames:
 
     video: Video
     frozen: bool = False
+    alive: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         first: np.ndarray | None = None
         for frame in self.video.frames():
+            self.alive()
             first = frame if first is None else first
             yield first if self.frozen else frame
 
@@ -146,7 +148,7 @@ class FileSync:
             return kept
         if video is None:
             raise ValueError("published LSE protocols need a protocol of clock 'own'")
-        arrays = self._embed(OwnFrames(video, self._context.frozen))
+        arrays = self._embed(OwnFrames(video, self._context.frozen, self._context.alive))
         if shelf:
             shelf.keep(arrays, **self._maker)
         return arrays
