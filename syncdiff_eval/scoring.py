@@ -157,7 +157,7 @@ def score_clip(
         paired = _Paired(ours, theirs, facts.fps, scorer.protocol)
         num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend, alive)
         paired.check_lengths(crossed)
-    values = _compute(metrics, families, crossed, real)
+    values = _compute(metrics, families, crossed, real, alive)
     record = {
         "status": "scored",
         "reason": None,
@@ -302,11 +302,16 @@ def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[Timed]:
 
 
 def _compute(
-    metrics: Mapping[str, Metric], families: Mapping[str, MetricFamily], crossed: bool, real: bool
+    metrics: Mapping[str, Metric],
+    families: Mapping[str, MetricFamily],
+    crossed: bool,
+    real: bool,
+    alive: Alive,
 ) -> Values:
     """Values of every column that can exist, or why it does not."""
     values: Values = {}
     for name, family in families.items():
+        alive()
         computed = metrics[name].compute() if name in metrics else {}
         for column in family.columns:
             if not column.pooled:
