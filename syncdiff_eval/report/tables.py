@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_eval.report import reencoded
 from syncdiff_eval.report.by_type import DIFFUSION, GAN, Duel, duels
 from syncdiff_eval.report.cells import (
     TYPES,
@@ -46,6 +47,7 @@ def markdown(results: Results) -> str:
         *(part for group in groups(results) for part in _markdown_group(results, group)),
         *_markdown_duels(duels(results)),
         *_markdown_wins(results),
+        *_markdown_reencoded(results),
     ]
     if results.published:
         parts += ["## Published elsewhere", "Not measured here; compare within one table only."]
@@ -86,6 +88,10 @@ def terminal(results: Results, console: Console) -> None:
             console.print(f"{titles}: {escape(reason)}")
         for metrics in (group.metrics[i : i + columns] for i in range(0, len(group.metrics), columns)):
             console.print(_terminal_table(results, metrics))
+    if results.reencoding:
+        console.print(f"\n[bold]{reencoded.TITLE}[/bold]", *map(escape, reencoded.notes(results)), sep="\n")
+        for first in range(0, len(results.reencoding), columns):
+            console.print(_terminal_reencoded(results, first, first + columns))
 
 
 def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
@@ -102,6 +108,24 @@ def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
             end_section=bool(ranked) and row is ranked[-1],
         )
     return table
+
+
+def _terminal_reencoded(results: Results, start: int, stop: int) -> Table:
+    """Methods `start` to `stop` - 1."""
+    table = Table(box=SIMPLE_HEAD, show_lines=False, pad_edge=False)
+    head, *rows = reencoded.table(results, "\n")
+    for name in (head[0], *head[1:][start:stop]):
+        table.add_column(escape(name), justify="right" if name else "left")
+    for metric, *cells in rows:
+        table.add_row(metric, *cells[start:stop])
+    return table
+
+
+def _markdown_reencoded(results: Results) -> list[str]:
+    if not results.reencoding:
+        return []
+    head, *rows = reencoded.table(results, "<br>")
+    return [f"## {reencoded.TITLE}", *reencoded.notes(results), _markdown_table(head, rows, 1)]
 
 
 def _markdown_group(results: Results, group: Group) -> list[str]:
