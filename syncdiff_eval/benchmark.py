@@ -20,7 +20,7 @@ from syncdiff_eval import results as schema
 from syncdiff_eval.cache import Cache, forget_all
 from syncdiff_eval.methods import Method
 from syncdiff_eval.metrics import FAMILIES
-from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing
 from syncdiff_eval.per_clip import per_clip_table, write_per_clip
 from syncdiff_eval.protocols import ProtocolDefinition
@@ -79,7 +79,8 @@ def benchmark(
     if overwrite:
         _forget(out)
     _check_report(out, pairing, protocol)
-    chosen = [families[name] for name in protocol.metrics]
+    asked = [families[name] for name in protocol.metrics]
+    chosen = applicable(asked, crossed=pairing.setting == "crossed-audio")
     unavailable, files = _find_weights(chosen, weights)
     job = Benchmark(
         reference=reference,

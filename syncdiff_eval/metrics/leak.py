@@ -28,6 +28,8 @@ MIN_SECONDS = 1.0
 STILL = 0.01
 """Spread of the source's mouth opening over the distance of the eyes, below which there is nothing to leak. The
 landmarks of one frame shown again and again spread by 0.002 to 0.008, those of speech by 0.026 to 0.075."""
+EDGE = 2
+"""Frames at either end whose lip features see beyond the clip: they tell both sides where it ends, and nothing else."""
 
 
 def motion_ratio(source: np.ndarray, generated: np.ndarray) -> float:
@@ -110,7 +112,11 @@ class Leak:
 
 
 class LipLeak:
-    """Generated and source lips, as AV-HuBERT sees them."""
+    """Generated and source lips as AV-HuBERT's lip reader sees them, frame by frame.
+
+    Not the transformer's output that AVS compares: near a clip's ends it tells the time more than the lips, on both
+    sides alike, so that a mouth of its own, or a frozen one, seems to follow the source.
+    """
 
     def __init__(self, context: ClipContext, reader: LipReader):
         self._context = context
@@ -141,17 +147,8 @@ class LipLeak:
         if mouths.shape[1] < MIN_SECONDS * FPS:
             return Missing("too_short_for_leak")
         shelves = (self._context.shelf, self._context.reference_shelf)
-        generated, source = (
-            _unit(self._reader.features(self._reader.look(side, shelf)))
-            for side, shelf in zip(mouths, shelves)
-        )
-        return shared_motion(source, generated)
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Each row at length 1: products of rows are then the cosines that AVS takes."""
-    rows = features.astype(np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        generated, source = (self._reader.look(side, shelf) for side, shelf in zip(mouths, shelves))
+        return shared_motion(source[EDGE:-EDGE], generated[EDGE:-EDGE])
 
 
 def _load(weights: Mapping[str, Path], device: str) -> Start:
@@ -170,7 +167,7 @@ LEAK = MetricFamily(
     name="leak",
     columns=(
         Column("leak_motion", "Leak: motion in silence", "", False, 3, crossed_only=True),
-        Column("leak_corr", "Leak: source's mouth opening", "", False, 3, crossed_only=True),
+        Column("leak_corr", "Leak: opening of the source's mouth", "", False, 3, crossed_only=True),
     ),
     version=1,
     load=_load,
@@ -178,7 +175,7 @@ LEAK = MetricFamily(
 )
 LEAK_AVS = MetricFamily(
     name="leak-avs",
-    columns=(Column("leak_avs", "Leak: source's lips, AV-HuBERT", "", False, 3, crossed_only=True),),
+    columns=(Column("leak_avs", "Leak: the source's lips", "", False, 3, crossed_only=True),),
     version=1,
     load=_load_reader,
     weights=("avhubert-base",),
