@@ -243,6 +243,8 @@ def load_scorer(benchmark: Benchmark) -> Scorer:
                 name: family.load(benchmark.weights, benchmark.device)
                 for name, family in benchmark.families.items()
             },
-            backend=load_backend(benchmark.face_config, benchmark.weights, benchmark.device),
+            backend=None
+            if benchmark.protocol.clock == "own"
+            else load_backend(benchmark.face_config, benchmark.weights, benchmark.device),
         )
     return _scorers[key]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.records import UserError
 from syncdiff_eval.per_clip import per_clip_schema
-from syncdiff_eval.results import MethodResult, MetricInfo, Results, read_results
+from syncdiff_eval.results import MethodResult, MetricInfo, Reencoding, Results, read_results
 
 FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
 
@@ -27,6 +27,8 @@ def validate_report(report: Path) -> str:
     rows = table.to_pandas()
     for method in results.methods:
         _check_method(method, rows[rows["method"] == method.name], results)
+    for reencoding in results.reencoding:
+        _check_reencoding(reencoding, results)
     if len(rows) != len(results.methods) * results.n_clips:
         raise UserError(
             f"{report}/per_clip.parquet has {len(rows)} rows; {len(results.methods)} methods on "
@@ -79,6 +81,20 @@ def _nulls_explained(scored: pd.DataFrame, numbers: list[str]) -> bool:
 
 def _failures(failed: pd.DataFrame) -> dict[str, int]:
     return {str(reason): int(n) for reason, n in failed["reason"].value_counts().items()}
+
+
+def _check_reencoding(reencoding: Reencoding, results: Results) -> None:
+    """Every scored file once, and as many shifts as there are values."""
+    n_scored = {method.name: method.n_scored for method in results.methods}
+    left = reencoding.n_attempted - sum(reencoding.failures.values())
+    shifts = reencoding.shifts.values()
+    if (
+        n_scored.get(reencoding.method) != reencoding.n_attempted
+        or set(reencoding.shifts) != {metric.name for metric in results.metrics if not metric.pooled}
+        or any(not shift.n <= shift.n_reencoded <= left for shift in shifts)
+        or any((shift.mean is None) != (shift.n == 0) for shift in shifts)
+    ):
+        raise UserError(f"results.json: the re-encoded files of {reencoding.method} do not add up.")
 
 
 def _check_mean(method: MethodResult, rows: pd.DataFrame, metric: MetricInfo) -> None:

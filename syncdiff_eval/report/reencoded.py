@@ -12,9 +12,9 @@ def notes(results: Results) -> list[str]:
     """What the table shows, and which files have no score any more."""
     encoder = results.reencoding[0].encoder
     return [
-        f"Every file encoded once more ({encoder}) and scored again. Each cell: mean change, mean size of the change "
-        "and the largest, clips. Smaller differences between methods may be the coding's. Nothing of it enters the "
-        "means above.",
+        f"Every file encoded once more with {encoder}, and scored again. Each cell: mean change, mean size of the "
+        "change and the largest, clips. Smaller differences between methods may be the coding's. Nothing of it enters "
+        "the means above.",
         *(
             f"{row.method}: {failures(row.failures)} of {row.n_attempted} once re-encoded."
             for row in results.reencoding
@@ -24,8 +24,14 @@ def notes(results: Results) -> list[str]:
 
 
 def table(results: Results, separator: str) -> list[list[str]]:
-    """A line of headings, then one per metric; lines within a cell are parted by `separator`."""
-    metrics = [metric for metric in results.metrics if not metric.pooled]
+    """A line of headings, then one per metric that ran on some file or lacks its weights; lines within a cell are
+    parted by `separator`."""
+    metrics = [
+        metric
+        for metric in results.metrics
+        if not metric.pooled
+        and (metric.not_available or any(row.shifts[metric.name].n_reencoded for row in results.reencoding))
+    ]
     return [
         ["", *(row.method for row in results.reencoding)],
         *(
