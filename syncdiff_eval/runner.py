@@ -90,11 +90,14 @@ class _Measure:
     def __call__(self, plan: str, report: Report) -> Record:
         video = self.videos[int(plan)]
         path = self.benchmark.reference / video
-        key = self.benchmark.reference_key(file_sha256(path))
 
         def measure(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
             return _pack(measure_reference(path, scorer, self.benchmark.face_config, alive))
 
+        try:
+            key = self.benchmark.reference_key(_content(path, Refusal.REFERENCE_UNREADABLE))
+        except Refused:  # without its content nothing can be kept of it
+            return {"video": video, "key": None}
         _once(self.benchmark, self.cache, key, measure)
         report(int(plan), {"videos": 1})
         return {"video": video, "key": key}
@@ -102,12 +105,13 @@ class _Measure:
 
 @dataclass(frozen=True)
 class _Score:
-    """Work of the second pass: one clip of one method. references: video -> key of its measured regions."""
+    """Work of the second pass: one clip of one method. references: video -> key of its measured regions, None where
+    the file cannot be read at all."""
 
     benchmark: Benchmark
     cache: Cache
     tasks: Sequence[Task]
-    references: Mapping[str, str]
+    references: Mapping[str, str | None]
 
     def __call__(self, plan: str, report: Report) -> Record:
         index = int(plan)
@@ -117,24 +121,29 @@ class _Score:
 
     def _record(self, task: Task) -> Record:
         root, video = self.benchmark.reference, self.benchmark.reference / task.video
+        reference_key = self.references[task.video]
+        driven = self.benchmark.takes_driving_audio(task)
         try:
             output = task.output()
+            if reference_key is None:
+                raise Refused(Refusal.REFERENCE_UNREADABLE, "cannot be read")
+            output_hash = _content(output, Refusal.UNREADABLE) if output else None
+            audio_hash = _content(root / task.audio, Refusal.AUDIO_UNREADABLE) if driven else None
         except Refused as refused:
             return _failed(refused.reason, str(refused))
-        measured = self.cache.read(self.references[task.video])
+        measured = self.cache.read(reference_key)
         if measured is None or measured["status"] == "failed":
             return _failed(
                 Refusal.REFERENCE_UNREADABLE, measured["detail"] if measured else "its record is gone"
             )
-        hashes = measured["facts"]["sha256"], file_sha256(output) if output else None
-        driven = self.benchmark.takes_driving_audio(task)
-        key = self.benchmark.score_key(task, *hashes, file_sha256(root / task.audio) if driven else None)
+        hashes = measured["facts"]["sha256"], output_hash
+        key = self.benchmark.score_key(task, *hashes, audio_hash)
         frames_of = self.benchmark.frames_facts
         shelf = Shelf(self.cache, frames_of(*hashes, task.baseline.frozen, task.encoder))
         reference_shelf = Shelf(self.cache, frames_of(hashes[0], None, False, None))
 
         def score(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
-            reference = _unpack(measured, self.cache.arrays(self.references[task.video]))
+            reference = _unpack(measured, self.cache.arrays(reference_key))
             audio = _audio(root / task.audio, task, reference) if driven else None
             with _file_to_score(task, output, video, self.cache, key, alive) as file:
                 return score_clip(
@@ -156,6 +165,14 @@ def _file_to_score(
     with cache.scratch(key) as again:
         reencode(output or video, again, alive)
         yield again
+
+
+def _content(path: Path, reason: Refusal) -> str:
+    """sha256 of a file. Raises Refused where the disk does not give it."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise Refused(reason, f"cannot be read: {error.strerror}") from error
 
 
 def _indices(items: Sequence[object]) -> list[str]:

@@ -80,6 +80,10 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     try:
-        yield from container.decode(stream)
+        for number, frame in enumerate(container.decode(stream)):
+            if frame.is_corrupt:
+                # The decoder fills what it cannot read from what lies around; nobody made that picture.
+                raise MediaError(Reason.UNREADABLE, f"frame {number} is damaged")
+            yield frame
     except av.FFmpegError as error:
         raise MediaError(Reason.UNREADABLE, f"does not decode to its end ({words(error)})") from error
