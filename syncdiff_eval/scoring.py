@@ -153,7 +153,7 @@ def score_clip(
         metrics = {name: scorer.starts[name](context) for name in wanted}
         looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
         ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
-        theirs = frames(output) if output else _baseline_frames(reference_path, baseline)
+        theirs = _same_area(output, reference.facts) if output else _baseline_frames(reference_path, baseline)
         paired = _Paired(ours, theirs, facts.fps, scorer.protocol)
         num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend, alive)
         paired.check_lengths(crossed)
@@ -278,7 +278,7 @@ class _Paired:
 
 
 def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDefinition) -> None:
-    if (output.width, output.height) != (reference.width, reference.height):
+    if not (_same_side(reference.width, output.width) and _same_side(reference.height, output.height)):
         raise Refused(
             Refusal.SIZE_MISMATCH,
             f"{output.width}x{output.height}, the reference has {reference.width}x{reference.height}",
@@ -292,6 +292,17 @@ def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDef
 def _times_only(reference: Reference) -> Iterator[NotDecoded]:
     for time in reference.times.tolist():
         yield time, None
+
+
+def _same_side(reference: int, output: int) -> bool:
+    """Codecs hold even sizes only, so that writers lengthen an odd side by one pixel, right or below."""
+    return output == reference + reference % 2 or output == reference
+
+
+def _same_area(path: Path, reference: FileFacts) -> Iterator[Timed]:
+    """Frames of an output without the row and column that made an odd size even."""
+    for time, image in frames(path):
+        yield time, np.ascontiguousarray(image[: reference.height, : reference.width])
 
 
 def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[Timed]:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from media_files import make_video
@@ -96,6 +97,45 @@ def test_another_size_is_refused(tmp_path: Path, scorer: Scorer) -> None:
         refusal(scorer, reference, make_video(tmp_path / "o.mp4", range(5), size=(96, 96)))
         == Refusal.SIZE_MISMATCH
     )
+
+
+def lossless(path: Path, images: list[np.ndarray]) -> Path:
+    """FFV1 keeps odd sizes and every value."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("size", [(61, 97), (64, 97), (61, 96)])
+def test_a_writers_even_padding_is_not_compared(
+    tmp_path: Path, scorer: Scorer, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(3)]
+    noisy = [np.clip(image + rng.normal(0, 9, image.shape), 0, 255).astype(np.uint8) for image in images]
+    padding = [(0, side % 2) for side in size]
+    padded = [np.pad(image, (*padding, (0, 0)), constant_values=255) for image in noisy]
+    reference = lossless(tmp_path / "r.mkv", images)
+    values = [
+        score(scorer, reference, lossless(tmp_path / f"{name}.mkv", shown))["values"]
+        for name, shown in (("o", noisy), ("p", padded))
+    ]
+    assert values[0] == values[1]
+    for wrong in ([(1, 1), (1, 1)], [(0, 2), (0, 0)], [(0, 0), (0, 2)]):
+        other = [np.pad(image, (*wrong, (0, 0))) for image in noisy]
+        assert refusal(scorer, reference, lossless(tmp_path / "w.mkv", other)) == Refusal.SIZE_MISMATCH
+
+
+def test_an_even_reference_allows_no_padding(tmp_path: Path, scorer: Scorer) -> None:
+    images = [np.zeros((60, 96, 3), np.uint8)] * 2
+    larger = [np.zeros((60, 97, 3), np.uint8)] * 2
+    reference, output = lossless(tmp_path / "r.mkv", images), lossless(tmp_path / "o.mkv", larger)
+    assert refusal(scorer, reference, output) == Refusal.SIZE_MISMATCH
 
 
 def test_broken_outputs_say_how(tmp_path: Path, scorer: Scorer) -> None:
