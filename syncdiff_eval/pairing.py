@@ -61,6 +61,8 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
     wav2lip-resynced: Wav2Lip's lists without header, two paths a line without suffix below the reference
     folder, `audio video` and `video audio`; the output of line i (from 0) is called i. Raises UserError.
     """
+    if not path.is_file():
+        raise UserError(f"There is no list of pairs {path}.")
     rows = list(_csv_rows(path) if order == "csv" else _wav2lip_rows(path, order))
     if not rows:
         raise UserError(f"{path} lists no pair.")
