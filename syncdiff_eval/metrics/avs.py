@@ -10,6 +10,7 @@ sides by the reference's landmarks. AlignDiT's released AVSync takes the same ou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,35 +31,22 @@ def frame_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
 
 
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean of `frame_similarity` over the frames."""
+    return float(frame_similarity(a, b).mean())
+
+
 def avs_from_arrays(
     generated: np.ndarray, reference: np.ndarray, samples: np.ndarray, reader: LipReader
 ) -> tuple[float, float, float]:
     """(AVS_u, AVS_m, AVS_v) of mouths, gray uint8 [T, 96, 96] at 25 fps, and the sound, int16 [640 T] at 16 kHz.
 
-    generated, reference: cut alike, as `Mouths` does. The sound is the one that drives the generated mouth, which is
-    the reference's own.
+    generated, reference: cut alike, as `Mouths` does. The sound drives the generated mouth and is the reference's own.
     """
     made, real = reader.look(generated), reader.look(reference)
-    return avs_u(made, samples, reader), avs_m(made, real, samples, reader), avs_v(made, real, reader)
-
-
-def avs_u(generated: np.ndarray, samples: np.ndarray, reader: LipReader) -> float:
-    """What is heard against the generated lips, each alone. generated: float32 [T, D] of `reader.look`."""
-    return _mean(reader.features(samples=samples), reader.features(generated))
-
-
-def avs_m(generated: np.ndarray, reference: np.ndarray, samples: np.ndarray, reader: LipReader) -> float:
-    """The sound together with the generated lips against the same sound together with the real ones."""
-    return _mean(reader.features(generated, samples), reader.features(reference, samples))
-
-
-def avs_v(generated: np.ndarray, reference: np.ndarray, reader: LipReader) -> float:
-    """Generated lips against real lips, without sound."""
-    return _mean(reader.features(generated), reader.features(reference))
-
-
-def _mean(a: np.ndarray, b: np.ndarray) -> float:
-    return float(frame_similarity(a, b).mean())
+    lips, heard = reader.features(made), reader.features(samples=samples)
+    both = reader.features(made, samples), reader.features(real, samples)
+    return similarity(heard, lips), similarity(*both), similarity(lips, reader.features(real))
 
 
 class Avs:
@@ -66,7 +54,8 @@ class Avs:
 
     def __init__(self, context: ClipContext, reader: LipReader):
         self._context = context
-        self._reader = reader
+        self._look = partial(reader.look, alive=context.alive)
+        self._features = partial(reader.features, alive=context.alive)
         self._mouths = Mouths(context, with_reference=context.compares)
         self._others: list[Values] = []
 
@@ -85,16 +74,20 @@ class Avs:
         mouths = self._mouths.finish()
         if isinstance(mouths, Missing):
             return {column.name: mouths for column in AVS.columns}
-        values: Values = {column.name: Missing("no_audio") for column in AVS.columns}
-        generated = self._reader.look(mouths[0], self._context.shelf)
         samples = None if self._context.audio is None else self._mouths.sound(self._context.audio)
+        return self._similarities(mouths, samples)
+
+    def _similarities(self, mouths: np.ndarray, samples: np.ndarray | None) -> Values:
+        values: Values = {column.name: Missing("no_audio") for column in AVS.columns}
+        made = self._look(mouths[0], self._context.shelf)
+        lips = self._features(made)
         if samples is not None:
-            values["avs_u"] = avs_u(generated, samples, self._reader)
+            values["avs_u"] = similarity(self._features(samples=samples), lips)
         if self._context.compares:
-            reference = self._reader.look(mouths[1], self._context.reference_shelf)
-            values["avs_v"] = avs_v(generated, reference, self._reader)
+            real = self._look(mouths[1], self._context.reference_shelf)
+            values["avs_v"] = similarity(lips, self._features(real))
             if samples is not None:
-                values["avs_m"] = avs_m(generated, reference, samples, self._reader)
+                values["avs_m"] = similarity(self._features(made, samples), self._features(real, samples))
         return values
 
 

@@ -147,7 +147,9 @@ class LipLeak:
         if mouths.shape[1] < MIN_SECONDS * FPS:
             return Missing("too_short_for_leak")
         shelves = (self._context.shelf, self._context.reference_shelf)
-        generated, source = (self._reader.look(side, shelf) for side, shelf in zip(mouths, shelves))
+        generated, source = (
+            self._reader.look(side, shelf, self._context.alive) for side, shelf in zip(mouths, shelves)
+        )
         return shared_motion(source[EDGE:-EDGE], generated[EDGE:-EDGE])
 
 

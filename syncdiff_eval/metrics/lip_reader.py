@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +19,16 @@ from syncdiff_eval.cache import Shelf
 
 LONGEST = 30 * FPS
 """Frames that AV-HuBERT sees at a time. Longer clips are read in parts, as those of a data set are split."""
+Alive = Callable[[], None]
 VERSION = 1
 """Bumped by hand when mouths, their crops or their projection could change."""
 
 
 class LipReader:
-    """Reads each clip alone, part by part: no number depends on a batch, and memory is that of one part."""
+    """Reads each clip alone, part by part: no number depends on a batch, and memory is that of one part.
+
+    alive: called after every part.
+    """
 
     def __init__(self, encoder: AVHubertEncoder, weights: str, device: str = "cpu"):
         """weights: the file's sha256, under which projected lips are kept."""
@@ -32,7 +36,7 @@ class LipReader:
         self._device = device
         self._maker = {"name": "lips", "version": VERSION, "weights": weights}
 
-    def look(self, mouths: np.ndarray, shelf: Shelf | None = None) -> np.ndarray:
+    def look(self, mouths: np.ndarray, shelf: Shelf | None = None, alive: Alive = lambda: None) -> np.ndarray:
         """float32 [T, D] from gray crops uint8 [T, 96, 96]: the lips before any sound joins them.
 
         Most of the time goes here, so what comes out is kept on the shelf of the frames these mouths are of.
@@ -41,27 +45,34 @@ class LipReader:
         kept = shelf.read(**maker) if shelf else None
         if kept is not None:
             return kept["lips"]
-        lips = _join(
+        projected = (
             self._encoder.project_video(self._tensor(video_input(mouths[part])))
             for part in parts(len(mouths))
         )
+        lips = _join(projected, alive)
         if shelf:
             shelf.keep({"lips": lips}, **maker)
         return lips
 
-    def features(self, lips: np.ndarray | None = None, samples: np.ndarray | None = None) -> np.ndarray:
+    def features(
+        self,
+        lips: np.ndarray | None = None,
+        samples: np.ndarray | None = None,
+        alive: Alive = lambda: None,
+    ) -> np.ndarray:
         """float32 [T, D]: the final output for lips (float32 [T, D] of `look`), for sound (int16 [640 T] at 16 kHz),
         or for both."""
         if lips is None and samples is None:
             raise ValueError("lips, samples: at least one of them must be given")
         num_frames = len(lips) if lips is not None else len(samples) // SAMPLES_PER_FRAME  # type: ignore[arg-type]
-        return _join(
+        encoded = (
             self._encoder(
                 audio=None if samples is None else self._tensor(_heard(samples, part)),
                 video=None if lips is None else self._tensor(lips[part]),
             )
             for part in parts(num_frames)
         )
+        return _join(encoded, alive)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self._device)
@@ -89,6 +100,10 @@ def _heard(samples: np.ndarray, part: slice) -> np.ndarray:
     return audio_input(align_frames(logfbank(sound), part.stop - part.start))
 
 
-def _join(states: Iterator[Tensor]) -> np.ndarray:
+def _join(states: Iterator[Tensor], alive: Alive) -> np.ndarray:
     """Parts [1, t, D] one after the other: float32 [T, D]."""
-    return np.concatenate([state[0].float().cpu().numpy() for state in states])
+    rows = []
+    for state in states:
+        rows.append(state[0].float().cpu().numpy())
+        alive()
+    return np.concatenate(rows)
