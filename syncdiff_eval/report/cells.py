@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.report.groups import leading
 from syncdiff_eval.results import MethodResult, MetricInfo, PublishedNumber, Results, Score
 
-ARROWS = {True: "↑", False: "↓", None: ""}
+ARROWS = {True: "\u00a0↑", False: "\u00a0↓", None: ""}
+"""After a space at which no line breaks."""
 TYPES = {
     MethodType.GAN: "GAN",
     MethodType.DIFFUSION: "diffusion",
@@ -20,12 +23,12 @@ _PUBLISHED = {"lse_c": "LSE-C ↑", "lse_d": "LSE-D ↓", "fid": "FID ↓", "psn
 def heading(metric: MetricInfo) -> str:
     """Title, unit and the direction that is better: `PSNR face (dB) ↑`."""
     unit = f" ({metric.unit})" if metric.unit else ""
-    return f"{metric.title}{unit} {ARROWS[metric.higher_is_better]}".strip()
+    return f"{metric.title}{unit}{ARROWS[metric.higher_is_better]}"
 
 
 def short_heading(metric: MetricInfo) -> str:
     """The same without the unit."""
-    return f"{metric.title} {ARROWS[metric.higher_is_better]}".strip()
+    return f"{metric.title}{ARROWS[metric.higher_is_better]}"
 
 
 def number(value: float | None, metric: MetricInfo, sign: str = "") -> str:
@@ -104,6 +107,11 @@ def best(results: Results, metric: MetricInfo) -> set[str]:
     """Names of the methods of rank 1, none where all share it."""
     ranks = {row.name: row.scores[metric.name].rank for row in apart(results)[0]}
     return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
+
+
+def with_numbers(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) -> list[MethodResult]:
+    """The rows that have a number under one of the metrics."""
+    return [row for row in rows if any(row.scores[metric.name].mean is not None for metric in metrics)]
 
 
 def wins(results: Results) -> dict[str, dict[str, int]]:

@@ -16,12 +16,12 @@ _GROUPS = (
     ("Leak", "Does the mouth follow the source video where it should follow the sound?", ("leak_",)),
 )
 _OTHER = ("Other", "Numbers of scorers from elsewhere.")
-_HEADLINE = ("lse_c", "lse_d", "avs_m", "fid_face", "psnr_face", "ssim_face", "lmd_mouth")
+_HEADLINE = ("lse_c", "lse_d", "avs_u", "fid_face", "psnr_face", "ssim_face", "lmd_mouth", "leak_corr")
 
 
 @dataclass(frozen=True)
 class Group:
-    """One table: metrics that ran, and those that did not with what they lack."""
+    """One table: metrics that have numbers, and those that have none with the one reason for it."""
 
     title: str
     question: str
@@ -38,7 +38,12 @@ def groups(results: Results) -> list[Group]:
     placed = {metric.name for _, _, metrics in known for metric in metrics}
     rest = (*_OTHER, [metric for metric in shown if metric.name not in placed])
     return [
-        Group(title, question, tuple(m for m in metrics if not m.not_available), _unavailable(metrics))
+        Group(
+            title,
+            question,
+            tuple(m for m in metrics if not _absent(m, results)),
+            _unavailable(metrics, results),
+        )
         for title, question, metrics in (*known, rest)
         if metrics
     ]
@@ -81,9 +86,18 @@ def _has_numbers(metric: MetricInfo, results: Results) -> bool:
     )
 
 
-def _unavailable(metrics: Iterable[MetricInfo]) -> tuple[tuple[str, str], ...]:
+def _absent(metric: MetricInfo, results: Results) -> str | None:
+    """Why no row at all has a number, where the ranked methods share one reason."""
+    if any(row.scores[metric.name].mean is not None for row in results.methods):
+        return None
+    rows = [row for row in results.methods if row.type is not MethodType.REFERENCE] or results.methods
+    reasons = {row.scores[metric.name].reason for row in rows}
+    return reasons.pop() if len(reasons) == 1 else None
+
+
+def _unavailable(metrics: Iterable[MetricInfo], results: Results) -> tuple[tuple[str, str], ...]:
     titles: dict[str, list[str]] = {}
     for metric in metrics:
-        if metric.not_available:
-            titles.setdefault(metric.not_available, []).append(metric.title)
+        if reason := _absent(metric, results):
+            titles.setdefault(reason, []).append(metric.title)
     return tuple((", ".join(names), reason) for reason, names in titles.items())

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report import by_type, cells, clips, plots
+from syncdiff_eval.report import by_type, cells, clips, plots, reencoded
 from syncdiff_eval.report.groups import groups, headline, leading
 from syncdiff_eval.report.warnings import warnings
 from syncdiff_eval.results import Comparison, Results
 
 _FILTERS = (
     cells.heading, cells.short_heading, cells.number, cells.span, cells.interval, cells.counts, cells.shared,
-    cells.frames, cells.p_value, cells.plain_reason, cells.failures, cells.level, plots.sparkline, plots.bar_of,
+    cells.frames, cells.p_value, cells.plain_reason, cells.level, cells.with_numbers, plots.sparkline, plots.bar_of,
 )  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {function.__name__: function for function in _FILTERS}
+    environment.filters |= {function.__name__: function for function in (*_FILTERS, breakable)}
     ranked, real = cells.apart(results)
     worst = clips.worst_clips(results, per_clip, curves)
     first = leading(results)
@@ -43,8 +44,10 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         kinds=[kind for kind in MethodType if kind in {row.type for row in ranked}],
         leading=first,
         headline=headline(results),
+        uneven=any(score.n_shared not in (0, score.n_scored) for row in ranked for score in row.scores.values()),
         groups=groups(results),
         best={metric.name: cells.best(results, metric) for metric in results.metrics},
+        width=plots.WIDTH,
         forests=plots.forests(results),
         duels=by_type.duels(results),
         type_counts=by_type.count_types(results),
@@ -58,9 +61,15 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         clip_metrics=[
             metric for metric in headline(results) if not metric.pooled and metric != first
         ],
+        reencoding_notes=reencoded.notes(results) if results.reencoding else [],
         published=cells.published_tables(results),
     )  # fmt: skip
 
 
 def _comparisons(results: Results, metric: str) -> list[Comparison]:
     return [comparison for comparison in results.comparisons if comparison.metric == metric]
+
+
+def breakable(name: str) -> Markup:
+    """A name that may break after its underscores and hyphens."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>").replace("-", "-<wbr>"))

@@ -18,7 +18,7 @@ from syncdiff_eval.report.cells import TYPES, apart, best, frames, interval, num
 from syncdiff_eval.report.groups import ranking
 from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
 
-WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 360, 128, 346, 18, 19, 20
+WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 280, 116, 272, 18, 19, 20
 LONGEST_NAME = 18
 """Characters left of the field; the whole name is in the mark's title."""
 SPARK_WIDTH, SPARK_HEIGHT = 160, 30
@@ -103,17 +103,18 @@ def _extent(score: Score) -> list[float]:
 
 
 def axis(values: Sequence[float], decimals: int) -> tuple[float, float, list[tuple[float, str]]]:
-    """Ends of an axis that holds all values with a little room, and round ticks (1, 2 or 5 times a power of ten)
-    with their labels. Values that are all the same get a unit of their last decimal on either side."""
+    """Ends of an axis that holds all values with a little room, and two to five round ticks with their labels.
+    Values that are all the same get a unit of their last decimal on either side."""
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 10.0**-decimals
     low, high = low - room, high + room
-    rough = (high - low) / 3
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    places = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil(low / step), math.floor(high / step)
-    ticks = [i * step for i in range(first, last + 1)]
+    power = math.floor(math.log10((high - low) / 4))
+    steps = (
+        (factor * 10.0**power, places) for factor, places in ((1, 0), (2, 0), (2.5, 1), (5, 0), (10, -1))
+    )
+    step, more = next((step, places) for step, places in steps if step >= (high - low) / 4 * (1 - 1e-9))
+    places = max(0, more - power)
+    ticks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return low, high, [(tick, f"{tick:z.{places}f}".replace("-", "−")) for tick in ticks]
 
 

@@ -81,7 +81,7 @@ def terminal(results: Results, console: Console) -> None:
                   f"{results.n_clips} clips; {protocol.confidence:.0%} intervals over clips")  # fmt: skip
     for warning in warnings(results):
         console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
-    columns = max(1, (console.width - 22) // 19)
+    columns = max(1, (console.width - 24) // 21)
     for group in groups(results):
         console.print(f"\n[bold]{group.title}[/bold] {group.question}")
         for titles, reason in group.unavailable:
