@@ -58,30 +58,31 @@ class Cache:
         text = json.dumps(record, sort_keys=True, allow_nan=False)
         write_atomically(self.folder / f"{key}.json", lambda file: _put(file, text))
 
-    def attempts(self, key: str) -> int:
-        """How many times in a row work on this key began and did not end."""
-        path = self._note(key)
+    def attempts(self, task: str) -> int:
+        """How many times in a row this task of this run began and did not end. Not by key: files that are the same
+        are several tasks, which may be at work at once."""
+        path = self._note(task)
         return int(path.read_text()) if path.exists() else 0
 
-    def begin(self, key: str) -> None:
+    def begin(self, task: str) -> None:
         """Note that work begins. If the process dies, the note is what its successor finds."""
-        count = str(self.attempts(key) + 1)
-        write_atomically(self._note(key), lambda file: _put(file, count))
+        count = str(self.attempts(task) + 1)
+        write_atomically(self._note(task), lambda file: _put(file, count))
 
-    def end(self, key: str) -> None:
-        self._note(key).unlink(missing_ok=True)
+    def end(self, task: str) -> None:
+        self._note(task).unlink(missing_ok=True)
 
     @contextmanager
-    def scratch(self, key: str) -> Iterator[Path]:
+    def scratch(self) -> Iterator[Path]:
         """The path of a temporary file, there for as long as the body runs."""
-        path = self.folder / f"{key}.{self.run}.tmp"
+        path = self.folder / f"{uuid.uuid4().hex}.tmp"
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
 
-    def _note(self, key: str) -> Path:
-        return self.folder / f"{key}.{self.run}.attempts"
+    def _note(self, task: str) -> Path:
+        return self.folder / f"{task}.{self.run}.attempts"
 
 
 @contextmanager

@@ -61,20 +61,20 @@ def run_benchmark(
         measure = _Measure(benchmark, cache, videos)
         found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
         references = {row["video"]: row["key"] for row in found}
-        records = _score_all(_Score(benchmark, cache, tasks, references), options, "scores")
+        records = _score_all(_Score(benchmark, cache, "scores", tasks, references), options)
         again = [
             replace(task, reencoded=True)
             for task, record in zip(tasks, records)
             if reencode_check and task.has_file and record["status"] == "scored"
         ]
-        return records, _score_all(_Score(benchmark, cache, again, references), options, "re-encoded")
+        return records, _score_all(_Score(benchmark, cache, "re-encoded", again, references), options)
 
 
-def _score_all(score: _Score, options: RayOptions, title: str) -> list[Record]:
+def _score_all(score: _Score, options: RayOptions) -> list[Record]:
     """The record of every task, in their order."""
     if not score.tasks:
         return []
-    done = run_plans(score, _indices(score.tasks), options, title, len(score.tasks), "rows")
+    done = run_plans(score, _indices(score.tasks), options, score.title, len(score.tasks), "rows")
     records = {row["index"]: row["record"] for row in done}
     return [{"method": task.method, "clip": task.clip, **records[i]} for i, task in enumerate(score.tasks)]
 
@@ -98,7 +98,7 @@ class _Measure:
             key = self.benchmark.reference_key(_content(path, Refusal.REFERENCE_UNREADABLE))
         except Refused:  # without its content nothing can be kept of it
             return {"video": video, "key": None}
-        _once(self.benchmark, self.cache, key, measure)
+        _once(self.benchmark, self.cache, key, f"reference-{plan}", measure)
         report(int(plan), {"videos": 1})
         return {"video": video, "key": key}
 
@@ -110,16 +110,17 @@ class _Score:
 
     benchmark: Benchmark
     cache: Cache
+    title: str
     tasks: Sequence[Task]
     references: Mapping[str, str | None]
 
     def __call__(self, plan: str, report: Report) -> Record:
         index = int(plan)
-        record = self._record(self.tasks[index])
+        record = self._record(self.tasks[index], f"{self.title}-{plan}")
         report(index, {"rows": 1, record["status"]: 1})
         return {"index": index, "record": record}
 
-    def _record(self, task: Task) -> Record:
+    def _record(self, task: Task, name: str) -> Record:
         root, video = self.benchmark.reference, self.benchmark.reference / task.video
         reference_key = self.references[task.video]
         driven = self.benchmark.takes_driving_audio(task)
@@ -145,24 +146,24 @@ class _Score:
         def score(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
             reference = _unpack(measured, self.cache.arrays(reference_key))
             audio = _audio(root / task.audio, task, reference) if driven else None
-            with _file_to_score(task, output, video, self.cache, key, alive) as file:
+            with _file_to_score(task, output, video, self.cache, alive) as file:
                 return score_clip(
                     video, reference, file, task.baseline, audio, task.crossed, scorer, shelf, reference_shelf,
                     alive,
                 )  # fmt: skip
 
-        return {**_once(self.benchmark, self.cache, key, score), "key": key}
+        return {**_once(self.benchmark, self.cache, key, name, score), "key": key}
 
 
 @contextmanager
 def _file_to_score(
-    task: Task, output: Path | None, video: Path, cache: Cache, key: str, alive: Alive
+    task: Task, output: Path | None, video: Path, cache: Cache, alive: Alive
 ) -> Iterator[Path | None]:
     """The method's file, or none for a baseline; what is re-encoded lies there for as long as the body runs."""
     if not task.reencoded:
         yield output
         return
-    with cache.scratch(key) as again:
+    with cache.scratch() as again:
         reencode(output or video, again, alive)
         yield again
 
@@ -180,10 +181,14 @@ def _indices(items: Sequence[object]) -> list[str]:
 
 
 def _once(
-    benchmark: Benchmark, cache: Cache, key: str, work: Callable[[Scorer, Alive], tuple[Record, Arrays]]
+    benchmark: Benchmark,
+    cache: Cache,
+    key: str,
+    name: str,
+    work: Callable[[Scorer, Alive], tuple[Record, Arrays]],
 ) -> Record:
     """The cached record, or that of doing the work now; what cannot be scored becomes a record with its
-    reason.
+    reason. name: of the task within this run, whose crashes are counted.
 
     Work that took its process down three times running is not begun again, so that one clip cannot stop the
     rest. Work that hangs has its process ended; the loading of networks is not on that clock.
@@ -192,10 +197,10 @@ def _once(
     if record is not None:
         return record
     arrays: Arrays = {}
-    if cache.attempts(key) >= CRASHES:
+    if cache.attempts(name) >= CRASHES:
         record = _failed(Refusal.WORKER_CRASHED, f"took its worker down {CRASHES} times running")
     else:
-        cache.begin(key)
+        cache.begin(name)
         scorer = load_scorer(benchmark)
         try:
             with Watchdog(benchmark.clip_timeout) as watchdog:
@@ -203,7 +208,7 @@ def _once(
         except (Refused, MediaError) as error:
             record = _failed(error.reason, str(error))
     cache.write(key, record, arrays)
-    cache.end(key)
+    cache.end(name)
     return record
 
 
