@@ -120,7 +120,7 @@ def test_too_few_clips_are_told_exactly_where_nothing_can_be_significant(
 def test_warnings_are_on_the_page_in_markdown_and_in_the_terminal(made: Sample) -> None:
     sentences = warnings(made.results)
     assert [sentence.split()[0] for sentence in sentences] == ["Clips", "FID", "Bit"]
-    assert "wav2lip unreadable 2" in sentences[0]
+    assert "wav2lip (unreadable 2)" in sentences[0]
     page, text, shown = page_of(made), markdown(made.results), " ".join(printed(made).split())
     for sentence in sentences:
         assert sentence in page
@@ -140,6 +140,20 @@ def test_nothing_is_warned_of_where_nothing_is_wrong() -> None:
     assert warnings(enough.results) == []
     mixed = changed(enough, codecs=lambda row: ["vp9" if row.name == "latent" else "h264"])
     assert [sentence.partition(" ")[0] for sentence in warnings(mixed.results)] == ["Files"]
+
+
+def test_a_method_that_failed_on_as_many_clips_as_it_scored_has_its_fid() -> None:
+    made = sample(4, METHODS[:1])
+    fid = made.results.methods[-1].scores["fid_face"]
+    assert (fid.mean, fid.n_scored, fid.reason) == (10.5, 2, None)
+
+
+def test_real_video_alone_makes_a_page(made: Sample) -> None:
+    rows = [row for row in made.results.methods if row.name == "ground_truth"]
+    alone = made.results.model_copy(update={"methods": rows, "comparisons": [], "reencoding": []})
+    page = page_of(replace(made, results=alone))
+    assert "ground_truth" in page
+    assert "Who beats whom" not in page
 
 
 def test_the_page_shows_the_worst_clips_and_every_reason(made: Sample) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.report.groups import leading
@@ -125,22 +126,35 @@ def wins(results: Results) -> dict[str, dict[str, int]]:
     return table
 
 
-Published = tuple[PublishedNumber, list[str], dict[str, list[str]]]
+@dataclass(frozen=True)
+class PublishedTable:
+    """Numbers of one source, setting, protocol and audio; nothing else may be compared."""
+
+    facts: PublishedNumber
+    """Any of them."""
+    how: str
+    """Where in the source each was found, and who quotes it."""
+    metrics: list[str]
+    """Headings."""
+    rows: list[tuple[PublishedNumber, list[str]]]
+    """Per method any of its numbers, and a cell for each metric."""
 
 
-def published_tables(results: Results) -> list[Published]:
-    """One table per source, setting, protocol and audio, since nothing else may be compared: any of its
-    numbers, the headings of its metrics, and method -> a cell for each."""
+def published_tables(results: Results) -> list[PublishedTable]:
+    """In the order of the numbers."""
     found: dict[tuple[str, ...], list[PublishedNumber]] = {}
     for each in results.published:
         found.setdefault((each.source, each.setting, each.protocol, each.audio), []).append(each)
     return [_published_table(numbers) for numbers in found.values()]
 
 
-def _published_table(numbers: list[PublishedNumber]) -> Published:
+def _published_table(numbers: list[PublishedNumber]) -> PublishedTable:
     metrics = [name for name in _PUBLISHED if any(each.metric == name for each in numbers)]
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, tuple[PublishedNumber, list[str]]] = {}
     for each in numbers:
-        cells = rows.setdefault(each.method, ["–"] * len(metrics))
+        _, cells = rows.setdefault(each.method, (each, ["–"] * len(metrics)))
         cells[metrics.index(each.metric)] = f"{each.value:g}"
-    return numbers[0], [_PUBLISHED[name] for name in metrics], rows
+    how = "; ".join(dict.fromkeys(each.how for each in numbers))
+    if any(each.quality == "secondhand" for each in numbers):
+        how += " (second-hand)"
+    return PublishedTable(numbers[0], how, [_PUBLISHED[name] for name in metrics], list(rows.values()))

@@ -183,12 +183,14 @@ def _markdown_wins(results: Results) -> list[str]:
 
 def _markdown_published(results: Results) -> list[str]:
     parts = []
-    for facts, metrics, rows in published_tables(results):
+    for table in published_tables(results):
+        facts = table.facts
         parts.append(
-            f"{facts.dataset}, {facts.setting}. {facts.source}, {facts.how}; protocol {facts.protocol}, audio "
+            f"{facts.dataset}, {facts.setting}. {facts.source}, {table.how}; protocol {facts.protocol}, audio "
             f"{facts.audio}."
         )
-        parts.append(_markdown_table(["method", *metrics], [[name, *row] for name, row in rows.items()], 1))
+        lines = [[row.method, TYPES[row.type], *cells] for row, cells in table.rows]
+        parts.append(_markdown_table(["method", "type", *table.metrics], lines, 2))
     return parts
 
 

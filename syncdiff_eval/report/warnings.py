@@ -39,8 +39,8 @@ def _few_clips(results: Results) -> list[str]:
 
 
 def _failures(results: Results) -> list[str]:
-    failed = [f"{row.name} {failures(row.failures)}" for row in results.methods if row.failures]
-    return [f"Clips without a score, of {results.n_clips}: {'; '.join(failed)}."] if failed else []
+    failed = [f"{row.name} ({failures(row.failures)})" for row in results.methods if row.failures]
+    return [f"Clips without a score, of {results.n_clips}: {', '.join(failed)}."] if failed else []
 
 
 def _few_frames(results: Results) -> list[str]:
