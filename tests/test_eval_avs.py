@@ -238,6 +238,9 @@ def test_a_clip_that_cannot_be_read_has_a_reason(reader: LipReader) -> None:
     deaf = avs(context_of(opening, None), reader, real, real)
     assert deaf["avs_u"] == deaf["avs_m"] == Missing("no_audio")
     assert deaf["avs_v"] == pytest.approx(1, abs=1e-6)
+    silent = avs(context_of(opening, np.zeros(30 * 640, np.int16)), reader, real[:10], real[:10])
+    assert silent["avs_u"] == Missing("silent_audio")
+    assert silent["avs_m"] == pytest.approx(1, abs=1e-6)
 
 
 def test_merged_clips_give_the_mean_of_those_with_a_value(reader: LipReader) -> None:
@@ -433,7 +436,8 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
     assert [metric.name for metric in results.metrics] == ["avs_u", "leak_motion", "leak_corr", "leak_avs"]
     rows: Any = pd.read_parquet(tmp_path / "crossed" / "per_clip.parquet").set_index(["method", "clip"])
     assert (rows["status"] == "scored").all()
-    assert rows["avs_u"].notna().all()
+    heard = rows.drop(index=["a_silent", "b_silent"], level="clip")
+    assert heard["avs_u"].notna().all()
     copied, own, frozen = (rows.loc[name] for name in ("copy", "own", "frozen_first_frame"))
     assert copied[["leak_corr", "leak_avs"]].to_numpy() == pytest.approx(1, abs=0.1)
     assert (own["leak_corr"].abs() < 0.4).all()
@@ -444,6 +448,7 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
     assert (frozen.loc[silent, "leak_motion"] < 0.3).all()
     for clip in ("a_other", "b_other"):
         assert dict(copied.loc[clip, "null_reasons"]) == {"leak_motion": "sound_not_silent"}
+    assert dict(copied.loc["a_silent", "null_reasons"]) == {"avs_u": "silent_audio"}
     assert (
         dict(rows.loc[("ground_truth", "a_silent"), "null_reasons"])["leak_corr"] == "identical_to_reference"
     )

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from syncdiff_data.records import FPS
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
 from syncdiff_eval.metrics.lips import Mouths
+from syncdiff_eval.metrics.speech import is_silent
 from syncdiff_eval.metrics.sums import mean_of_clips
 
 if TYPE_CHECKING:
@@ -82,7 +84,9 @@ class Avs:
         made = self._look(mouths[0], self._context.shelf)
         lips = self._features(made)
         if samples is not None:
-            values["avs_u"] = similarity(self._features(samples=samples), lips)
+            values["avs_u"] = Missing("silent_audio")
+            if not is_silent(samples, FPS, len(lips)):
+                values["avs_u"] = similarity(self._features(samples=samples), lips)
         if self._context.compares:
             real = self._look(mouths[1], self._context.reference_shelf)
             values["avs_v"] = similarity(lips, self._features(real))

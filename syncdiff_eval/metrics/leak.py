@@ -17,7 +17,7 @@ from syncdiff_data.records import FPS
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.lips import Mouths
-from syncdiff_eval.metrics.speech import SILENCE_DB, loudness
+from syncdiff_eval.metrics.speech import is_silent
 from syncdiff_eval.metrics.sums import PairSums, mean_of_clips
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ class Leak:
         self._why_not = _nothing_to_leak(context)
         self._eye_distance = context.eye_distance
         self._fewest = MIN_SECONDS * context.fps
-        self._silent = context.audio is not None and bool(
-            loudness(context.audio, context.fps, context.num_frames).max() <= SILENCE_DB
-        )
+        self._silent = context.audio is not None and is_silent(context.audio, context.fps, context.num_frames)
         self._openings = PairSums()
 
     def update(self, batch: FrameBatch) -> None:

@@ -32,6 +32,11 @@ def loudness(audio: np.ndarray, fps: float, num_frames: int) -> np.ndarray:
     return np.maximum(10 * np.log10(np.maximum(mean_square, 1e-9)), SILENCE_DB)
 
 
+def is_silent(audio: np.ndarray, fps: float, num_frames: int) -> bool:
+    """Whether the sound stays at SILENCE_DB or below while every frame is shown; arguments as in `loudness`."""
+    return bool(loudness(audio, fps, num_frames).max() <= SILENCE_DB)
+
+
 def lagged_correlation(opening: np.ndarray, level: np.ndarray, max_lag: int = MAX_LAG) -> np.ndarray:
     """Pearson's r of two float [T] at lags -max_lag..max_lag, float64 [2 * max_lag + 1].
 
