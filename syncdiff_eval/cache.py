@@ -88,9 +88,15 @@ class Cache:
 @contextmanager
 def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
     """The cache in `folder` for one run, for as long as the body lasts; records whose reason is in `retry` are
-    forgotten first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as lock:
+    forgotten first. Raises UserError where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("ab")
+    except OSError as error:
+        raise UserError(
+            f"The cache {folder} cannot be written ({error.strerror}); choose another --cache or --out."
+        ) from error
+    with file as lock:
         if _is_alone(lock):
             for left in (*folder.glob("*.tmp"), *folder.glob("*.attempts")):
                 left.unlink()

@@ -348,6 +348,9 @@ def test_runs_at_once_on_one_cache_leave_each_other_alone(tmp_path: Path) -> Non
         assert third.read("done") is None
         assert [path.name for path in folder.iterdir()] == ["lock"]
     forget_all(folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="choose another --cache"), open_run(tmp_path / "file"):
+        pass
 
 
 def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
