@@ -1,9 +1,11 @@
 """The whole benchmark on Ray: broken files, lost workers, any number of workers, a report that holds together."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -321,6 +323,32 @@ def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
     validate_report(tmp_path / "out")
 
 
+def test_other_weights_make_another_report(
+    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+) -> None:
+    """Bug 7: numbers of different weights look alike; the report holds the hash, and a rerun scores every clip anew."""
+
+    def load(weights: Any, device: str) -> Any:
+        from types import SimpleNamespace
+
+        value = float(weights["syncnet"].read_text())
+        return lambda context: SimpleNamespace(update=lambda batch: None, compute=lambda: {"lse_d": value})
+
+    family = MetricFamily("lse", (Column("lse_d", "LSE-D", "", False, 3),), 1, load, weights=("syncnet",))
+    reference, methods = small
+    for content in ("6.742", "5.353"):
+        file = tmp_path / f"{content}.model"
+        file.write_text(content)
+        results = benchmark(
+            reference, pair_by_name(reference), [GROUND_TRUTH, *methods], replace(QUICK, metrics=("lse",)),
+            tmp_path / "out", {"syncnet": file}, RayOptions(workers=2), families={"lse": family},
+        )  # fmt: skip
+        rows = pd.read_parquet(tmp_path / "out" / "per_clip.parquet")
+        assert set(rows["lse_d"]) == {float(content)}
+        assert results.weights == {"syncnet": hashlib.sha256(content.encode()).hexdigest()}
+        assert results == read_results(tmp_path / "out")
+
+
 def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
     tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
 ) -> None:
@@ -392,34 +420,41 @@ def busy_workers() -> list[int]:
     return [pid for pid, title in titles.items() if title.startswith(b"ray::Map") and ours(pid)]
 
 
+def run_under_fire(reference: Path, methods: list[Method], out: Path) -> int:
+    """Run on two workers and kill one after every hundred finished pieces of work; returns how many died.
+
+    By work and not by the clock: on a busy machine a worker may take longer to start than any interval.
+    """
+    stop = threading.Event()
+    killed: list[int] = []
+    rng = np.random.default_rng(0)
+
+    def kill_as_the_work_goes_on() -> None:
+        while not stop.wait(0.1):
+            finished, busy = len(list(out.glob("cache/*.json"))), busy_workers()
+            if busy and finished >= 100 * len(killed) + 30:
+                killed.append(busy[int(rng.integers(len(busy)))])
+                os.kill(killed[-1], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_as_the_work_goes_on)
+    killer.start()
+    try:
+        run(reference, methods, out, workers=2)
+    finally:
+        stop.set()
+        killer.join()
+    return len(killed)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) -> None:
     """Bug 3: 600 rows, the right reasons, the same table from one worker, from two, and after killing workers."""
-    import threading
-
     reference, methods, expected = make_tree(tmp_path, num_clips=200)
     _, rows = run(reference, methods, tmp_path / "one", workers=1)
     check_rows(rows, expected, 200)
     run(reference, methods, tmp_path / "two", workers=2)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    stop = threading.Event()
-    killed: list[int] = []
-
-    def kill_now_and_then() -> None:
-        rng = np.random.default_rng(0)
-        while not stop.wait(float(rng.uniform(2, 6))):
-            busy = busy_workers()
-            if busy:
-                killed.append(busy[int(rng.integers(len(busy)))])
-                os.kill(killed[-1], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_now_and_then)
-    killer.start()
-    try:
-        run(reference, methods, tmp_path / "killed", workers=2)
-    finally:
-        stop.set()
-        killer.join()
-    assert killed
+    killed = run_under_fire(reference, methods, tmp_path / "killed")
+    assert killed > 5
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")
