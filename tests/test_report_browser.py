@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every section the page can have."""
-    made = sample(40, reencoded=True, published="HDTF", bit_rates=(400_000, 900_000))
+    made = sample(40, reencoded=True, published="LRS2", bit_rates=(400_000, 900_000))
     return _written(made, tmp_path_factory.mktemp("full"))
 
 

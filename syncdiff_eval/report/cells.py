@@ -17,8 +17,8 @@ TYPES = {
     MethodType.OTHER: "other",
     MethodType.REFERENCE: "real video",
 }
-_PUBLISHED = {"lse_c": "LSE-C ↑", "lse_d": "LSE-D ↓", "fid": "FID ↓", "psnr": "PSNR ↑", "ssim": "SSIM ↑",
-              "lmd": "LMD ↓"}  # fmt: skip
+_PUBLISHED = {"lse_c": ("LSE-C", True), "lse_d": ("LSE-D", False), "fid": ("FID", False), "psnr": ("PSNR", True),
+              "ssim": ("SSIM", True), "lmd": ("LMD", False)}  # fmt: skip
 
 
 def heading(metric: MetricInfo) -> str:
@@ -157,4 +157,5 @@ def _published_table(numbers: list[PublishedNumber]) -> PublishedTable:
     how = "; ".join(dict.fromkeys(each.how for each in numbers))
     if any(each.quality == "secondhand" for each in numbers):
         how += " (second-hand)"
-    return PublishedTable(numbers[0], how, [_PUBLISHED[name] for name in metrics], list(rows.values()))
+    headings = [f"{title}{ARROWS[better]}" for title, better in (_PUBLISHED[name] for name in metrics)]
+    return PublishedTable(numbers[0], how, headings, list(rows.values()))
