@@ -7,9 +7,7 @@ import io
 import logging
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +19,8 @@ from scipy.io import wavfile
 from syncnet_python import SyncNetPipeline
 from syncnet_python.SyncNetInstance import SyncNetInstance
 from syncnet_python.SyncNetModel import S
+
+from syncdiff_eval.metrics.face_tracks import Detector
 
 VSHIFT, BATCH = 15, 20
 
@@ -49,15 +49,18 @@ def quiet_ffmpeg(folder: Path) -> None:
 
 
 def track_chain(
-    path: Path, boxes: Sequence[np.ndarray], min_track: int, syncnet: Path, s3fd: Path, folder: Path
+    path: Path, detect: Detector, min_track: int, syncnet: Path, s3fd: Path, folder: Path
 ) -> list[Seen]:
-    """`SyncNetPipeline.inference`, track by track. boxes: float64 [N, 4] of every frame, in place of S3FD's."""
+    """`SyncNetPipeline.inference`, track by track, with a detector in place of S3FD."""
     pipeline = SyncNetPipeline(
         device="cpu", s3fd_weights=str(s3fd), syncnet_weights=str(syncnet), min_track=min_track
     )
-    # ffmpeg can make a frame more than there are by time.
-    answers = (np.column_stack([found, np.ones(len(found))]) for found in chain(boxes, repeat(boxes[-1])))
-    pipeline.s3fd.detect_faces = lambda image, **settings: next(answers)
+
+    def found(image_rgb: np.ndarray, **settings: Any) -> np.ndarray:
+        boxes = detect(image_rgb)
+        return np.column_stack([boxes, np.ones(len(boxes))])
+
+    pipeline.s3fd.detect_faces = found
     logging.getLogger("pyscenedetect").setLevel(logging.CRITICAL)
     with contextlib.redirect_stdout(io.StringIO()):
         offsets, confidences, dists, *_ = pipeline.inference(str(path), cache_dir=str(folder))

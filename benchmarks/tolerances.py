@@ -4,9 +4,9 @@
 
 Without weights and videos, seeded ones stand in. The first table computes both sides on identical pictures and sound.
 The second runs the published chains end to end on each video: how far their JPEG, XVID and wav files and their way to
-25 frames a second move the pictures, the sound, and the numbers in percent of LSE-D. S3FD is given the embedded
-detector's boxes on both sides. A seeded SyncNet knows nothing of speech: its offset hangs on the zeros beyond the ends,
-and it says little about how a trained one answers to re-encoding.
+25 frames a second move the pictures, the sound, and the numbers in percent of LSE-D. The embedded detector stands in
+for S3FD on both sides, each on its own frames. A seeded SyncNet knows nothing of speech: its offset hangs on the zeros
+beyond the ends, and it says little about how a trained one answers to re-encoding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -149,12 +150,12 @@ def compare_chains(videos: Sequence[Path], state: dict[str, Tensor]) -> None:
         quiet_ffmpeg(folder)
         files = saved(state, folder / "syncnet"), saved(s3fd_state(), folder / "s3fd")
         for path in videos:
-            boxes, here = boxes_of(path), folder / path.name
+            here = folder / path.name
             theirs = [
                 whole_frame_chain(path, files[0], here / "whole"),
-                *track_chain(path, boxes, SHORTEST_TRACK, *files, here / "tracks"),
+                *track_chain(path, embedded_boxes, SHORTEST_TRACK, *files, here / "tracks"),
             ]
-            ours = own_crops(path, boxes)
+            ours = own_crops(path)
             if len(theirs) != len(ours):
                 print(f"| {path.name}: {len(theirs) - 1} tracks, ours {len(ours) - 1} |")
             for i, (seen, (frames, samples)) in enumerate(zip(theirs, ours)):
@@ -186,8 +187,8 @@ def likeness(theirs: np.ndarray, ours: np.ndarray) -> str:
     """Mean PSNR of the frames, and by how many frames theirs are late where that fits better than 0."""
     count = min(len(theirs), len(ours))
     psnrs = {
-        late: np.mean([cv2.PSNR(theirs[i + late], ours[i]) for i in range(1, count - 1)])
-        for late in (-1, 0, 1)
+        late: np.mean([cv2.PSNR(theirs[i + late], ours[i]) for i in range(3, count - 3)])
+        for late in range(-3, 4)
     }
     best = max(psnrs, key=lambda late: psnrs[late])
     gap = f", {len(theirs) - len(ours):+d} frames" if len(theirs) != len(ours) else ""
@@ -201,12 +202,11 @@ def lag_ms(theirs: np.ndarray, ours: np.ndarray) -> float:
     return (int(match.argmax()) - (count - 1)) * 1000 / SAMPLE_RATE
 
 
-def own_crops(path: Path, boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def own_crops(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """BGR uint8 [T, 224, 224, 3] and int16 [640 T] of the whole frame and then of every face track."""
     video = Video(path)
     audio = read_audio(path, video.start_s, video.num_frames)
-    answers = iter(boxes)
-    tracks = find_tracks(*detect(video.frames(), lambda _: next(answers)), SHORTEST_TRACK)
+    tracks = find_tracks(*detect(video.frames(), embedded_boxes), SHORTEST_TRACK)
     crops = [(np.stack([to_bgr(whole_frame(frame)) for frame in video.frames()]), audio)]
     for track in tracks:
         first, last = track.first_frame, track.first_frame + len(track.boxes)
@@ -216,10 +216,14 @@ def own_crops(path: Path, boxes: Sequence[np.ndarray]) -> list[tuple[np.ndarray,
     return crops
 
 
-def boxes_of(path: Path) -> list[np.ndarray]:
-    """float64 [N, 4] of every frame, by the embedded detector."""
-    backend = EmbeddedBackend()
-    return [backend.detect([frame])[0][:, :4].astype(np.float64) for frame in Video(path).frames()]
+@cache
+def embedded_backend() -> EmbeddedBackend:
+    return EmbeddedBackend()
+
+
+def embedded_boxes(frame_rgb: np.ndarray) -> np.ndarray:
+    """float64 [N, 4]"""
+    return embedded_backend().detect([frame_rgb])[0][:, :4].astype(np.float64)
 
 
 if __name__ == "__main__":
