@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from syncdiff_data.cli import user_path
 from syncdiff_data.records import UserError
 
 
@@ -20,6 +21,10 @@ class MethodType(StrEnum):
     DIFFUSION = "diffusion"
     OTHER = "other"
     REFERENCE = "reference"
+
+
+_TYPES = {str(kind): kind for kind in MethodType if kind is not MethodType.REFERENCE}
+"""What a registry may say."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Method:
     baseline: Baseline | None = None
 
 
+_MARKUP = frozenset("|<>`\\")
+"""What Markdown would take for more than a name."""
+
 GROUND_TRUTH = Method(
     "ground_truth", MethodType.REFERENCE, "The reference with its own audio.", None, Baseline()
 )
@@ -57,7 +65,7 @@ def baselines(frozen: bool, audio_shift: tuple[int, ...], other_audio: bool) -> 
     chosen += [
         Method(f"audio_shift_{k:+d}", MethodType.REFERENCE, f"The reference, its audio {k:+d} frames later.",
                None, Baseline(audio_shift=k))
-        for k in audio_shift
+        for k in dict.fromkeys(audio_shift)
     ]  # fmt: skip
     if other_audio:
         chosen.append(
@@ -79,15 +87,19 @@ def read_methods(folders: tuple[str, ...], registry: Path | None) -> list[Method
     Registry: `methods: [{name, type: gan|diffusion|other, citation?, folder?}]`; folders are relative to the
     YAML file. A NAME=DIR that the registry does not know is of type other. Raises UserError.
     """
-    listed = {entry.name: entry for entry in _read_registry(registry)} if registry else {}
+    listed: dict[str, Method] = {}
+    for entry in _read_registry(registry) if registry else ():
+        if entry.name in listed:
+            raise UserError(f"{registry} lists {entry.name!r} twice; names must differ.")
+        listed[entry.name] = entry
     for argument in folders:
         name, separator, folder = argument.partition("=")
         if not separator or not name or not folder:
             raise UserError(f"--method {argument!r} should read NAME=DIR.")
         known = listed.get(name, Method(name, MethodType.OTHER))
         if known.folder is not None:
-            raise UserError(f"Method {name!r} has two folders: --method {argument} and one in {registry}.")
-        listed[name] = Method(name, known.type, known.citation, Path(folder))
+            raise UserError(f"Method {name!r} has two folders: {known.folder} and {folder}.")
+        listed[name] = Method(name, known.type, known.citation, Path(user_path("--method", folder)))
     methods = [method for method in listed.values() if method.folder is not None]
     for method in methods:
         _check(method)
@@ -95,6 +107,11 @@ def read_methods(folders: tuple[str, ...], registry: Path | None) -> list[Method
 
 
 def _check(method: Method) -> None:
+    if not method.name.strip() or not method.name.isprintable() or set(method.name) & _MARKUP:
+        raise UserError(
+            f"{method.name!r} cannot stand in a table as a method's name: leave out line breaks and "
+            f"{' '.join(sorted(_MARKUP))}"
+        )
     if method.folder is None or not method.folder.is_dir():
         raise UserError(f"The folder of method {method.name!r} does not exist: {method.folder}")
     reserved = {entry.name for entry in baselines(True, (), True)}
@@ -105,7 +122,7 @@ def _check(method: Method) -> None:
 def _read_registry(path: Path) -> list[Method]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"Cannot read the methods' registry {path}: {error}") from error
     entries = content.get("methods") if isinstance(content, dict) else None
     if not isinstance(entries, list):
@@ -120,10 +137,11 @@ def _entry(path: Path, entry: object) -> Method:
             f"{path}: an entry has the keys name, type, citation and folder; this one is {entry!r}."
         )
     try:
-        kind = MethodType(str(entry["type"]).lower())
-    except ValueError as error:
+        kind = _TYPES[str(entry["type"]).lower()]
+    except KeyError as error:
         raise UserError(
             f"{path}: {entry['name']!r} has type {entry['type']!r}; expected gan, diffusion or other."
         ) from error
     folder = path.parent / str(entry["folder"]) if entry.get("folder") else None
-    return Method(str(entry["name"]), kind, entry.get("citation"), folder)
+    citation = entry.get("citation")
+    return Method(str(entry["name"]), kind, None if citation is None else str(citation), folder)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from syncdiff_data.records import UserError
-from syncdiff_data.sources import MEDIA_SUFFIXES
+from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, media_files, stem
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
 PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
@@ -93,31 +93,36 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.")
     found: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            relative = path.relative_to(folder)
-            found[relative.with_suffix("").as_posix()].append(relative.as_posix())
+    for path, _ in sorted(media_files(folder, suffixes=suffixes)):
+        found[stem(path)].append(path)
     return dict(found)
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The list of pairs {path} cannot be read as UTF-8 text: {error}") from error
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        wanted = {"video", "audio", "output"}
-        if not wanted <= set(reader.fieldnames or ()):
-            raise UserError(
-                f"{path} should start with the header video,audio,output; it starts with "
-                f"{reader.fieldnames}. For Wav2Lip's lists choose their column order with --pairs-order."
-            )
-        for row in reader:
-            output = row["output"].strip()
-            suffix = Path(output).suffix.lower() in MEDIA_SUFFIXES
-            clip = Path(output).with_suffix("").as_posix() if suffix else output
-            yield row["video"].strip(), row["audio"].strip() or row["video"].strip(), clip
+    reader = csv.DictReader(_lines(path), restval="")
+    wanted = ("video", "audio", "output")
+    if not set(wanted) <= set(reader.fieldnames or ()):
+        raise UserError(
+            f"{path} should start with the header video,audio,output; it starts with "
+            f"{reader.fieldnames}. For Wav2Lip's lists choose their column order with --pairs-order."
+        )
+    for row in reader:
+        video, audio, output = (row[name].strip() for name in wanted)
+        if not video or not output:
+            raise UserError(f"{path}, line {reader.line_num}: expected a video and an output, found {row}.")
+        suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
+        yield video, audio or video, PurePosixPath(stem(output) if suffix else output).as_posix()
 
 
 def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str]]:
-    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    for i, line in enumerate(_lines(path)):
         words = line.split()
         if len(words) != 2:
             raise UserError(f"{path}, line {i + 1}: expected two paths separated by a space, found {line!r}.")
@@ -128,7 +133,7 @@ def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str
 def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Path) -> str:
     """The file of that relative path, or the only one of that name without suffix."""
     if (reference / name).is_file():
-        return name
+        return PurePosixPath(name).as_posix()
     files = found.get(name, [])
     if len(files) != 1:
         raise UserError(f"{listed_in} names {name!r}, which is not one file below {reference}.")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.records import UserError
 from syncdiff_eval.cache import key_of
 from syncdiff_eval.methods import Baseline, Method
 from syncdiff_eval.metrics.base import MetricFamily
@@ -153,10 +154,11 @@ def unmatched_outputs(method: Method, pairing: Pairing) -> int:
 
 def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
     outputs = outputs_of(method.folder) if method.folder else {}
+    others = _next_videos(pairing)
     tasks = []
-    for i, pair in enumerate(pairing.pairs):
+    for pair in pairing.pairs:
         baseline = method.baseline or Baseline()
-        audio = _audio_of(pair, method.baseline, pairing.pairs[(i + 1) % len(pairing.pairs)])
+        audio = _audio_of(pair, method.baseline, others)
         tasks.append(
             Task(
                 method=method.name,
@@ -174,9 +176,19 @@ def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
     return tasks
 
 
-def _audio_of(pair: Pair, baseline: Baseline | None, following: Pair) -> str:
-    """Real video keeps its own audio, or takes the next clip's on purpose; all else is driven by the
-    pair's."""
+def _audio_of(pair: Pair, baseline: Baseline | None, others: Mapping[str, str]) -> str:
+    """Real video keeps its own audio, or takes another's on purpose; all else is driven by the pair's."""
     if baseline is None or baseline.frozen:
         return pair.audio
-    return following.video if baseline.other_audio else pair.video
+    if not baseline.other_audio:
+        return pair.video
+    if len(others) < 2:
+        raise UserError("--other-audio needs two videos or more: there is no other one to take the sound of.")
+    return others[pair.video]
+
+
+def _next_videos(pairing: Pairing) -> dict[str, str]:
+    """Of every video the next one in the order of pairs. A list may use one video several times, so the next pair
+    need not be of another."""
+    videos = list(dict.fromkeys(pair.video for pair in pairing.pairs))
+    return dict(zip(videos, [*videos[1:], videos[0]]))

@@ -77,6 +77,7 @@ def test_wav2lips_two_column_orders(tmp_path: Path) -> None:
         ("video,audio,output\na,b,x\nb,a,x\n", "'x' to two pairs"),
         ("video,audio,output\nc,a,x\n", "names 'c'"),
         ("video,audio,output\n", "lists no pair"),
+        ("video,audio,output\na,b\n", "line 2: expected a video and an output"),
     ],
 )
 def test_lists_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -97,6 +98,45 @@ def test_baselines_take_the_audio_they_are_for(tmp_path: Path) -> None:
     assert [task.audio for task in by_method["frozen_first_frame"]] == ["a.mp4", "b.mp4", "c.mp4"]
     assert by_method["audio_shift_-3"][0].baseline.audio_shift == -3
     assert not by_method["ground_truth"][0].crossed
+
+
+def test_links_are_followed_and_one_that_leads_nowhere_is_still_a_clip(tmp_path: Path) -> None:
+    store = tree(tmp_path / "store", "a.b c.mp4", ".hidden.mp4")
+    (tmp_path / "ref").mkdir()
+    (tmp_path / "ref/s1").symlink_to(store)
+    (tmp_path / "ref/gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert [pair.clip for pair in pair_by_name(tmp_path / "ref").pairs] == ["gone", "s1/a.b c"]
+
+
+def test_lists_may_spell_one_path_in_several_ways(tmp_path: Path) -> None:
+    reference = tree(tmp_path / "ref", "a.b.mp4", "ü.mp4")
+    text = "\ufeffvideo,audio,output\na.b.mp4,./a.b.mp4,./x.y.mp4\nü,ü,ü\n"
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    pairing = pair_by_list(reference, tmp_path / "pairs.csv", "csv")
+    assert [(p.clip, p.video, p.audio) for p in pairing.pairs] == [
+        ("x.y", "a.b.mp4", "a.b.mp4"),
+        ("ü", "ü.mp4", "ü.mp4"),
+    ]
+
+
+def test_a_list_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_bytes(b"video,audio,output\n\xff,a,x\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        pair_by_list(tree(tmp_path / "ref", "a.mp4"), tmp_path / "pairs.csv", "csv")
+
+
+def test_other_audio_is_another_videos_where_a_list_uses_one_video_twice(tmp_path: Path) -> None:
+    reference = tree(tmp_path / "ref", "a.mp4", "b.mp4", "silence.wav")
+    (tmp_path / "pairs.csv").write_text("video,audio,output\na,b,x1\na,silence,x2\nb,silence,x3\n")
+    pairing = pair_by_list(reference, tmp_path / "pairs.csv", "csv")
+    (other,) = (method for method in baselines(False, (), True) if method.name == "other_audio")
+    assert [task.audio for task in list_tasks([other], pairing)] == ["b.mp4", "b.mp4", "a.mp4"]
+    with pytest.raises(UserError, match="two videos"):
+        list_tasks([other], pair_by_name(tree(tmp_path / "one", "a.mp4")))
+
+
+def test_a_shift_asked_for_twice_is_one_row() -> None:
+    assert [method.name for method in baselines(False, (3, 3), False)] == ["ground_truth", "audio_shift_+3"]
 
 
 def test_crossed_pairs_keep_the_ground_truths_own_audio(tmp_path: Path) -> None:
@@ -127,6 +167,11 @@ def test_registry_types_and_cites(tmp_path: Path) -> None:
         (("nofolder",), None, "NAME=DIR"),
         (("m=/does/not/exist",), None, "does not exist"),
         (("ground_truth=.",), None, "built-in baseline"),
+        (("a=.", "a=.."), None, "'a' has two folders"),
+        (("a|b=.",), None, "leave out"),
+        (("a\nb=.",), None, "leave out"),
+        ((), "methods: [{name: a, type: gan}, {name: a, type: other}]", "lists 'a' twice"),
+        ((), "methods: [{name: a, type: reference}]", "gan, diffusion or other"),
         ((), "methods: [{name: a, type: magic}]", "gan, diffusion or other"),
         ((), "methods: [{name: a, typ: gan}]", "keys name, type"),
         ((), "other: 1", "one key"),

@@ -51,8 +51,10 @@ class Adapter:
     takes_lists: bool = False
 
 
-def media_files(root: Path, under: str = "") -> Iterator[tuple[str, int]]:
-    """Every file with a known media suffix below root/under: (path relative to root, size in bytes).
+def media_files(
+    root: Path, under: str = "", suffixes: frozenset[str] = MEDIA_SUFFIXES
+) -> Iterator[tuple[str, int]]:
+    """Every file with one of the suffixes below root/under: (path relative to root, size in bytes).
 
     Hidden names are left out, as are unfinished downloads (`*.tmp`, by their suffix). Links are followed, but
     no folder is entered twice, and a folder's own name wins over a link to it. A link that leads nowhere has
@@ -74,7 +76,7 @@ def media_files(root: Path, under: str = "") -> Iterator[tuple[str, int]]:
             if entry.is_dir():
                 (links if entry.is_symlink() else folders).append(path)
         for entry in entries:
-            if _suffix(entry.name).lower() in MEDIA_SUFFIXES and not entry.is_dir():
+            if _suffix(entry.name).lower() in suffixes and not entry.is_dir():
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 yield _utf8(root, path), _size(entry)
 
