@@ -37,7 +37,7 @@ from syncdiff_eval.scoring import (
     shift_audio,
 )
 from syncdiff_eval.tasks import Benchmark, Task, list_tasks
-from syncdiff_eval.videos import FileFacts
+from syncdiff_eval.videos import FileFacts, sound_start
 
 CRASHES = 3
 """Times in a row a task may take its worker down before its clip counts as failed."""
@@ -219,8 +219,8 @@ def _failed(reason: str, detail: str) -> Record:
 def _audio(path: Path, task: Task, reference: Reference) -> np.ndarray | None:
     """The driving audio on the clock of frame 0. None where a video has none of its own."""
     fps = reference.facts.fps
-    start_s = reference.start_s if task.audio == task.video else 0.0
     try:
+        start_s = reference.start_s if task.audio == task.video else sound_start(path)
         audio = driving_audio(path, start_s, reference.num_frames, fps)
     except MediaError as error:
         if error.reason == Reason.NO_AUDIO and not task.crossed:

@@ -128,28 +128,15 @@ def score_clip(
     facts = read_facts(output) if output else reference.facts
     real = output is None and not baseline.frozen
     families = {name: scorer.families[name] for name in scorer.starts}
-    wanted = [
-        name
-        for name, family in families.items()
-        if any(ruled_out(column, crossed, real) is None for column in family.columns)
-    ]
+    wanted = [name for name, family in families.items() if _has_columns(family, crossed, real)]
     if scorer.protocol.clock == "own":
         context = _alone(output or reference_path, None if output else audio, baseline, shelf, alive)
         metrics = {name: scorer.starts[name](context) for name in wanted}
         num_frames = context.num_frames
     else:
         _check_format(reference.facts, facts, scorer.protocol)
-        context = ClipContext(
-            fps=facts.fps,
-            num_frames=reference.num_frames,
-            audio=audio,
-            eye_distance=reference.regions.eye_distance if reference.regions else None,
-            regions=reference.regions,
-            shelf=shelf,
-            reference_shelf=reference_shelf,
-            alive=alive,
-            compares=not (crossed or real),
-        )
+        compares = not (crossed or real)
+        context = _beside(reference, facts.fps, audio, compares, shelf, reference_shelf, alive)
         metrics = {name: scorer.starts[name](context) for name in wanted}
         looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
         ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
@@ -158,20 +145,12 @@ def score_clip(
         num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend, alive)
         paired.check_lengths(crossed)
     values = _compute(metrics, families, crossed, real, alive)
-    record = {
-        "status": "scored",
-        "reason": None,
-        "detail": None,
-        "num_frames": num_frames,
-        "values": {name: value for name, value in values.items() if not isinstance(value, Missing)},
-        "missing": {name: value.reason for name, value in values.items() if isinstance(value, Missing)},
-        "facts": asdict(facts),
-    }
-    return record, _kept_arrays(metrics)
+    return _record(facts, num_frames, values), _kept_arrays(metrics)
 
 
 def driving_audio(path: Path, start_s: float, num_frames: int, fps: float) -> np.ndarray:
-    """int16 [N], 16 kHz mono, of at least num_frames / fps seconds from start_s on. Raises MediaError."""
+    """int16 [N], 16 kHz mono, of at least num_frames / fps seconds from start_s on (`sound_start` where the sound is
+    another file's). Raises MediaError."""
     return read_audio(path, start_s, int(np.ceil(num_frames / fps * FPS)))
 
 
@@ -180,14 +159,19 @@ def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
     samples = round(frames_late * 16_000 / fps)
     shifted = np.zeros_like(audio)
     if samples >= 0:
-        shifted[samples:] = audio[: len(audio) - samples]
+        shifted[samples:] = audio[: max(0, len(audio) - samples)]
     else:
         shifted[:samples] = audio[-samples:]
     return shifted
 
 
+def _has_columns(family: MetricFamily, crossed: bool, real: bool) -> bool:
+    """Whether any of its numbers can exist for such a row."""
+    return any(ruled_out(column, crossed, real) is None for column in family.columns)
+
+
 def _alone(
-    path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None, alive: Alive = lambda: None
+    path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None, alive: Alive
 ) -> ClipContext:
     """The file on its own clock, with its own sound where `audio` is None."""
     video = Video(path)
@@ -195,6 +179,29 @@ def _alone(
         audio = read_audio(path, video.start_s, video.num_frames)
     return ClipContext(
         FPS, video.num_frames, audio, None, video=video, frozen=baseline.frozen, shelf=shelf, alive=alive
+    )
+
+
+def _beside(
+    reference: Reference,
+    fps: float,
+    audio: np.ndarray | None,
+    compares: bool,
+    shelf: Shelf | None,
+    reference_shelf: Shelf | None,
+    alive: Alive,
+) -> ClipContext:
+    """Frames that pair with the reference's, under the driving audio. fps: of what is scored."""
+    return ClipContext(
+        fps=fps,
+        num_frames=reference.num_frames,
+        audio=audio,
+        eye_distance=reference.regions.eye_distance if reference.regions else None,
+        regions=reference.regions,
+        shelf=shelf,
+        reference_shelf=reference_shelf,
+        alive=alive,
+        compares=compares,
     )
 
 
@@ -329,6 +336,18 @@ def _compute(
                 reason = ruled_out(column, crossed, real)
                 values[column.name] = Missing(reason) if reason else computed[column.name]
     return values
+
+
+def _record(facts: FileFacts, num_frames: int, values: Values) -> dict[str, Any]:
+    return {
+        "status": "scored",
+        "reason": None,
+        "detail": None,
+        "num_frames": num_frames,
+        "values": {name: value for name, value in values.items() if not isinstance(value, Missing)},
+        "missing": {name: value.reason for name, value in values.items() if isinstance(value, Missing)},
+        "facts": asdict(facts),
+    }
 
 
 def _kept_arrays(metrics: Mapping[str, Metric]) -> dict[str, np.ndarray]:

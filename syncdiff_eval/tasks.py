@@ -17,7 +17,7 @@ from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.scoring import Refused
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Bumped by hand whenever pairing, regions or decoding could change a number; part of every cache key."""
 
 

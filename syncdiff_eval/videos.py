@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from syncdiff_data.media import AudioTrack
 from syncdiff_data.media.probe import first_audio, first_video, open_media, words
 from syncdiff_data.media.video import display_matrix, upright
 from syncdiff_data.records import MediaError, Reason
@@ -59,10 +60,29 @@ def read_facts(path: Path) -> FileFacts:
 
 
 def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame. Raises
+    """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame, all of one size. Raises
     MediaError."""
-    for frame in coded_frames(path):
-        yield frame.time or 0.0, upright_rgb(frame)
+    size: tuple[int, ...] | None = None
+    for number, frame in enumerate(coded_frames(path)):
+        image = upright_rgb(frame)
+        size = size or image.shape
+        if image.shape != size:
+            raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {number}")
+        if frame.time is None:
+            raise MediaError(Reason.UNREADABLE, f"frame {number} has no presentation time")
+        yield frame.time, image
+
+
+def sound_start(path: Path) -> float:
+    """Seconds on a file's presentation clock from which its sound drives a video: at its first picture, or, of sound
+    alone, at its first sound, which in an MP3 comes after the encoder's delay. Raises MediaError."""
+    try:
+        first = next(frames(path), None)
+    except MediaError as error:
+        if error.reason != Reason.NO_VIDEO_STREAM:
+            raise
+        first = None
+    return first[0] if first else AudioTrack(path).start_s
 
 
 def coded_frames(path: Path) -> Iterator[VideoFrame]:
