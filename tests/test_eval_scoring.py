@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media_files import make_video
+from media_files import click_times, clicks, make_video
 
 from syncdiff_data.faces import load_backend
 from syncdiff_data.media import write_video
@@ -29,7 +29,7 @@ from syncdiff_eval.scoring import (
     score_clip,
     shift_audio,
 )
-from syncdiff_eval.videos import frames, read_facts
+from syncdiff_eval.videos import frames, read_facts, sound_start
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,42 @@ def test_shifted_audio() -> None:
     np.testing.assert_array_equal(late[1280:], audio[:-1280])
     np.testing.assert_array_equal(early[:-1280], audio[1280:])
     np.testing.assert_array_equal(shift_audio(audio, 0, 25), audio)
+    for beyond in (11, -11):
+        np.testing.assert_array_equal(shift_audio(audio, beyond, 25), np.zeros_like(audio))
+
+
+def test_sound_of_its_own_file_starts_with_its_first_sound(tmp_path: Path) -> None:
+    """An MP3's clock starts before its encoder's delay, which once put the sound two frames late."""
+    with av.open(str(tmp_path / "a.mp3"), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=16_000, layout="mono")
+        block = av.AudioFrame.from_ndarray(clicks([0.5], 1, 16_000), format="s16", layout="mono")
+        block.sample_rate = 16_000
+        for part in av.AudioResampler(stream.format, "mono", 16_000).resample(block):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    start_s = sound_start(tmp_path / "a.mp3")
+    assert start_s > 0.02
+    np.testing.assert_allclose(
+        click_times(driving_audio(tmp_path / "a.mp3", start_s, 25, 25)), [0.5], atol=2e-3
+    )
+
+
+def test_a_size_that_changes_within_a_file_is_a_reason(tmp_path: Path, scorer: Scorer) -> None:
+    streams = b""
+    for side in (64, 96):
+        with av.open(str(tmp_path / "part.m2v"), "w", format="mpeg2video") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+            for _ in range(8):
+                picture = np.full((side, side, 3), side, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+        streams += (tmp_path / "part.m2v").read_bytes()
+    (tmp_path / "o.mpg").write_bytes(streams)
+    reference = make_video(tmp_path / "r.mp4", range(16), size=(64, 64))
+    with pytest.raises(MediaError, match="size changes"):
+        score(scorer, reference, tmp_path / "o.mpg", SYNCDIFF_INDEX_V1)
 
 
 @pytest.fixture(scope="module")
