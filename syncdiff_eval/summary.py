@@ -223,10 +223,11 @@ def _score(
     interval = mean_interval(np.array([values[clip] for clip in clips]), bootstrap)
     on_shared = [clip for clip in shared if clip in values]
     n_scored = len(clips)
+    scored = sum(record["status"] == "scored" for record in own)
     reason = None
-    if metric.pooled and pooled is not None:
+    if metric.pooled and scored and pooled is not None:
         mean, reason = (None, pooled.reason) if isinstance(pooled, Missing) else (pooled, None)
-        n_scored = sum(record["status"] == "scored" for record in own) if mean is not None else 0
+        n_scored = scored if mean is not None else 0
     elif not clips:
         reason = metric.not_available or _why_none(metric.name, own)
     return Score(

@@ -165,7 +165,8 @@ def fid_family(region: Region) -> MetricFamily:
     def compare(generated: _Gathered, reference: _Gathered) -> Values:
         n = min(generated.sums.n, reference.sums.n)
         if n < 2:
-            return {distance: Missing("no_face"), frames: Missing("no_face")}
+            too_few = Missing("too_few_frames" if n or region == "full" else "no_face")
+            return {distance: too_few, frames: too_few}
         if n < ENOUGH:
             warnings.warn(
                 f"FID over {n} frames: under {ENOUGH:,} it depends on their number more than on the frames.",
