@@ -136,7 +136,7 @@ def score_clip(
     else:
         _check_format(reference.facts, facts, scorer.protocol)
         compares = not (crossed or real)
-        context = _beside(reference, facts.fps, audio, compares, shelf, reference_shelf, alive)
+        context = _beside(reference, audio, compares, shelf, reference_shelf, alive)
         metrics = {name: scorer.starts[name](context) for name in wanted}
         looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
         ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
@@ -184,20 +184,20 @@ def _alone(
 
 def _beside(
     reference: Reference,
-    fps: float,
     audio: np.ndarray | None,
     compares: bool,
     shelf: Shelf | None,
     reference_shelf: Shelf | None,
     alive: Alive,
 ) -> ClipContext:
-    """Frames that pair with the reference's, under the driving audio. fps: of what is scored."""
+    """Frames that pair with the reference's, shown at its times, under the driving audio."""
     return ClipContext(
-        fps=fps,
+        fps=reference.facts.fps,
         num_frames=reference.num_frames,
         audio=audio,
         eye_distance=reference.regions.eye_distance if reference.regions else None,
         regions=reference.regions,
+        times=reference.times - reference.times[0],
         shelf=shelf,
         reference_shelf=reference_shelf,
         alive=alive,

@@ -88,6 +88,9 @@ def test_loudness_is_the_level_while_a_frame_is_shown() -> None:
     assert level[0] - level[1] == pytest.approx(20, abs=0.1)
     assert level[2] == level[4] == 20
     assert len(loudness(np.zeros(16_000, np.int16), 29.97, 30)) == 30
+    uneven = loudness(tone(np.array([1.0, 1, 0.1, 0.01])), 20, 3, np.array([0, 0.08, 0.12]))
+    assert uneven == pytest.approx([level[0], level[0] - 20, uneven[2]], abs=0.1)
+    assert uneven[2] < uneven[1] - 19
 
 
 @pytest.mark.parametrize("shift", [-10, -3, 0, 4, 10])

@@ -102,6 +102,8 @@ class ClipContext:
     """Pixels, from the reference; None where it shows no face."""
     regions: Regions | None = None
     """Of every frame of the reference."""
+    times: np.ndarray | None = None
+    """float64 [num_frames], seconds since its frame 0 at which the reference shows each; None: frame i at i / fps."""
     video: Video | None = None
     """Under a protocol of clock "own" only: the scored file, resampled to 25 fps by time."""
     frozen: bool = False

@@ -19,16 +19,18 @@ SILENCE_DB = 20.0
 silent."""
 
 
-def loudness(audio: np.ndarray, fps: float, num_frames: int) -> np.ndarray:
+def loudness(audio: np.ndarray, fps: float, num_frames: int, times: np.ndarray | None = None) -> np.ndarray:
     """RMS level while each frame is shown: int16 [N] at 16 kHz to float64 [num_frames], dB, at least
     SILENCE_DB.
 
-    Frame i covers the samples from i / fps to (i + 1) / fps; what lies beyond the sound's end is silent.
+    Frame i covers the samples from i / fps to (i + 1) / fps; what lies beyond the sound's end is silent. times: float64
+    [num_frames], seconds at which frames of a variable rate are shown; each lasts until the next, the last 1 / fps.
     """
-    edges = np.round(np.arange(num_frames + 1) * SAMPLE_RATE / fps).astype(np.int64)
+    shown = np.arange(num_frames) / fps if times is None else times
+    edges = np.round(np.append(shown, shown[-1] + 1 / fps) * SAMPLE_RATE).astype(np.int64)
     energy = np.concatenate([[0.0], np.cumsum(audio.astype(np.float64) ** 2)])
     totals = np.diff(energy[np.minimum(edges, len(audio))])
-    mean_square = totals / np.diff(edges)
+    mean_square = totals / np.maximum(np.diff(edges), 1)
     return np.maximum(10 * np.log10(np.maximum(mean_square, 1e-9)), SILENCE_DB)
 
 
@@ -71,7 +73,7 @@ class MouthAudio:
         self.eye_distance = context.eye_distance
         self.level = None
         if context.audio is not None:
-            self.level = loudness(context.audio, context.fps, context.num_frames) / 100
+            self.level = loudness(context.audio, context.fps, context.num_frames, context.times) / 100
         self.sums = PairSums(2 * MAX_LAG + 1)
 
     def update(self, batch: FrameBatch) -> None:
@@ -126,7 +128,7 @@ MOUTH_AUDIO = MetricFamily(
         Column("mouth_audio_peak", "Mouth-audio corr., best lag", "", True, 3),
         Column("mouth_audio_lag", "Mouth-audio lag", "frames", None, 1),
     ),
-    version=1,
+    version=2,
     load=_load,
     looks_at=frozenset({"landmarks"}),
 )
