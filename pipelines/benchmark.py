@@ -70,15 +70,12 @@ class Options:
 def main(options: Options) -> None:
     reference = Path(user_path("--reference", options.reference))
     out = Path(user_path("--out", options.out))
+    pairs = _path("--pairs", options.pairs)
     protocol = find_protocol(options.protocol)
-    pairing = (
-        pair_by_list(reference, Path(user_path("--pairs", options.pairs)), options.pairs_order)
-        if options.pairs
-        else pair_by_name(reference)
-    )
+    pairing = pair_by_list(reference, pairs, options.pairs_order) if pairs else pair_by_name(reference)
     methods = [
         *baselines(options.frozen, options.audio_shift, options.other_audio),
-        *read_methods(options.method, options.methods),
+        *read_methods(options.method, _path("--methods", options.methods)),
     ]
     weights = given_weights(options.weights)
     with ray_session(options.ray):
@@ -94,10 +91,14 @@ def main(options: Options) -> None:
             retry_failed=options.retry_failed,
             published=options.published,
             reencode_check=options.reencode_check,
-            cache=Path(user_path("--cache", options.cache)) if options.cache else None,
+            cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
         )
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
+
+
+def _path(flag: str, value: Path | None) -> Path | None:
+    return None if value is None else Path(user_path(flag, value))
 
 
 if __name__ == "__main__":

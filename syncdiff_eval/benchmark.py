@@ -14,7 +14,7 @@ import numpy as np
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import write_text
 from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
@@ -201,12 +201,9 @@ def _write_report(
 ) -> None:
     table = per_clip_table(records, metrics)
     write_per_clip(table, out / "per_clip.parquet")
-    for name, text in (
-        ("leaderboard.md", markdown(results)),
-        ("leaderboard.csv", comma_separated(results)),
-        ("index.html", render_page(results, table, curves)),
-    ):
-        write_atomically(out / name, lambda file, text=text: _put(file, text))  # type: ignore[misc]
+    write_text(out / "leaderboard.md", markdown(results))
+    write_text(out / "leaderboard.csv", comma_separated(results))
+    write_text(out / "index.html", render_page(results, table, curves))
     schema.write_results(results, out / "results.json")
 
 
@@ -218,10 +215,6 @@ def _curves(records: list[dict[str, Any]], cache: Cache) -> Curves:
         return cache.arrays(keys[method, clip]).get("lse/confidence") if (method, clip) in keys else None
 
     return curve
-
-
-def _put(file: object, text: str) -> None:
-    file.write(text.encode())  # type: ignore[attr-defined]
 
 
 def _git_commit() -> str | None:

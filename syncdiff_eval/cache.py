@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import write_atomically, write_text
 
 LOCK = "lock"
 
@@ -55,8 +55,7 @@ class Cache:
     ) -> None:
         if arrays:
             write_atomically(self.folder / f"{key}.npz", lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
-        text = json.dumps(record, sort_keys=True, allow_nan=False)
-        write_atomically(self.folder / f"{key}.json", lambda file: _put(file, text))
+        write_text(self.folder / f"{key}.json", json.dumps(record, sort_keys=True, allow_nan=False))
 
     def attempts(self, task: str) -> int:
         """How many times in a row this task of this run began and did not end. Not by key: files that are the same
@@ -66,8 +65,7 @@ class Cache:
 
     def begin(self, task: str) -> None:
         """Note that work begins. If the process dies, the note is what its successor finds."""
-        count = str(self.attempts(task) + 1)
-        write_atomically(self._note(task), lambda file: _put(file, count))
+        write_text(self._note(task), str(self.attempts(task) + 1))
 
     def end(self, task: str) -> None:
         self._note(task).unlink(missing_ok=True)
@@ -147,7 +145,3 @@ def _is_alone(lock: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _put(file: Any, text: str) -> None:
-    file.write(text.encode())

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import write_text
 from syncdiff_eval.methods import MethodType
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -207,7 +207,7 @@ class Results(Record):
 
 def write_results(results: Results, path: Path) -> None:
     """Write results.json atomically. Raises UserError where it cannot be written."""
-    write_atomically(path, lambda file: _put(file, results.model_dump_json(indent=2) + "\n"))
+    write_text(path, results.model_dump_json(indent=2) + "\n")
 
 
 def read_results(report: Path) -> Results:
@@ -223,7 +223,3 @@ def read_results(report: Path) -> Results:
         raise UserError(
             f"{path} does not follow the schema: {where}: {first['msg']} ({error.error_count()} such places)."
         ) from error
-
-
-def _put(file: object, text: str) -> None:
-    file.write(text.encode())  # type: ignore[attr-defined]

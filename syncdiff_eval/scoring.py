@@ -175,11 +175,20 @@ def _alone(
 ) -> ClipContext:
     """The file on its own clock, with its own sound where `audio` is None."""
     video = Video(path)
-    if audio is None and video.has_audio:
-        audio = read_audio(path, video.start_s, video.num_frames)
+    sound = _sound_of(video) if audio is None else audio
     return ClipContext(
-        FPS, video.num_frames, audio, None, video=video, frozen=baseline.frozen, shelf=shelf, alive=alive
+        FPS, video.num_frames, sound, None, video=video, frozen=baseline.frozen, shelf=shelf, alive=alive
     )
+
+
+def _sound_of(video: Video) -> np.ndarray | None:
+    """None where there is no audio stream, or none that holds a sound."""
+    try:
+        return read_audio(video.path, video.start_s, video.num_frames)
+    except MediaError as error:
+        if error.reason != Reason.NO_AUDIO:
+            raise
+        return None
 
 
 def _beside(

@@ -8,14 +8,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from media_files import click_times, clicks, make_video
+from media_files import click_times, clicks, make_audio, make_video
 
 from syncdiff_data.faces import load_backend
-from syncdiff_data.media import write_video
+from syncdiff_data.media import Video, write_video
 from syncdiff_data.records import MediaError, Reason
 from syncdiff_eval.benchmark import FACES
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Values
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1, ProtocolDefinition
@@ -182,6 +183,32 @@ def test_sound_of_its_own_file_starts_with_its_first_sound(tmp_path: Path) -> No
     np.testing.assert_allclose(
         click_times(driving_audio(tmp_path / "a.mp3", start_s, 25, 25)), [0.5], atol=2e-3
     )
+
+
+def test_an_audio_stream_without_sound_is_no_sound(tmp_path: Path) -> None:
+    path = make_audio(
+        tmp_path / "a.mkv", np.zeros((1, 16_000), np.int16), 16_000, "pcm_s16le", holes=[(-1, 9)],
+        video_pts=range(20),
+    )  # fmt: skip
+    assert Video(path).has_audio
+    family = MetricFamily("deaf", (Column("deaf", "Deaf", "", True, 0),), 1, lambda files, device: _Deaf)
+    scorer = Scorer(replace(SYNCDIFF_V1, clock="own"), {"deaf": family}, {"deaf": _Deaf}, None)
+    record, _ = score_clip(path, reference_of(path), path, Baseline(), None, False, scorer)
+    assert record["values"] == {"deaf": 1.0}
+
+
+class _Deaf:
+    """Whether there is no sound."""
+
+    def __init__(self, context: ClipContext):
+        self.context = context
+
+    def update(self, batch: FrameBatch) -> None: ...
+
+    def merge(self, other: Any) -> None: ...
+
+    def compute(self) -> Values:
+        return {"deaf": float(self.context.audio is None)}
 
 
 def test_a_size_that_changes_within_a_file_is_a_reason(tmp_path: Path, scorer: Scorer) -> None:

@@ -102,6 +102,11 @@ def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """The same for text, as UTF-8."""
+    write_atomically(path, lambda file: _write(file, text.encode()))
+
+
 def _not_written(where: str, error: OSError) -> UserError:
     return UserError(
         f"{where} could not be written: {error.strerror or error}. What was there before is untouched; "

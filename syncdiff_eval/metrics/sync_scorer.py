@@ -12,6 +12,7 @@ import numpy as np
 from syncdiff_data.records import SAMPLE_RATE
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
 from syncdiff_eval.metrics.rate import Resampler
+from syncdiff_eval.metrics.sums import mean_of_clips
 
 
 class SyncScorer(Protocol):
@@ -34,7 +35,7 @@ class _Scored:
         self._frames = Resampler()
         self._start_s: float | None = None
         self._faces: list[np.ndarray] = []
-        self._others: list[float | Missing] = []
+        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         if batch.regions is None:
@@ -52,11 +53,13 @@ class _Scored:
         self._others += [other._own(), *other._others]
 
     def compute(self) -> Values:
-        clips = [self._own(), *self._others]
-        scored = [value for value in clips if not isinstance(value, Missing)]
-        return {self._column: float(np.mean(scored)) if scored else clips[0]}
+        """Of the clip; over several, the mean of those that have a score."""
+        return mean_of_clips([self._own(), *self._others])
 
-    def _own(self) -> float | Missing:
+    def _own(self) -> Values:
+        return {self._column: self._score()}
+
+    def _score(self) -> float | Missing:
         if self._start_s is None:
             return Missing("no_face")
         if self._audio is None:
