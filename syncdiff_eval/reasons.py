@@ -15,7 +15,7 @@ class Refusal(StrEnum):
     REFERENCE_UNREADABLE = "reference_unreadable"
     """The reference cannot be decoded, so no method can be scored on this clip."""
     AUDIO_UNREADABLE = "audio_unreadable"
-    """The driving audio of a crossed pair cannot be decoded."""
+    """The driving audio cannot be decoded, or is another's and holds no sound."""
     SIZE_MISMATCH = "size_mismatch"
     FPS_MISMATCH = "fps_mismatch"
     FRAME_TIMES_DIFFER = "frame_times_differ"
