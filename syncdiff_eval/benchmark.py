@@ -103,29 +103,40 @@ def benchmark(
     )
     records, reencoded = run_benchmark(job, options, retry_failed, reencode_check)
     metrics = metric_infos(chosen, unavailable)
+    results = _results(job, metrics, records, reencoded, quoted)
+    _write_report(out, results, records, metrics, _curves(records, Cache(job.cache)))
+    return results
+
+
+def _results(
+    job: Benchmark,
+    metrics: list[schema.MetricInfo],
+    records: list[dict[str, Any]],
+    reencoded: list[dict[str, Any]],
+    published: list[schema.PublishedNumber],
+) -> schema.Results:
+    methods, protocol = job.methods, job.protocol
     rows, comparisons = method_results(
         methods,
         metrics,
         records,
         pooled_values(methods, records, list(job.families.values()), Cache(job.cache)),
-        {method.name: unmatched_outputs(method, pairing) for method in methods},
+        {method.name: unmatched_outputs(method, job.pairing) for method in methods},
         Bootstrap(protocol.resamples, protocol.confidence, protocol.seed),
     )
-    results = schema.Results(
+    return schema.Results(
         schema_version=schema.SCHEMA_VERSION,
-        protocol=_protocol(protocol, pairing),
-        n_clips=len(pairing.pairs),
+        protocol=_protocol(protocol, job.pairing),
+        n_clips=len(job.pairing.pairs),
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
         reencoding=reencoding_results(methods, metrics, records, reencoded),
-        published=quoted,
+        published=published,
         weights=dict(job.weight_hashes),
         versions={"syncdiff": version("syncdiff"), **job.libraries},
         git_commit=_git_commit(),
     )
-    _write_report(out, results, records, metrics, _curves(records, Cache(job.cache)))
-    return results
 
 
 def _find_weights(

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import torch
 from scenedetect import ContentDetector
 from scenedetect.scene_manager import compute_downscale_factor
 from syncnet_python.detectors.s3fd import S3FD
 from syncnet_python.detectors.s3fd.nets import S3FDNet
 
 from syncdiff_data.records import UserError
+from syncdiff_eval.metrics.checkpoints import read_state
 
 DETECTION_SCALE = 0.25
 CONFIDENCE = 0.9
@@ -50,11 +50,10 @@ class S3fdDetector:
         """path: sfd_face.pth. UserError when it is something else."""
         network = S3FDNet(device=device)
         try:
-            network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-        except Exception as error:
-            raise UserError(
-                f"{path} is not a file of S3FD weights ({type(error).__name__}: {error})"
-            ) from error
+            network.load_state_dict(read_state(path, "S3FD"))
+        except RuntimeError as error:
+            fault = str(error).splitlines()[1].strip()
+            raise UserError(f"{path} is not a file of S3FD weights ({fault})") from error
         self._detector = S3FD(network, device)
 
     def __call__(self, frame_rgb: np.ndarray) -> np.ndarray:

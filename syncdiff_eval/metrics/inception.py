@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from syncdiff_data.records import UserError
+from syncdiff_eval.metrics.checkpoints import read_state
 
 DIMENSIONS = 2048
 
@@ -41,13 +42,7 @@ class Inception:
     @classmethod
     def from_file(cls, path: Path, device: str = "cpu") -> Inception:
         """Load pytorch-fid's weight file. UserError when it is something else."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(
-                f"{path} is not a file of Inception weights ({type(error).__name__}: {error})"
-            ) from error
-        return cls(state, device)
+        return cls(read_state(path, "Inception"), device)
 
     @torch.inference_mode()
     def features(self, images: Iterable[np.ndarray]) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from syncdiff_data.records import SAMPLE_RATE, UserError
+from syncdiff_eval.metrics.checkpoints import read_state
 from syncdiff_eval.metrics.windows import BATCH, EMBEDDING, WINDOW, LipStream
 
 MFCC_PER_FRAME = 4
@@ -49,13 +50,7 @@ class SyncNet:
     @classmethod
     def from_file(cls, path: Path, device: str = "cpu") -> SyncNet:
         """Load syncnet_v2.model (a plain state dict). UserError when it is something else."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(
-                f"{path} is not a file of SyncNet weights ({type(error).__name__}: {error})"
-            ) from error
-        return cls(state, device)
+        return cls(read_state(path, "SyncNet"), device)
 
     def embed_lips(self, frames_bgr: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
         """T frames uint8 [224, 224, 3] to float32 [T - 4, 1024], one embedding for each five consecutive ones."""
