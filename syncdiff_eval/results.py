@@ -72,7 +72,7 @@ class Score(Record):
     """Bootstrap interval of the mean, over clips; null below two clips."""
     high: float | None
     n_scored: int
-    """Clips that have a value."""
+    """Clips that have a value; of a pooled metric, the clips that were scored."""
     n_attempted: int
     """Clips of the benchmark, the same for every method."""
     mean_shared: float | None
