@@ -89,7 +89,7 @@ FAULTS = {
     "one frame": "length_mismatch",
     "two files": "ambiguous_output",
     "folder": "missing_output",
-    "link to nowhere": "missing_output",
+    "link to nowhere": "unreadable",
 }
 
 
