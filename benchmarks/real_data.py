@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run
 from syncdiff_data.faces import load_backend
@@ -59,9 +60,9 @@ class Options:
     clips: Path | None = None
     """Folder with retalk_face1_vfr.mp4, pair_B_gen_*.mp4 and pair_C_*.mp4; unset leaves that part out."""
     shifted: int = 40
-    """GRID clips whose sound is moved."""
+    """GRID clips whose sound is moved; 0 leaves that part out."""
     degraded: int = 8
-    """GRID clips that are degraded."""
+    """GRID clips that are degraded; 0 leaves that part out."""
     weights: WeightFlags = ()
     """inception-fid=FILE; seeded ones otherwise."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -69,12 +70,14 @@ class Options:
 
 def main(options: Options) -> None:
     files = sorted(path for path in options.grid.rglob("*") if path.suffix == ".mpg")
-    shifts(files[: options.shifted])
+    if options.shifted:
+        shifts(files[: options.shifted])
     with tempfile.TemporaryDirectory() as folder, ray_session(options.ray):
         scratch = Path(folder)
         weights = dict(given_weights(options.weights))
         weights.setdefault("inception-fid", saved(inception_state(), scratch / "inception"))
-        degradations(files[: options.degraded], scratch / "degraded", weights, options.ray)
+        if options.degraded:
+            degradations(files[: options.degraded], scratch / "degraded", weights, options.ray)
         if options.clips:
             pairs(options.clips, scratch / "pairs", options.ray)
 
@@ -252,9 +255,7 @@ def pairs(clips: Path, folder: Path, ray: RayOptions) -> None:
 def _score_pair(
     source: Path, outputs: Sequence[Path], folder: Path, protocol: ProtocolDefinition, ray: RayOptions
 ) -> dict[str, str]:
-    """method -> its PSNR of the full frame, or the reason it has none."""
-    import pandas as pd
-
+    """method -> what became of it."""
     reference = folder / protocol.name / "reference"
     reference.mkdir(parents=True)
     (reference / source.name).symlink_to(source.resolve())
@@ -270,11 +271,15 @@ def _score_pair(
         reference, pair_by_name(reference), [*baselines(False, (), False), *methods], chosen, report, {}, ray
     )
     rows = pd.read_parquet(report / "per_clip.parquet").set_index("method")
-    return {
-        name: row["reason"]
-        or f"{row['num_frames']} frames, PSNR {row['psnr_full']:.1f} dB, LMD face {row['lmd_face']:.1f} %"
-        for name, row in rows.iterrows()
-    }
+    return {str(name): _outcome(row) for name, row in rows.iterrows()}
+
+
+def _outcome(row: pd.Series) -> str:
+    if row["status"] == "failed":
+        return str(row["reason"])
+    return (
+        f"{row['num_frames']} frames, PSNR full {row['psnr_full']:.1f} dB, LMD face {row['lmd_face']:.1f} %"
+    )
 
 
 def _psnr(source: Path, output: Path, clock: str) -> str:
