@@ -41,8 +41,8 @@ class Options:
     """What --pairs is: a CSV with a header, or a list of Wav2Lip's, whose columns are audio video (lrs) or
     video audio (resynced)."""
     protocol: str = "syncdiff-v1"
-    """How to score: syncdiff-v1, syncdiff-index-v1, wav2lip-lrs, syncnet-track, latentsync or mochabench, as
-    docs/protocols.md tells."""
+    """How to score: syncdiff-v1, syncdiff-index-v1, wav2lip-lrs, syncnet-track, latentsync, mochabench or
+    pytorch-fid, as docs/protocols.md tells."""
     frozen: bool = True
     """Baseline row of the first frame all through; --no-frozen turns it off."""
     audio_shift: Shifts = ()

@@ -99,9 +99,24 @@ MOCHABENCH = ProtocolDefinition(
     clock="own",
 )
 
+PYTORCH_FID = ProtocolDefinition(
+    name="pytorch-fid",
+    version=1,
+    summary="FID of the pytorch_fid command on whole frames, every frame paired as under syncdiff-v1.",
+    metrics=("fid-full",),
+)
+
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (SYNCDIFF_V1, SYNCDIFF_INDEX_V1, WAV2LIP_LRS, SYNCNET_TRACK, LATENTSYNC, MOCHABENCH)
+    for protocol in (
+        SYNCDIFF_V1,
+        SYNCDIFF_INDEX_V1,
+        WAV2LIP_LRS,
+        SYNCNET_TRACK,
+        LATENTSYNC,
+        MOCHABENCH,
+        PYTORCH_FID,
+    )
 }
 
 
