@@ -131,7 +131,8 @@ def avs(context: ClipContext, reader: LipReader, generated: Any, reference: Any,
 
 
 def test_numbers_are_those_of_the_encoder_called_directly(shared: Path) -> None:
-    """With the golden checkpoint, crops as preprocessing cuts them, and no code of the metrics but the twin's."""
+    """Bug 8: nobody could compute AVS. With the golden checkpoint, crops as preprocessing cuts them, and no code of
+    the metrics but the twin's."""
     path = shared / "golden" / "tiny_plain.pt"
     encoder, reader = AVHubertEncoder.from_checkpoint(path), load_reader(path)
     opening, other = opening_of(16, 0), opening_of(16, 1)
@@ -318,6 +319,7 @@ def leak(source: np.ndarray, generated: np.ndarray, audio: np.ndarray = SILENCE,
 
 
 def test_a_copied_mouth_leaks_all_and_a_still_one_nothing() -> None:
+    """Bug 8: LipLeak without its source's motion said nothing of how much leaked."""
     source = opening_of(100, 0)
     assert leak(source, source) == pytest.approx({"leak_motion": 1, "leak_corr": 1}, abs=1e-3)
     assert leak(source, np.full(100, 0.3)) == pytest.approx({"leak_motion": 0, "leak_corr": 0}, abs=1e-3)

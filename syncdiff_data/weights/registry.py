@@ -54,7 +54,7 @@ def _avhubert(name: str, path: str, file_name: str | None = None) -> WeightFile:
         page=_AVHUBERT_PAGE,
         sha256=None,
         licence=_AVHUBERT_LICENCE,
-        needed_by="AV-HuBERT features",
+        needed_by="AV-HuBERT features; AVS and the lips' leak",
         importer="syncdiff_data.avhubert:convert_checkpoint",
         imported_file="model.safetensors",
     )
