@@ -20,7 +20,7 @@ from syncdiff_data.records import FPS
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
 from syncdiff_eval.metrics.lips import Mouths
 from syncdiff_eval.metrics.speech import is_silent
-from syncdiff_eval.metrics.sums import mean_of_clips
+from syncdiff_eval.metrics.sums import WholeClip
 
 if TYPE_CHECKING:
     from syncdiff_eval.metrics.lip_reader import LipReader
@@ -51,26 +51,18 @@ def avs_from_arrays(
     return similarity(heard, lips), similarity(*both), similarity(lips, reader.features(real))
 
 
-class Avs:
+class Avs(WholeClip):
     """The three numbers of one clip."""
 
     def __init__(self, context: ClipContext, reader: LipReader):
+        super().__init__()
         self._context = context
         self._look = partial(reader.look, alive=context.alive)
         self._features = partial(reader.features, alive=context.alive)
         self._mouths = Mouths(context, with_reference=context.compares)
-        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         self._mouths.update(batch)
-
-    def merge(self, other: Avs) -> None:
-        """Add another clip: parts of one cannot be read apart and put together."""
-        self._others += [other._own(), *other._others]
-
-    def compute(self) -> Values:
-        """Of the clip; over several, the mean of those that have a value."""
-        return mean_of_clips([self._own(), *self._others])
 
     def _own(self) -> Values:
         mouths = self._mouths.finish()

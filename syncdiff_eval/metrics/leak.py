@@ -18,7 +18,7 @@ from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFa
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.lips import Mouths
 from syncdiff_eval.metrics.speech import is_silent
-from syncdiff_eval.metrics.sums import PairSums, mean_of_clips
+from syncdiff_eval.metrics.sums import PairSums, WholeClip
 
 if TYPE_CHECKING:
     from syncdiff_eval.metrics.lip_reader import LipReader
@@ -109,7 +109,7 @@ class Leak:
         }
 
 
-class LipLeak:
+class LipLeak(WholeClip):
     """Generated and source lips as AV-HuBERT's lip reader sees them, frame by frame.
 
     Not the transformer's output that AVS compares: near a clip's ends it tells the time more than the lips, on both
@@ -117,21 +117,13 @@ class LipLeak:
     """
 
     def __init__(self, context: ClipContext, reader: LipReader):
+        super().__init__()
         self._context = context
         self._reader = reader
         self._mouths = Mouths(context, with_reference=True)
-        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         self._mouths.update(batch)
-
-    def merge(self, other: LipLeak) -> None:
-        """Add another clip: parts of one cannot be read apart and put together."""
-        self._others += [other._own(), *other._others]
-
-    def compute(self) -> Values:
-        """Of the clip; over several, the mean of those that have a value."""
-        return mean_of_clips([self._own(), *self._others])
 
     def _own(self) -> Values:
         return {"leak_avs": self._leak()}

@@ -53,6 +53,24 @@ class PairSums:
         return np.where(known, np.clip(self.covariance() / np.where(known, scale, 1), -1, 1), 0.0)
 
 
+class WholeClip:
+    """A metric that reads a clip as one: parts of it cannot be read apart and put together, so merging adds clips."""
+
+    def __init__(self) -> None:
+        self._others: list[Values] = []
+
+    def _own(self) -> Values:
+        """Of this clip alone."""
+        raise NotImplementedError
+
+    def merge(self, other: WholeClip) -> None:
+        self._others += [other._own(), *other._others]
+
+    def compute(self) -> Values:
+        """Of the clip; over several, the mean of those that have a value."""
+        return mean_of_clips([self._own(), *self._others])
+
+
 def mean_of_clips(clips: Sequence[Values]) -> Values:
     """Of each column, the mean over the clips that have a value; where none has, the first clip's reason."""
     means: Values = {}

@@ -14,7 +14,7 @@ from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFa
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
 from syncdiff_eval.metrics.lse import Sync, sync_of
 from syncdiff_eval.metrics.rate import Resampler
-from syncdiff_eval.metrics.sums import mean_of_clips
+from syncdiff_eval.metrics.sums import WholeClip
 from syncdiff_eval.metrics.windows import LipStream
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def none_of(reason: str) -> Values:
     return {column.name: Missing(reason) for column in COLUMNS}
 
 
-class SpeakerSync:
+class SpeakerSync(WholeClip):
     """SyncNet over the generated frames inside the reference's own boxes.
 
     From the first to the last frame where the reference shows its speaker; boxes in between are interpolated,
@@ -49,6 +49,7 @@ class SpeakerSync:
     """
 
     def __init__(self, context: ClipContext, network: SyncNet, weights: str):
+        super().__init__()
         self._network = network
         self._audio = context.audio
         self._shelf = context.shelf
@@ -60,7 +61,6 @@ class SpeakerSync:
         self._frames = Resampler()
         self._stream = LipStream(network)
         self._sync: Sync | None = None
-        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         if self._lips is not None:
@@ -73,14 +73,6 @@ class SpeakerSync:
                 self._start_s = time
             for picture in self._frames.add(time, to_bgr(crop(image, *self._path[at]))):
                 self._stream.add(picture)
-
-    def merge(self, other: SpeakerSync) -> None:
-        """Add another clip: windows of one clip cannot be told apart once its parts are."""
-        self._others += [other._own(), *other._others]
-
-    def compute(self) -> Values:
-        """Of the clip; over several, the mean of those that have a score."""
-        return mean_of_clips([self._own(), *self._others])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """confidence: float32 [windows], for plots; window i starts with the speaker's frame i at 25 fps."""

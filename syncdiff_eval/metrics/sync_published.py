@@ -18,7 +18,7 @@ from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFamily, Start, Values
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
 from syncdiff_eval.metrics.lse import Sync, sync_of
-from syncdiff_eval.metrics.sums import mean_of_clips
+from syncdiff_eval.metrics.sums import WholeClip
 from syncdiff_eval.metrics.sync import COLUMNS, none_of, values_of
 from syncdiff_eval.metrics.windows import EMBEDDING, WINDOW, LipStream
 
@@ -95,30 +95,23 @@ def best_of_tracks(syncs: Sequence[Sync]) -> Values:
     return values_of(surest) | {"lse_d": min(sync.lse_d for sync in syncs)}
 
 
-class FileSync:
+class FileSync(WholeClip):
     """One file scored alone. It reads its frames itself, as it may need them twice; batches say nothing to it."""
 
     def __init__(
         self, context: ClipContext, network: SyncNet, embed: Embed, maker: dict[str, object],
         min_track: int, reduce: Reduce,
     ):  # fmt: skip
+        super().__init__()
         self._context = context
         self._network = network
         self._embed = embed
         self._maker = maker
         self._min_track = min_track
         self._reduce = reduce
-        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         raise ValueError("published LSE protocols score a file on its own clock, not beside a reference")
-
-    def merge(self, other: FileSync) -> None:
-        self._others += [other._own(), *other._others]
-
-    def compute(self) -> Values:
-        """Of the file; over several, the mean of those that have a score."""
-        return mean_of_clips([self._own(), *self._others])
 
     def _own(self) -> Values:
         if self._context.audio is None:

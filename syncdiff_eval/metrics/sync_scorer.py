@@ -12,7 +12,7 @@ import numpy as np
 from syncdiff_data.records import SAMPLE_RATE
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
 from syncdiff_eval.metrics.rate import Resampler
-from syncdiff_eval.metrics.sums import mean_of_clips
+from syncdiff_eval.metrics.sums import WholeClip
 
 
 class SyncScorer(Protocol):
@@ -27,15 +27,15 @@ class SyncScorer(Protocol):
         ...
 
 
-class _Scored:
+class _Scored(WholeClip):
     def __init__(self, context: ClipContext, scorer: SyncScorer, column: str):
+        super().__init__()
         self._audio = context.audio
         self._scorer = scorer
         self._column = column
         self._frames = Resampler()
         self._start_s: float | None = None
         self._faces: list[np.ndarray] = []
-        self._others: list[Values] = []
 
     def update(self, batch: FrameBatch) -> None:
         if batch.regions is None:
@@ -48,13 +48,6 @@ class _Scored:
                 self._start_s = time if self._start_s is None else self._start_s
                 face = cv2.resize(image[y0:y1, x0:x1], (side, side), interpolation=cv2.INTER_AREA)
                 self._faces += self._frames.add(time, face)
-
-    def merge(self, other: _Scored) -> None:
-        self._others += [other._own(), *other._others]
-
-    def compute(self) -> Values:
-        """Of the clip; over several, the mean of those that have a score."""
-        return mean_of_clips([self._own(), *self._others])
 
     def _own(self) -> Values:
         return {self._column: self._score()}
