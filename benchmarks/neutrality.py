@@ -2,9 +2,9 @@
 
     python benchmarks/neutrality.py BEFORE AFTER [--grid DIR] [--work DIR]
 
-Each revision is checked out into a folder of its own and run from there: `preprocess` over the GRID folder and the whole
-demo. Then the SHA-256 of every shard, dataset.json, demo talker and dub is compared, and the demo's per_clip.parquet
-and results.json (without the commit it names). The demo's training is held to its steps: the clock is taken
+Each revision is checked out into a folder of its own and run from there: `preprocess` over the GRID folder and the
+whole demo. Then the SHA-256 of every shard, dataset.json, demo talker and dub is compared, and the demo's
+per_clip.parquet and results.json (without the commit it names). The demo's training is held to its steps: the clock is taken
 out of the preset, since a run that the clock ends is another one on every day. Exit status 1 where anything differs.
 """
 
