@@ -4,8 +4,9 @@
 
 Each revision is checked out into a folder of its own and run from there: `preprocess` over the GRID folder and the
 whole demo. Then the SHA-256 of every shard, dataset.json, demo talker and dub is compared, and the demo's
-per_clip.parquet and results.json (without the commit it names). The demo's training is held to its steps: the clock is taken
-out of the preset, since a run that the clock ends is another one on every day. Exit status 1 where anything differs.
+per_clip.parquet and results.json (without the commit it names). The demo's training is held to its steps: the
+preset's limit of time is taken out, since a run that the clock ends differs from day to day. Exit status 1 where
+anything differs.
 """
 
 from __future__ import annotations
