@@ -26,7 +26,7 @@ from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.demo import LIST_NAME, make_talker, write_list
 from syncdiff_data.faces import FaceConfig
-from syncdiff_data.stage import Report, ray_session, run_plans
+from syncdiff_data.stage import ReportProgress, ray_session, run_plans
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
 from syncdiff_model.sampling import SamplingConfig
@@ -98,15 +98,15 @@ def main(options: Options) -> None:
 
 
 @dataclass(frozen=True)
-class TalkerWork:
+class TalkerStage:
     """Makes one talker; a plan is its number."""
 
     out: str
     seconds: float
 
-    def __call__(self, plan: str, report: Report) -> dict[str, Any]:
+    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, Any]:
         row = make_talker(Path(self.out), int(plan), self.seconds)
-        report(int(plan), {"videos": 1})
+        report_progress(int(plan), {"videos": 1})
         return {"row": row}
 
 
@@ -114,7 +114,7 @@ def generate(folder: Path, count: int, seconds: float, ray: RayOptions) -> Path:
     """The talkers' folder; made only once, and only whole: the list is written last."""
     if not (folder / LIST_NAME).exists():
         plans = [str(number) for number in range(count)]
-        made = run_plans(TalkerWork(str(folder), seconds), plans, ray, "talkers", count, "videos")
+        made = run_plans(TalkerStage(str(folder), seconds), plans, ray, "talkers", count, "videos")
         write_list(folder, sorted(tuple(result["row"]) for result in made))
     return folder
 

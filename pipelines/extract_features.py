@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
-from syncdiff_data.extract import VERSION, ExtractConfig, ExtractWork, clips_dataset
+from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset
 from syncdiff_data.features import encoder_weights, load_encoder
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
@@ -34,7 +34,7 @@ class Options:
     layers: str = ""
     """AV-HuBERT: comma-separated layers, 1-based, and `final`; empty means final."""
     modality: Literal["audio", "video", "av"] = "audio"
-    """AV-HuBERT: what it hears and sees."""
+    """AV-HuBERT: which modalities it gets; av is both."""
     checkpoint: str = "avhubert-base"
     """AV-HuBERT: which weights; `python -m syncdiff_data weights list` names them."""
     threads: int = 1
@@ -68,12 +68,12 @@ def main(options: Options) -> None:
     store = Store(out)
     features = start_dataset(store, recipe, dataset.plan_hash, dataset.num_shards, options.overwrite)
     weights = tuple((name, str(file)) for name, file in files.items())
-    work = ExtractWork(clips, out, features.fingerprint, config, weights, options.ray.device)
+    stage = ExtractStage(clips, out, features.fingerprint, config, weights, options.ray.device)
     plans = [json.dumps(shard) for shard in range(dataset.num_shards)]
     with ray_session(options.ray):
         probe_nodes(None, out)
         shards = run_plans(
-            work, plans, options.ray, "features", dataset.counts["clips"], "clips", options.threads
+            stage, plans, options.ray, "features", dataset.counts["clips"], "clips", options.threads
         )
     counts = {key: sum(shard[key] for shard in shards) for key in ("clips", "frames")}
     finish_dataset(store, features, counts)

@@ -15,7 +15,7 @@ from typing import Literal
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.clips import VERSION, ClipConfig
 from syncdiff_data.plans import make_plans, plan_hash
-from syncdiff_data.preprocess import PreprocessWork, recipe_weights, totals
+from syncdiff_data.preprocess import PreprocessStage, recipe_weights, totals
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
@@ -45,7 +45,7 @@ class Options:
     retry_failed: bool = False
     """Run shards again that hold rejects of kind `failed`."""
     source_timeout: float = 300
-    """Seconds without a new frame after which a source's worker is ended; 0 waits for ever."""
+    """Seconds without a heartbeat (a new frame) after which a source's worker is ended; 0: never."""
     weights: WeightFlags = ()
     """Use this file for a weight; repeatable. `python -m syncdiff_data weights list` names them. mean-face=FILE takes
     AV-HuBERT's own 20words_mean_face.npy instead of the mean face that comes with syncdiff."""
@@ -65,7 +65,7 @@ def main(options: Options) -> None:
 
     store = Store(out)
     dataset = start_dataset(store, recipe, plan_hash([p.hash for p in plans]), len(plans), options.overwrite)
-    work = PreprocessWork(
+    stage = PreprocessStage(
         root=str(source_root(root)),
         out=out,
         dataset=dataset.name,
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
     total = sum(len(plan.sources) for plan in plans)
     with ray_session(options.ray):
         probe_nodes(str(root), out)
-        shards = run_plans(work, [p.to_json() for p in plans], options.ray, "preprocess", total, "sources")
+        shards = run_plans(stage, [p.to_json() for p in plans], options.ray, "preprocess", total, "sources")
     done = finish_dataset(store, dataset, totals(shards))
     rejects = ", ".join(f"{count} {reason}" for reason, count in done.counts["rejects_by_reason"].items())
     print(

@@ -1,4 +1,4 @@
-"""The second stage: shards of clips to sibling shards of features, same index, same rows."""
+"""The second stage: each shard of clips gives one shard of features with the same index and the same rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from syncdiff_data.shards.rows import clip_of_row, vector_column
 from syncdiff_data.shards.schema import CLIPS, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
-from syncdiff_data.stage import Report
+from syncdiff_data.stage import ReportProgress
 
 VERSION = 1
 """Bumped by hand when the numbers change for the same options."""
 FRAMES_AT_ONCE = 4000
-"""Clips are handed to the encoder in groups of about this many frames, so that it can batch similar lengths."""
+"""Clips go to the encoder in groups of about this many frames, so that it can batch similar lengths."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class ExtractConfig:
 
 
 @dataclass(frozen=True)
-class ExtractWork:
-    """Makes the features shard of one clips shard; travels to the workers."""
+class ExtractStage:
+    """Makes the features shard of one clips shard; pickled for the workers, so it holds paths and options only."""
 
     clips: str
     out: str
@@ -55,33 +55,34 @@ class ExtractWork:
     weights: tuple[tuple[str, str], ...]
     device: str
 
-    def __call__(self, plan: str, report: Report) -> dict[str, Any]:
-        """Commit the features of the shard whose number is `plan`, unless they are there, and return the counts."""
+    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, Any]:
+        """Commit the features of shard number `plan`, unless they are committed already, and return the counts."""
         shard = int(json.loads(plan))
         clips_store, store = Store(self.clips), Store(self.out)
         dataset = load_dataset(clips_store, "clips")
         name = shard_path("clips", shard, dataset.num_shards)
-        needed = [
-            field for field in CLIPS.names if field != "face" and (field != "mouth" or self._wants_mouth)
-        ]
+        columns = [name for name in CLIPS.names if name != "face" and (name != "mouth" or self._needs_mouth)]
         with open_shard(clips_store, name, dataset) as file:
             counts = _count(file)
             footer = Footer("features", self.fingerprint, _contents_hash(file), shard, dataset.num_shards)
             if not is_committed(store, footer):
-                encoder = _loaded(self.config, self.weights, self.device)
+                encoder = _load_encoder(self.config, self.weights, self.device)
                 schema = features_schema(encoder.columns)
-                write_shard(store, footer, schema, _rows(file, encoder, schema, needed))
-        report(shard, counts)
+                write_shard(store, footer, schema, _feature_tables(file, encoder, schema, columns))
+        report_progress(shard, counts)
         return dict(counts)
 
     @property
-    def _wants_mouth(self) -> bool:
+    def _needs_mouth(self) -> bool:
         return self.config.encoder == "avhubert" and self.config.modality != "audio"
 
 
-def _rows(file: pq.ParquetFile, encoder: Encoder, schema: pa.Schema, needed: list[str]) -> Iterator[pa.Table]:
-    """One table of one row per clip, in the order of the clips."""
-    for group in _groups(file, needed):
+def _feature_tables(
+    file: pq.ParquetFile, encoder: Encoder, schema: pa.Schema, columns: list[str]
+) -> Iterator[pa.Table]:
+    """One table of one row per clip, in the order of the clips. columns: the clip columns that are read."""
+    for group in _clip_groups(file, columns):
+        # float32 [T, D] per clip and layer -> float16 list cells
         for clip, features in zip(group, encoder.encode(group)):
             arrays = [pa.array([clip.clip_id])]
             arrays += [vector_column(as_float16(features[name], name, clip)) for name in encoder.columns]
@@ -96,10 +97,10 @@ def as_float16(values: np.ndarray, column: str, clip: Clip) -> np.ndarray:
     return stored
 
 
-def _groups(file: pq.ParquetFile, needed: list[str]) -> Iterator[list[Clip]]:
+def _clip_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[Clip]]:
     group: list[Clip] = []
     for row in range(file.num_row_groups):
-        group.append(clip_of_row(file.read_row_group(row, columns=needed)))
+        group.append(clip_of_row(file.read_row_group(row, columns=columns)))
         if sum(clip.num_frames for clip in group) >= FRAMES_AT_ONCE:
             yield group
             group = []
@@ -122,7 +123,7 @@ def _contents_hash(file: pq.ParquetFile) -> str:
 
 
 @lru_cache(maxsize=1)
-def _loaded(config: ExtractConfig, weights: tuple[tuple[str, str], ...], device: str) -> Encoder:
+def _load_encoder(config: ExtractConfig, weights: tuple[tuple[str, str], ...], device: str) -> Encoder:
     files = {name: Path(file) for name, file in weights}
     return load_encoder(config.encoder, config.layers, files, device, config.modality, config.checkpoint)
 

@@ -18,20 +18,21 @@ from syncdiff_data.clips import ClipConfig, ClipCutter
 from syncdiff_data.faces import FaceBackend, load_backend, load_mean_face, mean_face
 from syncdiff_data.faces.backend import plugin_file
 from syncdiff_data.faces.embedded import packaged_files
+from syncdiff_data.heartbeat import Watchdog
 from syncdiff_data.plans import Plan
+from syncdiff_data.quarantine import MAX_CRASHES, CrashQuarantine
 from syncdiff_data.records import Clip, Reason, Reject, Source
 from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
-from syncdiff_data.stage import Report
-from syncdiff_data.suspects import MAX_STRIKES, Suspects, Watchdog
+from syncdiff_data.stage import ReportProgress
 from syncdiff_data.weights import file_sha256, find_weights
 
 
 @dataclass(frozen=True)
-class PreprocessWork:
-    """Makes the two shards of a plan; travels to the workers, so it holds paths and options only."""
+class PreprocessStage:
+    """Makes the two shards of a plan; pickled for the workers, so it holds paths and options only."""
 
     root: str
     out: str
@@ -39,12 +40,12 @@ class PreprocessWork:
     fingerprint: str
     config: ClipConfig
     weights: tuple[tuple[str, str], ...]
-    """(name, file) of the face backend's weights, and `mean-face` where the user gave one."""
+    """(name, file) of the face backend's weights, and of `mean-face` where the user gave one."""
     device: str
     retry_failed: bool
     source_timeout: float
 
-    def __call__(self, plan_json: str, report: Report) -> dict[str, Any]:
+    def __call__(self, plan_json: str, report_progress: ReportProgress) -> dict[str, Any]:
         """Commit the shard of this plan, unless it is there already, and return its counts."""
         plan = Plan.from_json(plan_json)
         store = Store(self.out)
@@ -52,48 +53,49 @@ class PreprocessWork:
         if is_committed(store, clips) and is_committed(store, rejects):
             counts = count_shard(store, plan)
             if not (self.retry_failed and counts["failed"]):
-                report(plan.shard, counts)
+                report_progress(plan.shard, counts)
                 return dict(counts)
-        return self._make(plan, store, clips, rejects, report)
+        return self._write_shards(plan, store, clips, rejects, report_progress)
 
-    def _make(
-        self, plan: Plan, store: Store, clips: Footer, rejects: Footer, report: Report
+    def _write_shards(
+        self, plan: Plan, store: Store, clips: Footer, rejects: Footer, report_progress: ReportProgress
     ) -> dict[str, Any]:
-        suspects = Suspects(store, shard_path("clips", plan.shard, plan.num_shards))
+        quarantine = CrashQuarantine(store, shard_path("clips", plan.shard, plan.num_shards))
         counts: Counter[str] = Counter()
         rejected: list[Reject] = []
 
         def rows() -> Iterator[pa.Table]:
+            # source -> clips and rejects -> one table row a clip, written before the next clip is decoded
             for source in plan.sources:
-                for item in self._cut(source, suspects):
+                for item in self._extract_clips(source, quarantine):
                     if isinstance(item, Reject):
                         rejected.append(item)
                     else:
                         yield clip_table(item)
                     counts.update(count_of(item))
                 counts["sources"] += 1
-                report(plan.shard, dict(counts))
-            # The clips' rename is the commit mark, so the rejects must be in place before it.
+                report_progress(plan.shard, dict(counts))
+            # The rename of the clips shard is the commit mark: the rejects must be in place before it.
             write_shard(store, rejects, REJECTS, [rejects_table(rejected)])
 
         write_shard(store, clips, CLIPS, rows())
-        suspects.clear()
+        quarantine.clear()
         return dict(counts)
 
-    def _cut(self, source: Source, suspects: Suspects) -> Iterator[Clip | Reject]:
-        if suspects.is_poison(source.path):
-            detail = f"took its worker down {MAX_STRIKES} times running; --retry-failed tries it again"
+    def _extract_clips(self, source: Source, quarantine: CrashQuarantine) -> Iterator[Clip | Reject]:
+        if quarantine.is_quarantined(source.path):
+            detail = f"crashed its worker {MAX_CRASHES} times in a row; --retry-failed tries it again"
             yield Reject(source.path, None, "worker", Reason.WORKER_CRASHED, detail)
             return
-        with suspects.in_hand(source.path), Watchdog(self.source_timeout) as watchdog:
+        with quarantine.processing(source.path), Watchdog(self.source_timeout) as watchdog:
             try:
-                yield from self._cutter().cut(source, watchdog.alive)
+                yield from self._cutter().cut(source, watchdog.heartbeat)
             except Exception as error:
-                error.add_note(f"The source in hand was {source.path}.")
+                error.add_note(f"The source being processed was {source.path}.")
                 raise
 
     def _cutter(self) -> ClipCutter:
-        backend, mean = _loaded(self.config, self.weights, self.device)
+        backend, mean = _load_models(self.config, self.weights, self.device)
         return ClipCutter(Path(self.root), self.dataset, self.config, backend, mean)
 
     def _footer(self, kind: str, plan: Plan) -> Footer:
@@ -104,7 +106,7 @@ class PreprocessWork:
 
 
 @lru_cache(maxsize=1)
-def _loaded(
+def _load_models(
     config: ClipConfig, weights: tuple[tuple[str, str], ...], device: str
 ) -> tuple[FaceBackend, np.ndarray]:
     """The face backend and the mean face, loaded once in a worker process."""
@@ -130,7 +132,7 @@ def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[
 
 
 def _bundled(backend: str) -> dict[str, Path]:
-    """Files that decide what a backend finds and that no user hands over."""
+    """Files that decide what a backend finds and that come with a package instead of from the user."""
     if backend == "embedded":
         return packaged_files()
     return {backend: plugin_file(backend)} if ":" in backend else {}

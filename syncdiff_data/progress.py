@@ -1,4 +1,4 @@
-"""Progress of a run over many machines: workers report what they did, the driver shows rate and time left."""
+"""Progress of a run over many machines: workers send counts to one actor, the driver prints rate and time left."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LINE_EVERY_S = 10.0
 POLL_EVERY_S = 0.5
 
 
-class Tally:
-    """Counts by shard; run as a Ray actor. A shard that starts anew replaces its counts, so nothing counts twice."""
+class ProgressActor:
+    """Counts by shard; run as a Ray actor. A shard that is made again replaces its counts, so nothing counts twice."""
 
     def __init__(self) -> None:
         self.shards: dict[int, Mapping[str, int]] = {}
@@ -32,9 +32,9 @@ class Tally:
 
 
 class ProgressPrinter:
-    """Shows a tally while the body of a `with` runs: a bar on a terminal, a line every ten seconds in a log.
+    """Prints polled counts while the body of a `with` runs: a bar on a terminal, a line every ten seconds in a log.
 
-    total: number of items of `unit` (a key of the tally) that make the run complete.
+    total: number of items of `unit` (a key of the counts) that make the run complete.
     """
 
     def __init__(self, title: str, total: int, unit: str, poll: Callable[[], Mapping[str, int]]):

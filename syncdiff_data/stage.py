@@ -1,8 +1,8 @@
-"""A stage on Ray: plans in, one shard each; Ray schedules, retries and spreads.
+"""A stage on Ray: one plan in, one shard out; scheduling, retries and placement are Ray's.
 
-Rows are plans and Ray moves paths, not frames: a plan goes in as a line of JSON, the shard is written by the task
-itself, and a handful of counts comes back. Ray Data runs a task that died with its worker again, without limit; the
-poison-source rule (suspects.py) sees to it that every plan finishes all the same.
+Ray moves paths, not frames: a plan goes in as a line of JSON, the task writes its shard itself, and a few counts come
+back. Ray Data restarts a task whose worker died, without limit; the crash quarantine (quarantine.py) makes sure that
+every plan finishes nevertheless.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from contextlib import contextmanager
 from typing import Any
 
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.progress import ProgressPrinter, Tally
+from syncdiff_data.progress import ProgressActor, ProgressPrinter
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import Store
 
-Report = Callable[[int, dict[str, int]], None]
-"""report(shard, counts): tell the driver how far a shard is."""
-Work = Callable[[str, Report], dict[str, Any]]
-"""work(plan, report) -> counts: make one shard of one plan. Runs in a worker, with one thread."""
+ReportProgress = Callable[[int, dict[str, int]], None]
+"""report_progress(shard, counts): send the counts of a shard so far to the progress actor."""
+Stage = Callable[[str, ReportProgress], dict[str, Any]]
+"""stage(plan, report_progress) -> counts: make one shard of one plan. Runs in a worker, with one thread."""
 
 OBJECT_STORE_BYTES = 150 << 20
-ENVIRONMENT = {
+RAY_ENVIRONMENT = {
     # CPU tasks see no GPU: the default of Ray releases to come.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A lost worker is routine here, and Ray's paragraph about each would bury the progress.
+    # Lost workers are expected here; Ray's paragraph about each would hide the progress.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
 }
-"""Ray reads these when it is imported; what the user has set stays."""
+"""Ray reads these when it is imported; variables that the user has set keep their values."""
 
 
 @contextmanager
 def ray_session(options: RayOptions) -> Iterator[None]:
-    """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a local Ray of its own.
+    """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a new local Ray.
 
     Raises UserError when an address was given and no Ray answers there.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -72,23 +72,31 @@ def ray_session(options: RayOptions) -> Iterator[None]:
 
 
 def limit_threads(count: int) -> None:
-    """Hold this process to so many threads: parallelism is Ray's, and sums in one order are the same everywhere."""
+    """Limit this process to `count` threads: parallelism is Ray's, and one order of summation gives equal bytes."""
     import cv2
 
     cv2.setNumThreads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)  # For a torch still to come: importing it here costs seconds.
+    os.environ["OMP_NUM_THREADS"] = str(
+        count
+    )  # For a later import of torch: importing it here costs seconds.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 
 
 def run_plans(
-    work: Work, plans: Sequence[str], options: RayOptions, title: str, total: int, unit: str, threads: int = 1
+    stage: Stage,
+    plans: Sequence[str],
+    options: RayOptions,
+    title: str,
+    total: int,
+    unit: str,
+    threads: int = 1,
 ) -> list[dict[str, Any]]:
-    """Run `work` on every plan and return what each returned, in the order they finished.
+    """Run `stage` on every plan and return what each returned, in the order they finished.
 
-    Needs an open `ray_session`. Shows progress towards `total` of `unit`; a task gets `threads` CPUs. A UserError
-    of `work` ends the run and comes out here; any other exception is a bug and comes out as Ray's RayTaskError with
-    the worker's stack. The shards that are finished stay.
+    Needs an open `ray_session`. Prints progress towards `total` of `unit`; a task gets `threads` CPUs. A UserError
+    of `stage` ends the run and is raised here; any other exception is a bug and is raised as Ray's RayTaskError with
+    the worker's stack. Finished shards are kept.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -97,74 +105,75 @@ def run_plans(
     workers = min(options.workers or max(1, cpus // threads), len(plans))
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # The tally lives and dies with the driver's node, so that no other node's loss takes it away.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    tally: Any = ray.remote(Tally).options(num_cpus=0, scheduling_strategy=here).remote()
+    # The progress actor is pinned to the driver's node, so that the loss of another node does not end it.
+    driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    progress: Any = ray.remote(ProgressActor).options(num_cpus=0, scheduling_strategy=driver_node).remote()
+    # One plan a row, one row a block: Ray Data makes one task of each.
     dataset = ray.data.from_items([{"plan": plan} for plan in plans], override_num_blocks=len(plans))
-    mapped = _mapped(dataset, (work, tally, threads), workers, options.gpus_per_task)
-    with ProgressPrinter(title, total, unit, lambda: ray.get(tally.total.remote())):
-        return [_result(row) for row in mapped.iter_rows()]
+    mapped = _map_plans(dataset, (stage, progress, threads), workers, options.gpus_per_task)
+    with ProgressPrinter(title, total, unit, lambda: ray.get(progress.total.remote())):
+        return [_counts_of(row) for row in mapped.iter_rows()]
 
 
-def _result(row: dict[str, str]) -> dict[str, Any]:
-    if row["trouble"]:
-        raise UserError(row["trouble"])
+def _counts_of(row: dict[str, str]) -> dict[str, Any]:
+    if row["user_error"]:
+        raise UserError(row["user_error"])
     return json.loads(row["counts"])
 
 
-def _mapped(dataset: Any, arguments: tuple[Work, Any, int], workers: int, gpus_per_task: float) -> Any:
-    """Tasks on CPUs, which any node can take over; actors on GPUs, where a loaded model stays between shards."""
+def _map_plans(dataset: Any, arguments: tuple[Stage, Any, int], workers: int, gpus_per_task: float) -> Any:
+    """Tasks on CPUs, which any node can restart; actors on GPUs, which keep a loaded model between shards."""
     cpus = arguments[-1]
     if gpus_per_task:
         return dataset.map(
-            _Worker,
+            _StageActor,
             fn_constructor_args=arguments,
             num_cpus=cpus,
             num_gpus=gpus_per_task,
             concurrency=(1, workers),
         )
-    return dataset.map(_run_one, fn_args=arguments, num_cpus=cpus, concurrency=workers)
+    return dataset.map(_run_plan, fn_args=arguments, num_cpus=cpus, concurrency=workers)
 
 
-def _run_one(row: dict[str, str], work: Work, tally: Any, threads: int) -> dict[str, str]:
-    """Runs in a worker. A UserError travels as text: Ray Data would wrap it beyond recognition."""
+def _run_plan(row: dict[str, str], stage: Stage, progress: Any, threads: int) -> dict[str, str]:
+    """Runs in a worker. A UserError is returned as text: Ray Data would wrap the exception in its own."""
     limit_threads(threads)
     try:
-        counts = work(row["plan"], lambda shard, counts: tally.report.remote(shard, counts))
+        counts = stage(row["plan"], lambda shard, counts: progress.report.remote(shard, counts))
     except UserError as error:
-        return {"trouble": str(error), "counts": ""}
-    return {"trouble": "", "counts": json.dumps(counts)}
+        return {"user_error": str(error), "counts": ""}
+    return {"user_error": "", "counts": json.dumps(counts)}
 
 
-class _Worker:
-    """`_run_one` as an actor."""
+class _StageActor:
+    """`_run_plan` as an actor."""
 
     def __init__(self, *arguments: Any):
         self.arguments = arguments
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        return _run_one(row, *self.arguments)
+        return _run_plan(row, *self.arguments)
 
 
 def probe_nodes(root: str | None, out: str) -> None:
-    """Prove, before hours are spent, that every node reads the root and writes the output.
+    """Check, before the work starts, that every node can read the root and write the output.
 
-    Needs an open `ray_session`. Raises UserError naming the node and what it could not do.
+    Needs an open `ray_session`. Raises UserError that names the node and what it could not do.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     task = ray.remote(num_cpus=0)(_probe)
-    answers = [
+    checks = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             root, out, node["NodeID"]
         )
         for node in nodes
     ]
-    for node, trouble in zip(nodes, ray.get(answers)):
-        if trouble:
-            raise UserError(f"node {node['NodeManagerHostname']} {trouble}")
+    for node, problem in zip(nodes, ray.get(checks)):
+        if problem:
+            raise UserError(f"node {node['NodeManagerHostname']} {problem}")
 
 
 def _probe(root: str | None, out: str, node: str) -> str | None:

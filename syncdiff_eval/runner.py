@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from syncdiff_data.cli import RayOptions
+from syncdiff_data.heartbeat import Watchdog
 from syncdiff_data.records import MediaError, Reason
-from syncdiff_data.stage import Report, run_plans
-from syncdiff_data.suspects import Watchdog
+from syncdiff_data.stage import ReportProgress, run_plans
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, Shelf, open_run
 from syncdiff_eval.metrics.base import Regions
@@ -87,7 +87,7 @@ class _Measure:
     cache: Cache
     videos: Sequence[str]
 
-    def __call__(self, plan: str, report: Report) -> Record:
+    def __call__(self, plan: str, report: ReportProgress) -> Record:
         video = self.videos[int(plan)]
         path = self.benchmark.reference / video
 
@@ -114,7 +114,7 @@ class _Score:
     tasks: Sequence[Task]
     references: Mapping[str, str | None]
 
-    def __call__(self, plan: str, report: Report) -> Record:
+    def __call__(self, plan: str, report: ReportProgress) -> Record:
         index = int(plan)
         record = self._record(self.tasks[index], f"{self.title}-{plan}")
         report(index, {"rows": 1, record["status"]: 1})
@@ -204,7 +204,7 @@ def _once(
         scorer = load_scorer(benchmark)
         try:
             with Watchdog(benchmark.clip_timeout) as watchdog:
-                record, arrays = work(scorer, watchdog.alive)
+                record, arrays = work(scorer, watchdog.heartbeat)
         except (Refused, MediaError) as error:
             record = _failed(error.reason, str(error))
     cache.write(key, record, arrays)

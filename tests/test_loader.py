@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_avhubert import write_tiny_checkpoint
 
-from syncdiff_data.extract import ExtractConfig, ExtractWork
+from syncdiff_data.extract import ExtractConfig, ExtractStage
 from syncdiff_data.images import decode_jpeg, decode_jpeg_into, encode_jpeg
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.augment import MIRROR, colour_matrix, mirror, recolour
@@ -400,7 +400,7 @@ def test_the_chain_from_a_checkpoint_to_a_batch(dataset, tmp_path):
     checkpoint = write_tiny_checkpoint(tmp_path / "tiny.pt")
     store = Store(tmp_path / "features")
     config = ExtractConfig("avhubert", (2, None))
-    work = ExtractWork(dataset[0], store.uri, "f", config, (("avhubert-base", str(checkpoint)),), "cpu")
+    work = ExtractStage(dataset[0], store.uri, "f", config, (("avhubert-base", str(checkpoint)),), "cpu")
     for shard in range(4):
         work(json.dumps(shard), lambda *_: None)
     Dataset("features", "made", {"config": {"clips": "clips"}}, "f", "plan", 4, complete=True).save(store)

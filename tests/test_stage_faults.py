@@ -16,29 +16,29 @@ from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.plans import Plan, make_plans
-from syncdiff_data.preprocess import PreprocessWork
-from syncdiff_data.progress import ProgressPrinter, Tally
+from syncdiff_data.preprocess import PreprocessStage
+from syncdiff_data.progress import ProgressActor, ProgressPrinter
+from syncdiff_data.quarantine import CrashQuarantine
 from syncdiff_data.records import Reason, Source, UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips, read_rejects
 from syncdiff_data.shards.validate import validate
-from syncdiff_data.stage import Report, probe_nodes, run_plans
-from syncdiff_data.suspects import Suspects
+from syncdiff_data.stage import ReportProgress, probe_nodes, run_plans
 
 
 def rejects_of(out: Path) -> dict[str, tuple[Reason, str]]:
     return {r.source: (r.reason, str(r.kind)) for r in read_rejects(out)}
 
 
-# The poison rule, on Ray
+# Crash quarantine, on Ray
 
 
-def test_sources_that_kill_or_hang_are_set_aside_and_all_others_are_there(
+def test_sources_that_kill_or_hang_are_quarantined_and_all_others_are_there(
     tmp_path: Path, ray_session: None
 ) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
     for name, what in {
         "a": "face",
-        "b": "poison",
+        "b": "crash",
         "c": "face",
         "d": "face",
         "e": "hang",
@@ -60,7 +60,9 @@ def test_a_bug_ends_the_run_and_names_the_source(tmp_path: Path, ray_session: No
     root, out = tmp_path / "videos", tmp_path / "out"
     for name, what in {"a": "face", "b": "face", "c": "bug"}.items():
         write_colour(root / f"{name}.mp4", what)
-    with pytest.raises(Exception, match=r"(?s)stub_faces\.py.*a bug in this backend.*in hand was c\.mp4"):
+    with pytest.raises(
+        Exception, match=r"(?s)stub_faces\.py.*a bug in this backend.*being processed was c\.mp4"
+    ):
         preprocess(root, out, workers=1)
     assert not load_dataset(Store(out), must_be_complete=False).complete
     assert (out / "clips/clips-00000-of-00002.parquet").exists(), "what was finished stays"
@@ -81,11 +83,11 @@ def test_a_write_that_fails_in_a_worker_is_a_sentence(tmp_path: Path, ray_sessio
     assert contents(out) == before
 
 
-# The poison rule, in detail
+# Crash quarantine, in detail
 
 
-def work_on(root: Path, out: Path) -> PreprocessWork:
-    return PreprocessWork(
+def work_on(root: Path, out: Path) -> PreprocessStage:
+    return PreprocessStage(
         root=str(root),
         out=str(out),
         dataset="colours",
@@ -103,24 +105,24 @@ def plan_of(root: Path) -> Plan:
     return make_plans(sources, 10)[0]
 
 
-def test_strikes_are_forgotten_once_a_source_is_finished(tmp_path: Path) -> None:
+def test_a_finished_source_has_no_crash_count(tmp_path: Path) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
     for name in "abc":
         write_colour(root / f"{name}.mp4", "face")
     plan = plan_of(root)
-    note = Suspects(Store(out), "clips/clips-00000-of-00001.parquet")
-    note.store.write_text(note.name, json.dumps({"b.mp4": 2}))
-    told = []
-    counts = work_on(root, out)(plan.to_json(), lambda shard, counts: told.append(counts["sources"]))
+    quarantine = CrashQuarantine(Store(out), "clips/clips-00000-of-00001.parquet")
+    quarantine.store.write_text(quarantine.name, json.dumps({"b.mp4": 2}))
+    reported = []
+    counts = work_on(root, out)(plan.to_json(), lambda shard, counts: reported.append(counts["sources"]))
     assert counts["clips"] == 3
-    assert told == [1, 2, 3]
+    assert reported == [1, 2, 3]
     assert "rejects" not in counts
-    assert not note.store.exists(note.name)
+    assert not quarantine.store.exists(quarantine.name)
 
 
-def test_the_third_strike_is_the_last(tmp_path: Path) -> None:
+def test_the_third_crash_is_the_last(tmp_path: Path) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
-    for name, what in {"a": "face", "b": "poison"}.items():
+    for name, what in {"a": "face", "b": "crash"}.items():
         write_colour(root / f"{name}.mp4", what)
     plan = plan_of(root).to_json()
     store, name = Store(out), "clips/clips-00000-of-00001.parquet"
@@ -131,24 +133,24 @@ def test_the_third_strike_is_the_last(tmp_path: Path) -> None:
             work_on(root, out)(plan, lambda shard, counts: None)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        seen.append(Suspects(store, name).strikes)
+        seen.append(CrashQuarantine(store, name).crash_count)
     assert seen == [{"b.mp4": 1}, {"b.mp4": 2}, {"b.mp4": 3}]
     assert work_on(root, out)(plan, lambda shard, counts: None)["rejects/worker_crashed"] == 1
 
 
 def test_an_exception_is_no_crash(tmp_path: Path) -> None:
-    suspects = Suspects(Store(tmp_path), "shard")
-    with pytest.raises(ZeroDivisionError), suspects.in_hand("a"):
+    quarantine = CrashQuarantine(Store(tmp_path), "shard")
+    with pytest.raises(ZeroDivisionError), quarantine.processing("a"):
         _ = 1 // 0
-    assert Suspects(Store(tmp_path), "shard").strikes == {}
+    assert CrashQuarantine(Store(tmp_path), "shard").crash_count == {}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_watchdog_bites_only_the_silent() -> None:
+def test_the_watchdog_ends_only_a_process_without_heartbeats() -> None:
     script = (
-        "import sys, time; from syncdiff_data.suspects import Watchdog\n"
-        "with Watchdog(1.0) as dog:\n"
-        "    for _ in range(15): time.sleep(0.1); dog.alive()\n"
+        "import sys, time; from syncdiff_data.heartbeat import Watchdog\n"
+        "with Watchdog(1.0) as watchdog:\n"
+        "    for _ in range(15): time.sleep(0.1); watchdog.heartbeat()\n"
         "time.sleep(1.5); print('survived', flush=True)\n"
         "with Watchdog(0): pass\n"
         "with Watchdog(0.5): time.sleep(60)\n"
@@ -163,10 +165,10 @@ def test_the_watchdog_bites_only_the_silent() -> None:
 
 
 class Square:
-    """Work for run_plans: the number, squared."""
+    """A stage for run_plans: the number, squared."""
 
-    def __call__(self, plan: str, report: Report) -> dict[str, int]:
-        report(int(plan), {"numbers": 1})
+    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, int]:
+        report_progress(int(plan), {"numbers": 1})
         return {"square": int(plan) ** 2, f"only_{plan}": 1}
 
 
@@ -179,9 +181,9 @@ def test_every_plan_is_run_once_and_counts_come_back_whole(
 
 
 class Threads:
-    """Work for run_plans: how many threads torch uses, loaded after the limit was set."""
+    """A stage for run_plans: how many threads torch uses, loaded after the limit was set."""
 
-    def __call__(self, plan: str, report: Report) -> dict[str, int]:
+    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, int]:
         import torch
 
         return {"torch": torch.get_num_threads()}
@@ -202,12 +204,12 @@ def test_a_node_that_cannot_read_the_root_is_named(tmp_path: Path, ray_session: 
         probe_nodes(str(tmp_path), str(tmp_path / "file" / "out"))
 
 
-def test_a_shard_that_starts_anew_counts_once() -> None:
-    tally = Tally()
+def test_a_shard_that_is_made_again_counts_once() -> None:
+    progress = ProgressActor()
     for counts in ({"clips": 1}, {"clips": 2}, {"clips": 1}):
-        tally.report(0, counts)
-    tally.report(1, {"clips": 5, "rejects": 1})
-    assert tally.total() == {"clips": 6, "rejects": 1}
+        progress.report(0, counts)
+    progress.report(1, {"clips": 5, "rejects": 1})
+    assert progress.total() == {"clips": 6, "rejects": 1}
 
 
 def test_a_log_gets_lines_with_rate_and_rejects(capsys: pytest.CaptureFixture[str]) -> None:
