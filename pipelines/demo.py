@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import benchmark
 import extract_features
@@ -26,7 +26,7 @@ from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.demo import LIST_NAME, make_talker, write_list
 from syncdiff_data.faces import FaceConfig
-from syncdiff_data.stage import ReportProgress, ray_session, run_plans
+from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
 from syncdiff_model.sampling import SamplingConfig
@@ -98,24 +98,27 @@ def main(options: Options) -> None:
 
 
 @dataclass(frozen=True)
-class TalkerStage:
-    """Makes one talker; a plan is its number."""
+class TalkerStage(Stage[int, tuple[str, ...]]):
+    """Makes one talker; a plan is its number, the result its row of the list."""
 
     out: str
     seconds: float
 
-    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, Any]:
-        row = make_talker(Path(self.out), int(plan), self.seconds)
-        report_progress(int(plan), {"videos": 1})
-        return {"row": row}
+    title = "talkers"
+    unit = "videos"
+    plans_per_block = 1
+
+    def process(self, plan: int, context: Context) -> tuple[str, ...]:
+        row = make_talker(Path(self.out), plan, self.seconds)
+        context.report({"videos": 1})
+        return tuple(row)
 
 
 def generate(folder: Path, count: int, seconds: float, ray: RayOptions) -> Path:
     """The talkers' folder; made only once, and only whole: the list is written last."""
     if not (folder / LIST_NAME).exists():
-        plans = [str(number) for number in range(count)]
-        made = run_plans(TalkerStage(str(folder), seconds), plans, ray, "talkers", count, "videos")
-        write_list(folder, sorted(tuple(result["row"]) for result in made))
+        made = run_stage(TalkerStage(str(folder), seconds), range(count), ray)
+        write_list(folder, sorted(made))
     return folder
 
 

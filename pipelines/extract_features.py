@@ -8,18 +8,20 @@ Run it again after any interruption: finished shards are kept, the rest is made.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
-from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset
+from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
 from syncdiff_data.features import encoder_weights, load_encoder
 from syncdiff_data.recipe import Recipe
-from syncdiff_data.records import UserError
+from syncdiff_data.records import Reason, UserError
+from syncdiff_data.shards.dataset import DATASET_FILE, Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
-from syncdiff_data.stage import probe_nodes, ray_session, run_plans
+from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected, ray_session, run_stage
+from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import WEIGHTS, file_sha256, find_weights, given_weights
 
 
@@ -41,6 +43,10 @@ class Options:
     """CPU threads of a task; another number changes the last bits."""
     weights: WeightFlags = ()
     """Use this file for a weight; repeatable."""
+    retry_failed: bool = False
+    """Run shards again that hold rejects of kind `failed`."""
+    group_timeout: float = 3600
+    """Seconds that one group of clips (about 4,000 frames) may take before its worker is ended; 0: for ever."""
     overwrite: bool = False
     """Replace features of another recipe instead of refusing."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -65,19 +71,47 @@ def main(options: Options) -> None:
     content = asdict(config) | {"clips": dataset.fingerprint, "licences": licences}
     recipe = Recipe.of("features", dataset.name, VERSION, content, hashes)
 
-    store = Store(out)
-    features = start_dataset(store, recipe, dataset.plan_hash, dataset.num_shards, options.overwrite)
     weights = tuple((name, str(file)) for name, file in files.items())
-    stage = ExtractStage(clips, out, features.fingerprint, config, weights, options.ray.device)
-    plans = [json.dumps(shard) for shard in range(dataset.num_shards)]
+    with exclusive(out):
+        counts = make_features(options, dataset, recipe, config, weights, out).counts
+    rejects = ", ".join(f"{n} {reason}" for reason, n in counts.get("rejects_by_reason", {}).items())
+    without = f"; without features: {rejects}" if rejects else ""
+    print(f"{out}: {options.encoder} of {counts['clips']} clips, {counts['frames']} frames{without}")
+    unexpected = counts.get("rejects_by_reason", {}).get(Reason.UNEXPECTED_ERROR, 0)
+    raise_unexpected(unexpected, counts["clips"], "clips", f"{out}/rejects")
+
+
+def make_features(
+    options: Options,
+    clips: Dataset,
+    recipe: Recipe,
+    config: ExtractConfig,
+    weights: tuple[tuple[str, str], ...],
+    out: str,
+) -> Dataset:
+    """Start or resume the features, make what is missing on Ray, and mark them complete."""
+    store, source = Store(out), user_path("--clips", options.clips)
+    features = start_dataset(store, recipe, clips.plan_hash, clips.num_shards, options.overwrite)
+    stage = ExtractStage(
+        clips=source,
+        out=out,
+        fingerprint=features.fingerprint,
+        config=config,
+        weights=weights,
+        device=options.ray.device,
+        retry_failed=options.retry_failed,
+        heartbeat_timeout=options.group_timeout,
+    )
     with ray_session(options.ray):
-        probe_nodes(None, out)
-        shards = run_plans(
-            stage, plans, options.ray, "features", dataset.counts["clips"], "clips", options.threads
-        )
-    counts = {key: sum(shard[key] for shard in shards) for key in ("clips", "frames")}
-    finish_dataset(store, features, counts)
-    print(f"{out}: {options.encoder} of {counts['clips']} clips, {counts['frames']} frames")
+        probe_nodes(out, sample(local_files(source)))
+        shards = run_stage(stage, range(clips.num_shards), options.ray, clips.counts["clips"])
+    return finish_dataset(store, features, totals(shards))
+
+
+def local_files(clips: str) -> list[tuple[str, int]]:
+    """What every node must see of the clips: none of an object store."""
+    path = Path(clips) / DATASET_FILE
+    return [(str(path), path.stat().st_size)] if path.is_file() else []
 
 
 def parse_layers(text: str) -> tuple[int | None, ...]:

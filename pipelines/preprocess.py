@@ -8,19 +8,23 @@ Run it again after any interruption: finished shards are kept, the rest is made.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.clips import VERSION, ClipConfig
-from syncdiff_data.plans import make_plans, plan_hash
+from syncdiff_data.plans import Plan, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, recipe_weights, totals
 from syncdiff_data.recipe import Recipe
+from syncdiff_data.records import Reason
+from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
 from syncdiff_data.sources import list_sources, source_root
-from syncdiff_data.stage import probe_nodes, ray_session, run_plans
+from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected, ray_session, run_stage
+from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import given_weights
 
 
@@ -63,10 +67,23 @@ def main(options: Options) -> None:
     files, hashes = recipe_weights(options.clips, given_weights(options.weights))
     recipe = Recipe.of("clips", options.name or options.source, VERSION, options.clips, hashes)
 
+    with exclusive(out):
+        done = make_dataset(options, Path(source_root(root)), out, plans, recipe, files)
+    counts = done.counts
+    rejects = ", ".join(f"{count} {reason}" for reason, count in counts["rejects_by_reason"].items())
+    print(f"{out}: {counts['clips']} clips of {counts['sources']} sources; rejects: {rejects or 'none'}")
+    unexpected = counts["rejects_by_reason"].get(Reason.UNEXPECTED_ERROR, 0)
+    raise_unexpected(unexpected, counts["sources"], "sources", f"{out}/rejects")
+
+
+def make_dataset(
+    options: Options, root: Path, out: str, plans: list[Plan], recipe: Recipe, files: Mapping[str, Path]
+) -> Dataset:
+    """Start or resume the data set, make what is missing on Ray, and mark it complete."""
     store = Store(out)
     dataset = start_dataset(store, recipe, plan_hash([p.hash for p in plans]), len(plans), options.overwrite)
     stage = PreprocessStage(
-        root=str(source_root(root)),
+        root=str(root),
         out=out,
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -74,17 +91,13 @@ def main(options: Options) -> None:
         weights=tuple((name, str(file)) for name, file in files.items()),
         device=options.ray.device,
         retry_failed=options.retry_failed,
-        source_timeout=options.source_timeout,
+        heartbeat_timeout=options.source_timeout,
     )
-    total = sum(len(plan.sources) for plan in plans)
+    sources = [source for plan in plans for source in plan.sources]
     with ray_session(options.ray):
-        probe_nodes(str(root), out)
-        shards = run_plans(stage, [p.to_json() for p in plans], options.ray, "preprocess", total, "sources")
-    done = finish_dataset(store, dataset, totals(shards))
-    rejects = ", ".join(f"{count} {reason}" for reason, count in done.counts["rejects_by_reason"].items())
-    print(
-        f"{out}: {done.counts['clips']} clips of {done.counts['sources']} sources; rejects: {rejects or 'none'}"
-    )
+        probe_nodes(out, sample([(str(root / source.path), source.size) for source in sources]))
+        shards = run_stage(stage, plans, options.ray, len(sources))
+    return finish_dataset(store, dataset, totals(shards))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,34 @@ class RayOptions:
     """Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts and stops."""
     device: str = "cpu"
     """Torch device of a task: cpu or cuda."""
-    gpus_per_task: float = 0
-    """GPU share of a task, for example 0.25; 0 asks Ray for none."""
+    gpus_per_task: float | None = None
+    """GPU share of a task, for example 0.25 for four tasks on a GPU; unset means 1 with --device cuda, else 0."""
+
+    @property
+    def gpu_share(self) -> float:
+        """What a task asks of Ray. UserError where --device and --gpus-per-task contradict each other.
+
+        A task on a GPU always asks for a share: without one Ray would put every task on the first GPU.
+        """
+        share, on_gpu = self.gpus_per_task, self.device.startswith("cuda")
+        if self.device.startswith("cuda:"):
+            raise UserError(
+                f"--device {self.device} names a GPU, which is Ray's choice: give --device cuda, and "
+                "CUDA_VISIBLE_DEVICES to leave GPUs out."
+            )
+        if share is not None and (share < 0 or (share > 1 and share != int(share))):
+            raise UserError(
+                f"--gpus-per-task {share:g}: expected a share from 0 to 1, or a whole number of GPUs."
+            )
+        if on_gpu and share == 0:
+            raise UserError(
+                "--device cuda needs a GPU share: leave out --gpus-per-task 0, or say for example 0.25."
+            )
+        if share and not on_gpu:
+            raise UserError(
+                f"--gpus-per-task {share:g} asks for GPUs that --device {self.device} does not use."
+            )
+        return share if share is not None else float(on_gpu)
 
 
 WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=FILE")]
@@ -46,16 +72,27 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 
 
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
-    """Do it and exit: status 0; 2 and one sentence for a UserError; 130 after Ctrl-C, which loses no finished work."""
+    """Do it and exit: status 0; 2 and one sentence for a UserError, 3 for UnexpectedFailures; 130 after Ctrl-C, which
+    loses no finished work."""
     try:
+        _check_working_directory()
         act()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_status) from None
     except KeyboardInterrupt:
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(
+            f"the working directory is gone ({error.strerror}): change to a folder that exists and run it again."
+        ) from None
 
 
 def _app(commands: Mapping[str, Any]) -> SubcommandApp:

@@ -22,6 +22,7 @@ from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source
+from syncdiff_data.stage.faults import is_passing
 
 VERSION = 1
 """Bumped by hand when the bytes of a clip change for the same options."""
@@ -72,6 +73,8 @@ class ClipCutter:
         try:
             yield from self._cut(source, alive)
         except MediaError as error:
+            if is_passing(error):  # the disk's fault, not the source's
+                raise
             yield Reject(source.path, None, "decode", error.reason, str(error))
 
     def _cut(self, source: Source, alive: Callable[[], None]) -> Iterator[Clip | Reject]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.features.encoder import Modality
 from syncdiff_data.recipe import short_hash
-from syncdiff_data.records import Clip
+from syncdiff_data.records import Clip, Kind, Reason, Reject
 from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
-from syncdiff_data.shards.rows import clip_of_row, vector_column
-from syncdiff_data.shards.schema import CLIPS, Footer, features_schema, shard_path
+from syncdiff_data.shards.rows import clip_of_row, rejects_table, vector_column
+from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
-from syncdiff_data.stage import ReportProgress
+from syncdiff_data.stage import Context, Failure, Resources, Stage
 
 VERSION = 1
 """Bumped by hand when the numbers change for the same options."""
@@ -45,8 +45,8 @@ class ExtractConfig:
 
 
 @dataclass(frozen=True)
-class ExtractStage:
-    """Makes the features shard of one clips shard; pickled for the workers, so it holds paths and options only."""
+class ExtractStage(Stage[int, dict[str, Any]]):
+    """Makes the features and rejects shards of one clips shard, whose number is the plan; its items are clips."""
 
     clips: str
     out: str
@@ -54,46 +54,113 @@ class ExtractStage:
     config: ExtractConfig
     weights: tuple[tuple[str, str], ...]
     device: str
+    retry_failed: bool = False
+    heartbeat_timeout: float = 0
+    """Seconds that the encoder may take for one group of clips before its worker is ended; 0: for ever."""
 
-    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, Any]:
-        """Commit the features of shard number `plan`, unless they are committed already, and return the counts."""
-        shard = int(json.loads(plan))
-        clips_store, store = Store(self.clips), Store(self.out)
-        dataset = load_dataset(clips_store, "clips")
-        name = shard_path("clips", shard, dataset.num_shards)
-        columns = [name for name in CLIPS.names if name != "face" and (name != "mouth" or self._needs_mouth)]
-        with open_shard(clips_store, name, dataset) as file:
-            counts = _count(file)
-            footer = Footer("features", self.fingerprint, _contents_hash(file), shard, dataset.num_shards)
-            if not is_committed(store, footer):
-                encoder = _load_encoder(self.config, self.weights, self.device)
-                schema = features_schema(encoder.columns)
-                write_shard(store, footer, schema, _feature_tables(file, encoder, schema, columns))
-        report_progress(shard, counts)
-        return dict(counts)
+    title = "features"
+    unit = "clips"
+    plans_per_block = 1
 
     @property
-    def _needs_mouth(self) -> bool:
-        return self.config.encoder == "avhubert" and self.config.modality != "audio"
+    def resources(self) -> Resources:  # type: ignore[override]
+        return Resources(cpus=self.config.threads)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        config, files = self.config, {name: Path(file) for name, file in self.weights}
+        return load_encoder(
+            config.encoder, config.layers, files, self.device, config.modality, config.checkpoint
+        )
+
+    def setup(self) -> None:
+        _ = self._encoder
+
+    def process(self, plan: int, context: Context) -> dict[str, Any]:
+        """Commit the features of shard number `plan`, unless they are committed already, and return the counts."""
+        clips_store, store = Store(self.clips), Store(self.out)
+        dataset = load_dataset(clips_store, "clips")
+        name = shard_path("clips", plan, dataset.num_shards)
+        with open_shard(clips_store, name, dataset) as file:
+            common = (self.fingerprint, _contents_hash(file), plan, dataset.num_shards)
+            features, rejects = Footer("features", *common), Footer("rejects", *common)
+            if is_committed(store, features) and is_committed(store, rejects):
+                rejected = _read_rejects(store, rejects)
+                if not (self.retry_failed and any(reject.kind == Kind.FAILED for reject in rejected)):
+                    counts = _count(file, rejected)
+                    context.report(counts)
+                    return counts
+            return self._write_shards(file, store, features, rejects, context)
+
+    def _write_shards(
+        self, file: pq.ParquetFile, store: Store, features: Footer, rejects: Footer, context: Context
+    ) -> dict[str, Any]:
+        schema = features_schema(self._encoder.columns)
+        rejected: list[Reject] = []
+        done = 0
+
+        def rows() -> Iterator[pa.Table]:
+            nonlocal done
+            for group in _clip_groups(file, self._clip_columns()):
+                for clip, vectors in self._encode(group, context):
+                    # float32 [T, D] per clip and layer -> float16 list cells; no vectors where the encoder failed
+                    stored = vectors if isinstance(vectors, Reject) else self._stored(clip, vectors)
+                    if isinstance(stored, Reject):
+                        rejected.append(stored)
+                        stored = {name: np.empty((0, d), np.float16) for name, d in schema_widths(schema)}
+                    arrays = [pa.array([clip.clip_id]), *(vector_column(v) for v in stored.values())]
+                    yield pa.Table.from_arrays(arrays, schema=schema)
+                done += len(group)
+                context.report({"clips": done, **_count_rejects(rejected)})
+            # The rename of the features shard is the commit mark: the rejects must be in place before it.
+            write_shard(store, rejects, REJECTS, [rejects_table(rejected)])
+
+        write_shard(store, features, schema, rows())
+        return _count(file, rejected)
+
+    def _encode(
+        self, group: Sequence[Clip], context: Context
+    ) -> Iterator[tuple[Clip, dict[str, np.ndarray] | Reject]]:
+        """Clips with their features; where a group fails, its clips one by one, to find the one that does."""
+        name = f"{group[0].clip_id}-{group[-1].clip_id}" if len(group) > 1 else group[0].clip_id
+        outcome = context.attempt(name, lambda: self._encoder.encode(group))
+        if not isinstance(outcome, Failure):
+            yield from zip(group, outcome)
+        elif len(group) > 1:
+            for clip in group:
+                yield from self._encode([clip], context)
+        else:
+            yield group[0], _reject(group[0], outcome.reason, outcome.detail)
+
+    def _stored(self, clip: Clip, vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray] | Reject:
+        try:
+            return {name: as_float16(vectors[name], name, clip) for name in self._encoder.columns}
+        except ValueError as error:
+            return _reject(clip, Reason.FEATURE_OVERFLOW, str(error))
+
+    def _clip_columns(self) -> list[str]:
+        """The columns that the encoder needs."""
+        needs_mouth = self.config.encoder == "avhubert" and self.config.modality != "audio"
+        return [name for name in CLIPS.names if name != "face" and (name != "mouth" or needs_mouth)]
 
 
-def _feature_tables(
-    file: pq.ParquetFile, encoder: Encoder, schema: pa.Schema, columns: list[str]
-) -> Iterator[pa.Table]:
-    """One table of one row per clip, in the order of the clips. columns: the clip columns that are read."""
-    for group in _clip_groups(file, columns):
-        # float32 [T, D] per clip and layer -> float16 list cells
-        for clip, features in zip(group, encoder.encode(group)):
-            arrays = [pa.array([clip.clip_id])]
-            arrays += [vector_column(as_float16(features[name], name, clip)) for name in encoder.columns]
-            yield pa.Table.from_arrays(arrays, schema=schema)
+def _reject(clip: Clip, reason: Reason, detail: str) -> Reject:
+    return Reject(clip.source, clip.track, "encoder", reason, f"clip {clip.clip_id}: {detail}")
+
+
+def schema_widths(schema: pa.Schema) -> list[tuple[str, int]]:
+    """(column, D) of a features table."""
+    return [(field.name, field.type.value_type.list_size) for field in schema if field.name != "clip_id"]
 
 
 def as_float16(values: np.ndarray, column: str, clip: Clip) -> np.ndarray:
     """Features as they are stored. ValueError where a value is not finite or too large for float16."""
-    stored = values.astype(np.float16)
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
     if not np.isfinite(stored).all():
-        raise ValueError(f"{column} of {clip.source} holds values that float16 cannot store")
+        raise ValueError(
+            f"{column} of {clip.source} holds values that float16 cannot store (largest {np.abs(values).max():g})"
+        )
     return stored
 
 
@@ -108,9 +175,20 @@ def _clip_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[Clip
         yield group
 
 
-def _count(file: pq.ParquetFile) -> dict[str, int]:
+def _read_rejects(store: Store, footer: Footer) -> list[Reject]:
+    with pq.ParquetFile(store.open(shard_path("rejects", footer.shard, footer.num_shards))) as file:
+        rows = file.read().to_pylist()
+    return [Reject(r["source"], r["track"], r["stage"], Reason(r["reason"]), r["detail"]) for r in rows]
+
+
+def _count(file: pq.ParquetFile, rejects: Sequence[Reject]) -> dict[str, int]:
     frames = file.read(columns=["num_frames"]).column(0).to_pylist()
-    return {"clips": len(frames), "frames": sum(frames)}
+    return {"clips": len(frames), "frames": sum(frames), **_count_rejects(rejects)}
+
+
+def _count_rejects(rejects: Sequence[Reject]) -> dict[str, int]:
+    counts = Counter(f"rejects/{reject.reason}" for reject in rejects)
+    return {**counts, "rejects": len(rejects)} if rejects else {}
 
 
 def _contents_hash(file: pq.ParquetFile) -> str:
@@ -122,10 +200,18 @@ def _contents_hash(file: pq.ParquetFile) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def _load_encoder(config: ExtractConfig, weights: tuple[tuple[str, str], ...], device: str) -> Encoder:
-    files = {name: Path(file) for name, file in weights}
-    return load_encoder(config.encoder, config.layers, files, device, config.modality, config.checkpoint)
+def totals(shards: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+    """dataset.json's counts from the counts of its shards. rejects: clips without features."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(shard)
+    counts: dict[str, Any] = {key: total[key] for key in ("clips", "frames")}
+    if total["rejects"]:
+        by_reason = {
+            k.removeprefix("rejects/"): n for k, n in sorted(total.items()) if k.startswith("rejects/")
+        }
+        counts |= {"rejects": total["rejects"], "rejects_by_reason": by_reason}
+    return counts
 
 
 def clips_dataset(path: str | PathLike[str]) -> Dataset:

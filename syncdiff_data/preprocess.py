@@ -6,33 +6,30 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.clips import ClipConfig, ClipCutter
-from syncdiff_data.faces import FaceBackend, load_backend, load_mean_face, mean_face
+from syncdiff_data.faces import load_backend, load_mean_face, mean_face
 from syncdiff_data.faces.backend import plugin_file
 from syncdiff_data.faces.embedded import packaged_files
-from syncdiff_data.heartbeat import Watchdog
 from syncdiff_data.plans import Plan
-from syncdiff_data.quarantine import MAX_CRASHES, CrashQuarantine
-from syncdiff_data.records import Clip, Reason, Reject, Source
+from syncdiff_data.records import Clip, Reject, Source
 from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
-from syncdiff_data.stage import ReportProgress
+from syncdiff_data.stage import Context, Failure, Stage
 from syncdiff_data.weights import file_sha256, find_weights
 
 
 @dataclass(frozen=True)
-class PreprocessStage:
-    """Makes the two shards of a plan; pickled for the workers, so it holds paths and options only."""
+class PreprocessStage(Stage[Plan, dict[str, Any]]):
+    """Makes the two shards of a plan; its items are the sources."""
 
     root: str
     out: str
@@ -43,60 +40,60 @@ class PreprocessStage:
     """(name, file) of the face backend's weights, and of `mean-face` where the user gave one."""
     device: str
     retry_failed: bool
-    source_timeout: float
+    heartbeat_timeout: float
+    """Seconds without a new frame after which a source's worker is ended; 0: never."""
 
-    def __call__(self, plan_json: str, report_progress: ReportProgress) -> dict[str, Any]:
+    title = "preprocess"
+    unit = "sources"
+    plans_per_block = 1
+
+    @cached_property
+    def _cutter(self) -> ClipCutter:
+        files = {name: Path(file) for name, file in self.weights}
+        mean = load_mean_face(files["mean-face"]) if "mean-face" in files else mean_face()
+        backend = load_backend(self.config.faces, files, self.device)
+        return ClipCutter(Path(self.root), self.dataset, self.config, backend, mean)
+
+    def setup(self) -> None:
+        _ = self._cutter
+
+    def process(self, plan: Plan, context: Context) -> dict[str, Any]:
         """Commit the shard of this plan, unless it is there already, and return its counts."""
-        plan = Plan.from_json(plan_json)
         store = Store(self.out)
         clips, rejects = self._footer("clips", plan), self._footer("rejects", plan)
         if is_committed(store, clips) and is_committed(store, rejects):
             counts = count_shard(store, plan)
             if not (self.retry_failed and counts["failed"]):
-                report_progress(plan.shard, counts)
+                context.report(counts)
                 return dict(counts)
-        return self._write_shards(plan, store, clips, rejects, report_progress)
+        return self._write_shards(plan, store, clips, rejects, context)
 
     def _write_shards(
-        self, plan: Plan, store: Store, clips: Footer, rejects: Footer, report_progress: ReportProgress
+        self, plan: Plan, store: Store, clips: Footer, rejects: Footer, context: Context
     ) -> dict[str, Any]:
-        quarantine = CrashQuarantine(store, shard_path("clips", plan.shard, plan.num_shards))
         counts: Counter[str] = Counter()
         rejected: list[Reject] = []
 
         def rows() -> Iterator[pa.Table]:
             # source -> clips and rejects -> one table row a clip, written before the next clip is decoded
             for source in plan.sources:
-                for item in self._extract_clips(source, quarantine):
+                for item in self._extract_clips(source, context):
                     if isinstance(item, Reject):
                         rejected.append(item)
                     else:
                         yield clip_table(item)
                     counts.update(count_of(item))
                 counts["sources"] += 1
-                report_progress(plan.shard, dict(counts))
+                context.report(counts)
             # The rename of the clips shard is the commit mark: the rejects must be in place before it.
             write_shard(store, rejects, REJECTS, [rejects_table(rejected)])
 
         write_shard(store, clips, CLIPS, rows())
-        quarantine.clear()
         return dict(counts)
 
-    def _extract_clips(self, source: Source, quarantine: CrashQuarantine) -> Iterator[Clip | Reject]:
-        if quarantine.is_quarantined(source.path):
-            detail = f"crashed its worker {MAX_CRASHES} times in a row; --retry-failed tries it again"
-            yield Reject(source.path, None, "worker", Reason.WORKER_CRASHED, detail)
-            return
-        with quarantine.processing(source.path), Watchdog(self.source_timeout) as watchdog:
-            try:
-                yield from self._cutter().cut(source, watchdog.heartbeat)
-            except Exception as error:
-                error.add_note(f"The source being processed was {source.path}.")
-                raise
-
-    def _cutter(self) -> ClipCutter:
-        backend, mean = _load_models(self.config, self.weights, self.device)
-        return ClipCutter(Path(self.root), self.dataset, self.config, backend, mean)
+    def _extract_clips(self, source: Source, context: Context) -> Iterator[Clip | Reject]:
+        for item in context.item(source.path, lambda: self._cutter.cut(source, context.heartbeat)):
+            yield reject_of(source, item) if isinstance(item, Failure) else item
 
     def _footer(self, kind: str, plan: Plan) -> Footer:
         common = (kind, self.fingerprint, plan.hash, plan.shard, plan.num_shards)
@@ -105,14 +102,9 @@ class PreprocessStage:
         return Footer(*common, sources=tuple((source.path, source.size) for source in plan.sources))
 
 
-@lru_cache(maxsize=1)
-def _load_models(
-    config: ClipConfig, weights: tuple[tuple[str, str], ...], device: str
-) -> tuple[FaceBackend, np.ndarray]:
-    """The face backend and the mean face, loaded once in a worker process."""
-    files = {name: Path(file) for name, file in weights}
-    mean = load_mean_face(files["mean-face"]) if "mean-face" in files else mean_face()
-    return load_backend(config.faces, files, device), mean
+def reject_of(source: Source, failure: Failure) -> Reject:
+    """What stands in the data set for a source that failed; every such failure is worth another try."""
+    return Reject(source.path, None, "worker", failure.reason, failure.detail)
 
 
 def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:

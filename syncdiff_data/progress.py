@@ -15,20 +15,20 @@ LINE_EVERY_S = 10.0
 POLL_EVERY_S = 0.5
 
 
-class ProgressActor:
-    """Counts by shard; run as a Ray actor. A shard that is made again replaces its counts, so nothing counts twice."""
+class ProgressCounts:
+    """Counts by plan. A plan that is done again replaces its counts, so nothing counts twice."""
 
     def __init__(self) -> None:
-        self.shards: dict[int, Mapping[str, int]] = {}
+        self.plans: dict[int, Mapping[str, int]] = {}
+        self.sum: Counter[str] = Counter()
 
-    def report(self, shard: int, counts: Mapping[str, int]) -> None:
-        self.shards[shard] = counts
+    def report(self, plan: int, counts: Mapping[str, int]) -> None:
+        self.sum.subtract(self.plans.get(plan, {}))
+        self.sum.update(counts)
+        self.plans[plan] = counts
 
     def total(self) -> dict[str, int]:
-        total: Counter[str] = Counter()
-        for counts in self.shards.values():
-            total.update(counts)
-        return dict(total)
+        return dict(+self.sum)
 
 
 class ProgressPrinter:

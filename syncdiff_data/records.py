@@ -22,8 +22,10 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 class UserError(Exception):
     """Something the user can mend. Its text says what was wrong, where, what was expected and what to do.
 
-    Command lines print the text alone, without a traceback, and exit with status 2.
+    Command lines print the text alone, without a traceback, and exit with `exit_status`.
     """
+
+    exit_status = 2
 
 
 class Kind(StrEnum):
@@ -46,12 +48,23 @@ class Reason(StrEnum):
     FACE_NOT_UPRIGHT = "face_not_upright"
     TRACK_TOO_SHORT = "track_too_short"
     UNREADABLE = "unreadable"
+    FEATURE_OVERFLOW = "feature_overflow"
+    """A feature of the clip is not finite or larger than float16 can store, so the clip has no features."""
+    READ_ERROR = "read_error"
+    """The disk or mount failed while the source was read, several times in a row; nothing is known about the file."""
+    UNEXPECTED_ERROR = "unexpected_error"
+    """An exception that nobody foresaw; the detail holds its name and stack."""
     WORKER_CRASHED = "worker_crashed"
 
     @property
     def kind(self) -> Kind:
-        """A truncated copy can be copied again and a lost worker replaced; every other reason is final."""
-        return Kind.FAILED if self in (Reason.UNREADABLE, Reason.WORKER_CRASHED) else Kind.FILTERED
+        """What a good copy, a mended disk, a new worker or a corrected program may cure is worth another try."""
+        return Kind.FAILED if self in FAILED_REASONS else Kind.FILTERED
+
+
+FAILED_REASONS = frozenset(
+    {Reason.UNREADABLE, Reason.READ_ERROR, Reason.UNEXPECTED_ERROR, Reason.WORKER_CRASHED}
+)
 
 
 class MediaError(Exception):

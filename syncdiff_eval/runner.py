@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.heartbeat import Watchdog
 from syncdiff_data.records import MediaError, Reason
 from syncdiff_data.stage import ReportProgress, run_plans
+from syncdiff_data.stage.heartbeat import Watchdog
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, Shelf, open_run
 from syncdiff_eval.metrics.base import Regions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,15 +13,11 @@ import pytest
 from runs import ROOT, contents, interruptible, preprocess
 from stub_faces import CONFIG, write_colour
 
-from syncdiff_data.cli import RayOptions
-from syncdiff_data.plans import Plan, make_plans
-from syncdiff_data.preprocess import PreprocessStage
-from syncdiff_data.progress import ProgressActor, ProgressPrinter
-from syncdiff_data.quarantine import CrashQuarantine
-from syncdiff_data.records import Reason, Source, UserError
-from syncdiff_data.shards import Store, load_dataset, read_clips, read_rejects
+from syncdiff_data.progress import ProgressPrinter
+from syncdiff_data.records import Reason, UserError
+from syncdiff_data.shards import read_clips, read_rejects
 from syncdiff_data.shards.validate import validate
-from syncdiff_data.stage import ReportProgress, probe_nodes, run_plans
+from syncdiff_data.stage import UnexpectedFailures
 
 
 def rejects_of(out: Path) -> dict[str, tuple[Reason, str]]:
@@ -56,17 +51,24 @@ def test_sources_that_kill_or_hang_are_quarantined_and_all_others_are_there(
     assert contents(out) == before, "the next run does not touch it"
 
 
-def test_a_bug_ends_the_run_and_names_the_source(tmp_path: Path, ray_session: None) -> None:
+def test_kind_14_a_bug_costs_one_source_and_the_exit_status_says_so(
+    tmp_path: Path, ray_session: None
+) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
-    for name, what in {"a": "face", "b": "face", "c": "bug"}.items():
+    for name, what in {"a": "face", "b": "face", "c": "bug", "d": "face"}.items():
         write_colour(root / f"{name}.mp4", what)
-    with pytest.raises(
-        Exception, match=r"(?s)stub_faces\.py.*a bug in this backend.*being processed was c\.mp4"
-    ):
-        preprocess(root, out, workers=1)
-    assert not load_dataset(Store(out), must_be_complete=False).complete
-    assert (out / "clips/clips-00000-of-00002.parquet").exists(), "what was finished stays"
-    assert not (out / "clips/clips-00001-of-00002.parquet").exists()
+    for _ in range(2):
+        with pytest.raises(
+            UnexpectedFailures, match=r"^1 of 4 sources failed with an unexpected error"
+        ) as raised:
+            preprocess(root, out, workers=1)
+        assert raised.value.exit_status == 3
+    assert validate(out) == []
+    assert [clip.source for clip in read_clips(out)] == ["a.mp4", "b.mp4", "d.mp4"]
+    (reject,) = read_rejects(out)
+    assert (reject.source, reject.reason, reject.kind) == ("c.mp4", "unexpected_error", "failed")
+    assert reject.detail.startswith("ZeroDivisionError: a bug in this backend")
+    assert 'File "tests/stub_faces.py"' in reject.detail, "the stack, without this machine's folders"
 
 
 def test_a_write_that_fails_in_a_worker_is_a_sentence(tmp_path: Path, ray_session: None) -> None:
@@ -81,135 +83,6 @@ def test_a_write_that_fails_in_a_worker_is_a_sentence(tmp_path: Path, ray_sessio
     shard.rmdir()
     preprocess(root, out)
     assert contents(out) == before
-
-
-# Crash quarantine, in detail
-
-
-def work_on(root: Path, out: Path) -> PreprocessStage:
-    return PreprocessStage(
-        root=str(root),
-        out=str(out),
-        dataset="colours",
-        fingerprint="f" * 16,
-        config=CONFIG,
-        weights=(),
-        device="cpu",
-        retry_failed=False,
-        source_timeout=0,
-    )
-
-
-def plan_of(root: Path) -> Plan:
-    sources = [Source(path.name, path.stat().st_size) for path in sorted(root.iterdir())]
-    return make_plans(sources, 10)[0]
-
-
-def test_a_finished_source_has_no_crash_count(tmp_path: Path) -> None:
-    root, out = tmp_path / "videos", tmp_path / "out"
-    for name in "abc":
-        write_colour(root / f"{name}.mp4", "face")
-    plan = plan_of(root)
-    quarantine = CrashQuarantine(Store(out), "clips/clips-00000-of-00001.parquet")
-    quarantine.store.write_text(quarantine.name, json.dumps({"b.mp4": 2}))
-    reported = []
-    counts = work_on(root, out)(plan.to_json(), lambda shard, counts: reported.append(counts["sources"]))
-    assert counts["clips"] == 3
-    assert reported == [1, 2, 3]
-    assert "rejects" not in counts
-    assert not quarantine.store.exists(quarantine.name)
-
-
-def test_the_third_crash_is_the_last(tmp_path: Path) -> None:
-    root, out = tmp_path / "videos", tmp_path / "out"
-    for name, what in {"a": "face", "b": "crash"}.items():
-        write_colour(root / f"{name}.mp4", what)
-    plan = plan_of(root).to_json()
-    store, name = Store(out), "clips/clips-00000-of-00001.parquet"
-    seen = []
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            work_on(root, out)(plan, lambda shard, counts: None)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        seen.append(CrashQuarantine(store, name).crash_count)
-    assert seen == [{"b.mp4": 1}, {"b.mp4": 2}, {"b.mp4": 3}]
-    assert work_on(root, out)(plan, lambda shard, counts: None)["rejects/worker_crashed"] == 1
-
-
-def test_an_exception_is_no_crash(tmp_path: Path) -> None:
-    quarantine = CrashQuarantine(Store(tmp_path), "shard")
-    with pytest.raises(ZeroDivisionError), quarantine.processing("a"):
-        _ = 1 // 0
-    assert CrashQuarantine(Store(tmp_path), "shard").crash_count == {}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_watchdog_ends_only_a_process_without_heartbeats() -> None:
-    script = (
-        "import sys, time; from syncdiff_data.heartbeat import Watchdog\n"
-        "with Watchdog(1.0) as watchdog:\n"
-        "    for _ in range(15): time.sleep(0.1); watchdog.heartbeat()\n"
-        "time.sleep(1.5); print('survived', flush=True)\n"
-        "with Watchdog(0): pass\n"
-        "with Watchdog(0.5): time.sleep(60)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout == "survived\n"
-    assert done.returncode == 1
-    assert "Timeout" in done.stderr
-
-
-# The stage itself
-
-
-class Square:
-    """A stage for run_plans: the number, squared."""
-
-    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, int]:
-        report_progress(int(plan), {"numbers": 1})
-        return {"square": int(plan) ** 2, f"only_{plan}": 1}
-
-
-def test_every_plan_is_run_once_and_counts_come_back_whole(
-    ray_session: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    results = run_plans(Square(), [str(i) for i in range(9)], RayOptions(workers=2), "squares", 9, "numbers")
-    assert sorted(results, key=lambda r: r["square"]) == [{"square": i**2, f"only_{i}": 1} for i in range(9)]
-    assert "squares: 100% 9/9" in capfd.readouterr().err
-
-
-class Threads:
-    """A stage for run_plans: how many threads torch uses, loaded after the limit was set."""
-
-    def __call__(self, plan: str, report_progress: ReportProgress) -> dict[str, int]:
-        import torch
-
-        return {"torch": torch.get_num_threads()}
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_task_has_the_threads_it_was_given(threads: int, ray_session: None) -> None:
-    assert run_plans(Threads(), ["0"], RayOptions(), "threads", 1, "plans", threads) == [{"torch": threads}]
-
-
-def test_a_node_that_cannot_read_the_root_is_named(tmp_path: Path, ray_session: None) -> None:
-    probe_nodes(str(tmp_path), str(tmp_path / "out"))
-    assert list((tmp_path / "out").iterdir()) == [], "the probe leaves nothing"
-    with pytest.raises(UserError, match=r"^node .* cannot read the root /nowhere"):
-        probe_nodes("/nowhere", str(tmp_path / "out"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^node .* cannot write to .*/file/out"):
-        probe_nodes(str(tmp_path), str(tmp_path / "file" / "out"))
-
-
-def test_a_shard_that_is_made_again_counts_once() -> None:
-    progress = ProgressActor()
-    for counts in ({"clips": 1}, {"clips": 2}, {"clips": 1}):
-        progress.report(0, counts)
-    progress.report(1, {"clips": 5, "rejects": 1})
-    assert progress.total() == {"clips": 6, "rejects": 1}
 
 
 def test_a_log_gets_lines_with_rate_and_rejects(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, load_dataset, new_dataset, open_shard
 from syncdiff_data.shards.store import Store
 
-FOLDERS = {"clips": ("clips", "rejects"), "features": ("features",)}
+FOLDERS = {"clips": ("clips", "rejects"), "features": ("features", "rejects")}
 
 
 def start_dataset(

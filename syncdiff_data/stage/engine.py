@@ -1,0 +1,158 @@
+"""Plans to results on Ray Data: blocks of plans go out, Ray schedules, spreads and retries them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.progress import ProgressPrinter
+from syncdiff_data.records import UserError
+from syncdiff_data.stage.actor import RunClient
+from syncdiff_data.stage.base import Resources, Stage
+from syncdiff_data.stage.context import Context
+from syncdiff_data.stage.resources import check_resources
+from syncdiff_data.stage.worker import Outcome, SharedStage, run_block
+
+Plan = TypeVar("Plan")
+Result = TypeVar("Result")
+
+BLOCKS_PER_WORKER = 16
+"""At least so many blocks for each worker, where there are plans enough, so that all finish at about one time."""
+
+
+def run_stage(
+    stage: Stage[Plan, Result], plans: Sequence[Plan], options: RayOptions, total: int | None = None
+) -> list[Result]:
+    """The result of every plan, in their order. Needs an open `ray_session`.
+
+    Prints progress towards `total` of the stage's unit (default: one for each plan). UserError when the cluster lacks
+    what a task asks for, when a fault of the run ended it, or, after all others are finished, when plans failed
+    outside of any item.
+    """
+    if not plans:
+        return []
+    cpus, gpus = stage.resources.cpus, options.gpu_share
+    slots = check_resources(stage.title, cpus, gpus)
+    workers = min(options.workers or slots, len(plans))
+    run = RunClient.start()
+    shared = _share(stage, run, workers, gpus)
+    blocks = _blocks(plans, workers, stage.plans_per_block)
+    with ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total):
+        results = _collect(_outcomes(blocks, shared, cpus, gpus, workers))
+    return results
+
+
+def _share(stage: Stage[Any, Any], run: RunClient, workers: int, gpus: float) -> SharedStage:
+    import ray
+    from ray import cloudpickle  # classes of a script that is run as __main__ travel whole
+
+    return SharedStage((ray.put(cloudpickle.dumps(stage)),), run, workers, gpus)
+
+
+def _blocks(plans: Sequence[Any], workers: int, most: int) -> list[dict[str, Any]]:
+    """Neighbouring plans, pickled, with the number of the first."""
+    size = max(1, min(most, math.ceil(len(plans) / (workers * BLOCKS_PER_WORKER))))
+    from ray import cloudpickle
+
+    return [
+        {"first": i, "plans": cloudpickle.dumps(list(plans[i : i + size]))}
+        for i in range(0, len(plans), size)
+    ]
+
+
+def _outcomes(
+    blocks: list[dict[str, Any]], shared: SharedStage, cpus: int, gpus: float, workers: int
+) -> Iterator[tuple[int, Outcome]]:
+    """(number of the first plan, outcome) of every block, in the order they finish."""
+    import ray
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # One row a block: Ray Data makes one task of each.
+    dataset: Any = ray.data.from_items(blocks, override_num_blocks=len(blocks))
+    if gpus:
+        # Actors keep a model on the GPU between blocks.
+        mapped = dataset.map(
+            _BlockActor,
+            fn_constructor_args=(shared,),
+            num_cpus=cpus,
+            num_gpus=gpus,
+            concurrency=(1, workers),
+        )
+    else:
+        # Tasks, which any node can restart.
+        mapped = dataset.map(_run_row, fn_args=(shared,), num_cpus=cpus, concurrency=workers)
+    for row in mapped.iter_rows():
+        yield row["first"], pickle.loads(row["outcome"])
+
+
+def _run_row(row: dict[str, Any], shared: SharedStage) -> dict[str, Any]:
+    """Runs in a worker."""
+    from ray import cloudpickle
+
+    outcome = run_block(row["first"], pickle.loads(row["plans"]), shared)
+    return {"first": row["first"], "outcome": cloudpickle.dumps(outcome)}
+
+
+class _BlockActor:
+    """`_run_row` as an actor."""
+
+    def __init__(self, shared: SharedStage):
+        self.shared = shared
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return _run_row(row, self.shared)
+
+
+def _collect(outcomes: Iterator[tuple[int, Outcome]]) -> list[Any]:
+    """All results in the order of the plans. UserError at the first fault of the run, at the end for failed plans."""
+    found: dict[int, tuple[Any, ...]] = {}
+    faults: list[str] = []
+    for first, outcome in outcomes:
+        if outcome.run_fault is not None:
+            raise UserError(outcome.run_fault)
+        found[first] = outcome.results
+        faults += outcome.plan_faults
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
+        raise UserError(
+            f"{len(faults)} plans failed with an unexpected error (stacks above; the first: "
+            f"{faults[0].splitlines()[0]}). Everything else is finished and kept."
+        )
+    return [result for first in sorted(found) for result in found[first]]
+
+
+# The former call, for stages that are not ported yet.
+
+ReportProgress = Callable[[int, dict[str, int]], None]
+
+
+@dataclass(frozen=True)
+class _FunctionStage(Stage[str, dict[str, Any]]):
+    function: Callable[[str, ReportProgress], dict[str, Any]]
+    title: str
+    unit: str
+    resources: Resources
+    plans_per_block: int = 1
+
+    def process(self, plan: str, context: Context) -> dict[str, Any]:
+        return self.function(plan, lambda shard, counts: context.report(counts))
+
+
+def run_plans(
+    function: Callable[[str, ReportProgress], dict[str, Any]],
+    plans: Sequence[str],
+    options: RayOptions,
+    title: str,
+    total: int,
+    unit: str,
+    threads: int = 1,
+) -> list[dict[str, Any]]:
+    """`run_stage` for a function of (plan, report_progress) that watches over its items itself."""
+    return run_stage(_FunctionStage(function, title, unit, Resources(threads)), plans, options, total)

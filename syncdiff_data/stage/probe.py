@@ -1,0 +1,151 @@
+"""Before hours are spent: does every node see the sources, share the output and have the same libraries?"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import Store
+
+LIBRARIES = ("numpy", "scipy", "torch", "av", "opencv-python", "pyarrow", "soundfile", "dlib-bin", "ray")
+"""Those that decide bytes and numbers."""
+ANSWER_WITHIN_S = 120.0
+
+
+def sample(files: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """First, middle and last of (absolute path, size in bytes): what the probe looks at."""
+    ordered = sorted(files)
+    return dict(ordered[i] for i in (0, len(ordered) // 2, -1)) if ordered else {}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one node found."""
+
+    problem: str | None
+    libraries: Mapping[str, str]
+
+
+def probe_nodes(out: str, samples: Mapping[str, int]) -> None:
+    """Check that every node sees the sample files, shares the output and has the driver's libraries.
+
+    samples: absolute path -> size in bytes, as the driver sees them. Every node stats them, reads a token that the
+    driver wrote into the output and leaves one that the driver reads. Needs an open `ray_session`. UserError names
+    the node and what is wrong there.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    store, token = Store(out), secrets.token_hex(8)
+    question = f"probe-{token}.tmp"
+    store.write_text(question, token)
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        task = ray.remote(num_cpus=0, max_retries=2)(_probe)
+        answers = [
+            task.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(out, question, token, node["NodeID"], dict(samples))
+            for node in nodes
+        ]
+        ray.wait(answers, num_returns=len(answers), timeout=ANSWER_WITHIN_S)
+        for node, answer in zip(nodes, answers):
+            problem = _problem(answer, store, token, node["NodeID"])
+            if problem:
+                raise UserError(f"node {node['NodeManagerHostname']} {problem}")
+    finally:
+        _remove(store, question)
+
+
+def _problem(ref: Any, store: Store, token: str, node: str) -> str | None:
+    import ray
+
+    try:
+        answer = ray.get(ref, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        return f"did not answer within {ANSWER_WITHIN_S:.0f} s: does a mount hang there?"
+    except ray.exceptions.RayError as error:
+        return f"was lost during the check ({str(error).splitlines()[0]}): run the same command again."
+    if answer.problem:
+        return answer.problem
+    return _unshared(store, token, node) or _other_libraries(answer.libraries, libraries())
+
+
+def _unshared(store: Store, token: str, node: str) -> str | None:
+    """The driver's half: the node's token must be in the driver's view of the output."""
+    name = answer_name(token, node)
+    try:
+        same = store.read_text(name) == token
+    except OSError:
+        same = False
+    _remove(store, name)
+    return None if same else f"writes to {store.uri} and this command does not see it: {_SHARED}"
+
+
+_SHARED = "the output must be one shared folder, mounted under the same path everywhere, or an s3:// URI."
+
+
+def _other_libraries(there: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    differing = [
+        f"{name} {there[name]} there, {here[name]} here" for name in here if there[name] != here[name]
+    ]
+    return f"has other libraries ({'; '.join(differing)}): use one image." if differing else None
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Library -> version in this process; `none` where it is not installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def answer_name(token: str, node: str) -> str:
+    return f"probe-{token}-{node}.tmp"
+
+
+def _probe(out: str, question: str, token: str, node: str, samples: Mapping[str, int]) -> Answer:
+    """Runs on the node."""
+    return Answer(_unseen(samples) or _unreadable(Store(out), question, token, node), libraries())
+
+
+def _unseen(samples: Mapping[str, int]) -> str | None:
+    for path, size in samples.items():
+        try:
+            there = Path(path).stat().st_size
+            with Path(path).open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            return f"cannot read {path} ({error.strerror}): mount its folder there under the same path."
+        if there != size:
+            return f"sees {path} with {there:,} bytes instead of {size:,}: mount the same folder there."
+    return None
+
+
+def _unreadable(store: Store, question: str, token: str, node: str) -> str | None:
+    try:
+        seen = store.exists(question) and store.read_text(question) == token
+        if seen:
+            store.write_text(answer_name(token, node), token)
+    except (UserError, OSError) as error:
+        return f"cannot write to {store.uri}: {error}"
+    return None if seen else f"does not see in {store.uri} what this command wrote there: {_SHARED}"
+
+
+def _remove(store: Store, name: str) -> None:
+    try:
+        if store.exists(name):
+            store.delete(name)
+    except OSError:  # The next run's sweep takes it.
+        pass

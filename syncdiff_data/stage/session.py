@@ -1,0 +1,156 @@
+"""A connection to Ray, or one sentence why there is none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from syncdiff_data.cli import RayOptions, inside_ray_job
+from syncdiff_data.records import UserError
+
+OBJECT_STORE_BYTES = 150 << 20
+RAY_ENVIRONMENT = {
+    # A task that asked for no GPU sees none: Ray's default is to leave it all of them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # Lost workers are expected here; Ray's paragraph about each would hide the progress.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
+}
+"""Ray reads these when it is imported; variables that the user has set keep their values."""
+ANSWER_WITHIN_S = 5.0
+SOCKET_BELOW_TEMP = "/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+LONGEST_SOCKET = 107
+"""Bytes of the path of a Unix socket."""
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""HTTP/2's opening and empty settings; a gRPC server answers with its own settings, frame type 4."""
+
+
+@contextmanager
+def ray_session(options: RayOptions) -> Iterator[None]:
+    """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a new local Ray.
+
+    Raises UserError when an address was given and no Ray answers there, or when none can be started here.
+    """
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():  # a caller's session, which stays open
+        yield
+        return
+    address = options.ray_address or os.environ.get("RAY_ADDRESS")
+    with _connection(address) if address and address != "local" else _local_ray(options):
+        yield
+
+
+@contextmanager
+def _connection(address: str) -> Iterator[None]:
+    import ray
+
+    advice = "Start one with `ray start --head`, or unset RAY_ADDRESS and leave out --ray-address for a Ray of its own."
+    if not inside_ray_job():
+        _check_answer(address, advice)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray raises many kinds here: versions, tokens, dead heads
+        raise UserError(f"no Ray answers at {address} ({_first_line(error)}). {advice}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answer(address: str, advice: str) -> None:
+    """UserError when nobody listens at `address`, or what listens is no Ray: `ray.init` would try for ten minutes."""
+    if address.startswith(("http://", "https://")):
+        raise UserError(
+            f"{address} is the address of a dashboard: give it to `ray job submit --address`, or give the address of "
+            "the cluster (HOST:6379) here."
+        )
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto"
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_WITHIN_S) as connection:
+            connection.settimeout(ANSWER_WITHIN_S)
+            if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+                connection.sendall(HTTP2_HELLO)
+                if connection.recv(9)[3:4] != b"\x04":
+                    raise UserError(f"what listens at {address} is no Ray. {advice}")
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray answers at {address} ({error}). {advice}") from error
+
+
+@contextmanager
+def _local_ray(options: RayOptions) -> Iterator[None]:
+    import ray
+
+    with _short_temp_folder() as folder:
+        place: dict[str, Any] = {"_temp_dir": folder} if folder else {}
+        cpus = len(os.sched_getaffinity(0))
+        try:
+            ray.init(
+                address="local",
+                # More workers than CPUs where the user asks for it; else Ray counts, and heeds a container's limit.
+                num_cpus=options.workers if (options.workers or 0) > cpus else None,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **place,
+            )
+        except Exception as error:
+            raise UserError(
+                f"Ray could not be started on this machine: {type(error).__name__}: {_first_line(error)}. It needs a "
+                "temporary folder that can be written ($TMPDIR or /tmp) and free memory."
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _short_temp_folder() -> Iterator[str | None]:
+    """None where Ray's own choice will do, else a temporary folder whose sockets' paths are short enough."""
+    if _usable(os.environ.get("RAY_TMPDIR") or _temp_dir()):
+        yield None
+        return
+    for place in ("/tmp", "/var/tmp", "/dev/shm", str(Path.home())):
+        if _usable(place):
+            folder = tempfile.mkdtemp(prefix="sd-", dir=place)
+            break
+    else:
+        raise UserError(
+            "Ray needs a temporary folder with a short path that can be written, and finds none: "
+            f"{_temp_dir() or 'none at all'}, /tmp, /var/tmp and /dev/shm will not do. Set TMPDIR to one of at most "
+            f"{LONGEST_SOCKET - len(SOCKET_BELOW_TEMP)} characters."
+        )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temp_dir() -> str | None:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return None
+
+
+def _usable(folder: str | None) -> bool:
+    """Whether Ray's sockets fit below the folder, which can be written. mkdtemp adds 12 characters at most."""
+    if folder is None or len(os.fsencode(folder)) + 12 + len(SOCKET_BELOW_TEMP) > LONGEST_SOCKET:
+        return False
+    return Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

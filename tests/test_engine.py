@@ -1,0 +1,384 @@
+"""The engine of resumable work: what a stage may rely on, one kind of fault after another."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.progress import ProgressCounts
+from syncdiff_data.records import MediaError, Reason, UserError
+from syncdiff_data.stage import (
+    Context,
+    Failure,
+    Resources,
+    Stage,
+    exclusive,
+    is_passing,
+    raise_unexpected,
+    run_stage,
+)
+from syncdiff_data.stage import context as context_module
+from syncdiff_data.stage.faults import run_fault
+from syncdiff_data.stage.quarantine import CrashCounts
+from syncdiff_data.stage.worker import run_plan
+
+TWO = RayOptions(workers=2)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_module, "RETRY_AFTER_S", (0.0, 0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Numbers(Stage[int, str]):
+    """Plans are numbers; `what` says how some of them go wrong. `notes` is a folder for what workers leave."""
+
+    notes: str
+    what: str = ""
+    heartbeat_timeout: float = 0
+    plans_per_block: int = 64
+    resources: Resources = field(default_factory=Resources)
+
+    title = "numbers"
+    unit = "numbers"
+
+    @cached_property
+    def model(self) -> str:
+        Path(self.notes, f"setup-{os.getpid()}-{time.monotonic_ns()}").touch()
+        if self.what == "slow setup":
+            time.sleep(self.heartbeat_timeout + 0.5)
+        if self.what == "no weights":
+            raise UserError("the weights are not there: fetch them")
+        if self.what == "broken setup":
+            raise TypeError("no such layer")
+        return "model"
+
+    def setup(self) -> None:
+        _ = self.model
+
+    def item_name(self, plan: int) -> str:
+        return f"number {plan}"
+
+    def process(self, plan: int, context: Context) -> str:
+        tries = len(list(Path(self.notes).glob(f"try-{plan}-*")))
+        Path(self.notes, f"try-{plan}-{tries}").touch()
+        if plan == 5:
+            self._go_wrong(tries)
+        context.report({"numbers": 1})
+        return f"{self.model} {plan}"
+
+    def _go_wrong(self, tries: int) -> None:
+        if self.what == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.what == "crash once" and tries == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.what == "hang":
+            time.sleep(3600)
+        if self.what == "bug":
+            raise KeyError("nobody foresaw this")
+        if self.what == "disk full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/x")
+        if self.what == "user":
+            raise UserError("the output is gone")
+
+    def failed(self, plan: int, failure: Failure) -> str:
+        return f"{failure.reason}: {failure.detail.splitlines()[0]}"
+
+
+def numbers(notes: Path, what: str = "", count: int = 12, **fields: object) -> list[str]:
+    return run_stage(Numbers(str(notes), what, **fields), range(count), TWO)  # type: ignore[arg-type]
+
+
+def notes_of(folder: Path, kind: str) -> int:
+    return len(list(folder.glob(f"{kind}-*")))
+
+
+EXPECTED = [f"model {i}" for i in range(12)]
+
+
+def test_results_come_in_the_order_of_the_plans(tmp_path: Path, ray_session: None) -> None:
+    assert numbers(tmp_path, plans_per_block=1) == EXPECTED
+    assert notes_of(tmp_path, "try") == 12
+
+
+def test_no_plans_give_no_results(tmp_path: Path, ray_session: None) -> None:
+    assert numbers(tmp_path, count=0) == []
+
+
+def test_kind_47_models_are_loaded_once_a_process_and_off_the_heartbeat(
+    tmp_path: Path, ray_session: None
+) -> None:
+    assert numbers(tmp_path, "slow setup", plans_per_block=1, heartbeat_timeout=1) == EXPECTED
+    pids = {path.name.split("-")[1] for path in tmp_path.glob("setup-*")}
+    assert notes_of(tmp_path, "setup") == len(pids) <= 3
+
+
+def test_kind_14_an_unexpected_exception_is_one_failure(tmp_path: Path, ray_session: None) -> None:
+    results = numbers(tmp_path, "bug")
+    assert results[5].startswith("unexpected_error: KeyError: 'nobody foresaw this'")
+    assert results[:5] + results[6:] == EXPECTED[:5] + EXPECTED[6:]
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("disk full", r"^No space left on device \(/scratch/x\): make room"),
+        ("user", r"^the output is gone$"),
+        ("no weights", r"^the weights are not there"),
+        ("broken setup", r"a worker could not load what it needs: TypeError: no such layer"),
+    ],
+)
+def test_kind_14_only_faults_of_the_run_end_it(
+    what: str, sentence: str, tmp_path: Path, ray_session: None
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        numbers(tmp_path, what)
+
+
+@pytest.mark.parametrize("what", ["crash", "hang"])
+def test_kind_31_the_third_crash_is_the_last(what: str, tmp_path: Path, ray_session: None) -> None:
+    results = numbers(tmp_path, what, heartbeat_timeout=2)
+    assert results[5].startswith("worker_crashed: crashed its worker 3 times in a row")
+    assert results[:5] + results[6:] == EXPECTED[:5] + EXPECTED[6:]
+    assert len(list(tmp_path.glob("try-5-*"))) == 3
+
+
+def test_kind_31_one_crash_costs_nothing(tmp_path: Path, ray_session: None) -> None:
+    assert numbers(tmp_path, "crash once") == EXPECTED
+
+
+def test_kind_31_crashes_are_counted_in_a_row_and_lost_nodes_apart() -> None:
+    lost: set[str] = set()
+    counts = CrashCounts(lost.__contains__)
+    assert [counts.begin("a", "n1") for _ in range(4)] == [True, True, True, False]
+    counts = CrashCounts(lost.__contains__)
+    assert counts.begin("a", "n1")
+    assert counts.begin("a", "n1")
+    counts.end("a")
+    assert [counts.begin("a", "n1") for _ in range(4)] == [True, True, True, False], "finished: from zero"
+    counts = CrashCounts(lambda node: True)
+    assert [counts.begin("a", "n1") for _ in range(10)] == [True] * 10, "preempted nodes are no crashes"
+    assert not counts.begin("a", "n1"), "but what takes ten nodes down is not tried again"
+
+
+# Faults of a disk or mount
+
+
+@dataclass
+class Fake:
+    """Raises each of `errors` in turn, then yields numbers; `reach` of them before each error."""
+
+    errors: list[Exception]
+    reach: int = 0
+
+    def __call__(self) -> Iterator[int]:
+        error = self.errors.pop(0) if self.errors else None
+        for i in range(4):
+            if error is not None and i == self.reach:
+                raise error
+            yield i
+
+
+def eio() -> OSError:
+    return OSError(errno.EIO, os.strerror(errno.EIO), "/mnt/a.mp4")
+
+
+def media_error(cause: Exception) -> MediaError:
+    try:
+        try:
+            raise cause
+        except OSError as error:
+            raise MediaError(Reason.UNREADABLE, "cannot be read") from error
+    except MediaError as wrapped:
+        return wrapped
+
+
+@pytest.mark.parametrize("reach", [0, 2])
+def test_kind_17_a_passing_fault_is_retried_without_yielding_twice(reach: int) -> None:
+    assert list(Context().item("a", Fake([eio(), media_error(eio())], reach))) == [0, 1, 2, 3]
+
+
+def test_kind_17_a_fault_that_stays_is_failed_and_passing() -> None:
+    *records, failure = Context().item("a", Fake([eio() for _ in range(4)], reach=1))
+    assert records == [0]
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.reason.kind, failure.passing) == ("read_error", "failed", True)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["EIO", "ESTALE", "ENOENT", "EMFILE", "ENFILE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "ECONNRESET"],
+)
+def test_kind_17_what_disks_and_mounts_do_is_passing(code: str) -> None:
+    assert is_passing(OSError(getattr(errno, code), "x"))
+    assert is_passing(media_error(OSError(getattr(errno, code), "x")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), OSError(errno.EISDIR, "x"), OSError("no number"), MediaError(Reason.UNREADABLE, "x")],
+)
+def test_kind_17_what_files_are_is_not_passing(error: Exception) -> None:
+    assert not is_passing(error)
+    assert run_fault(error) is None
+
+
+def test_kind_43_items_that_fail_in_a_row_end_the_run() -> None:
+    context = Context(node="n7")
+    for number in range(9):
+        assert isinstance(list(context.item(f"{number}", Fake([eio() for _ in range(4)])))[-1], Failure)
+    assert list(context.item("good", Fake([]))) == [0, 1, 2, 3]
+    for number in range(9):
+        list(context.item(f"{number}", Fake([eio() for _ in range(4)])))
+    with pytest.raises(UserError, match=r"^the last 10 items on node n7 could not be read, .*mounted there"):
+        list(context.item("last", Fake([eio() for _ in range(4)])))
+
+
+def test_an_iteration_that_is_given_up_is_no_failure() -> None:
+    context = Context()
+    records = context.item("a", Fake([]))
+    assert next(records) == 0
+    records.close()  # type: ignore[attr-defined]
+    assert list(context.item("a", Fake([]))) == [0, 1, 2, 3]
+
+
+# Shared work, blocks
+
+
+@dataclass(frozen=True)
+class Shared(Stage[int, int]):
+    """Holds ten megabytes and says in a note whenever it is unpickled."""
+
+    table: bytes
+    notes: str
+
+    title = "shared"
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        Path(str(state["notes"]), f"unpickled-{os.getpid()}-{time.monotonic_ns()}").touch()
+
+    def process(self, plan: int, context: Context) -> int:
+        return len(self.table) + plan
+
+
+def test_kind_15_what_plans_share_is_fetched_once_a_process(tmp_path: Path, ray_session: None) -> None:
+    size = 10_000_000
+    results = run_stage(Shared(bytes(size), str(tmp_path)), range(3000), TWO)
+    assert results == [size + i for i in range(3000)]
+    pids = {path.name.split("-")[1] for path in tmp_path.glob("unpickled-*")}
+    assert notes_of(tmp_path, "unpickled") == len(pids) <= 4
+
+
+# Resources
+
+
+def test_kind_16_threads_that_no_node_has_are_a_sentence(tmp_path: Path, ray_session: None) -> None:
+    with pytest.raises(UserError, match=r"^numbers: one task asks for 4 CPUs, and no node has that .*2 CPUs"):
+        numbers(tmp_path, resources=Resources(cpus=4))
+
+
+def test_kind_16_a_gpu_that_no_node_has_is_a_sentence(tmp_path: Path, ray_session: None) -> None:
+    stage = Numbers(str(tmp_path))
+    with pytest.raises(UserError, match=r"asks for 1 CPU and 0\.25 of a GPU.*0 GPUs"):
+        run_stage(stage, range(3), RayOptions(device="cuda", gpus_per_task=0.25))
+
+
+def test_kind_33_a_task_on_a_gpu_always_asks_for_a_share() -> None:
+    assert RayOptions().gpu_share == 0
+    assert RayOptions(device="cuda").gpu_share == 1
+    assert RayOptions(device="cuda", gpus_per_task=0.25).gpu_share == 0.25
+    for wrong in (
+        RayOptions(device="cuda", gpus_per_task=0),
+        RayOptions(gpus_per_task=0.5),
+        RayOptions(device="cuda:1"),
+        RayOptions(device="cuda", gpus_per_task=1.5),
+        RayOptions(device="cuda", gpus_per_task=-1),
+    ):
+        with pytest.raises(UserError, match=r"^--(device|gpus-per-task) "):
+            _ = wrong.gpu_share
+
+
+@dataclass(frozen=True)
+class Threads(Stage[int, int]):
+    """How many threads torch uses, loaded after the limit was set."""
+
+    resources: Resources
+
+    def process(self, plan: int, context: Context) -> int:
+        import torch
+
+        return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_task_has_the_threads_it_was_given(threads: int, ray_session: None) -> None:
+    assert run_stage(Threads(Resources(threads)), [0], RayOptions()) == [threads]
+
+
+# Faults outside of items
+
+
+@dataclass(frozen=True)
+class Careless(Stage[int, int]):
+    """Fails outside of any item."""
+
+    title = "careless"
+
+    def process(self, plan: int, context: Context) -> int:
+        return 10 // plan
+
+
+def test_a_plan_that_fails_outside_of_items_lets_the_others_finish(
+    ray_session: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^1 plan.* failed.*ZeroDivisionError"):
+        run_stage(Careless(), [1, 0, 2], TWO)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_stage_runs_without_ray(tmp_path: Path) -> None:
+    stage = Numbers(str(tmp_path), "bug")
+    assert run_plan(stage, 3, Context()) == "model 3"
+    assert run_plan(stage, 5, Context()).startswith("unexpected_error")
+
+
+def test_the_exit_status_says_unexpected() -> None:
+    raise_unexpected(0, 10, "rows", "x")
+    with pytest.raises(UserError, match=r"^2 of 10 rows failed") as raised:
+        raise_unexpected(2, 10, "rows", "x")
+    assert raised.value.exit_status == 3
+
+
+# Progress, locks
+
+
+def test_a_plan_that_is_done_again_counts_once() -> None:
+    progress = ProgressCounts()
+    for counts in ({"clips": 1}, {"clips": 2}, {"clips": 1}):
+        progress.report(0, counts)
+    progress.report(1, {"clips": 5, "rejects": 1})
+    assert progress.total() == {"clips": 6, "rejects": 1}
+
+
+def test_kind_35_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with (
+        exclusive(tmp_path / "out"),
+        pytest.raises(UserError, match=r"out is being written by another command"),
+        exclusive(tmp_path / "out"),
+    ):
+        pass
+    with exclusive(tmp_path / "out"):
+        assert list((tmp_path / "out").iterdir()) == []
+    with exclusive("s3://bucket/x"):
+        pass
