@@ -28,6 +28,7 @@ from syncdiff_data.stage import (
 )
 from syncdiff_data.stage import context as context_module
 from syncdiff_data.stage.faults import run_fault
+from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.quarantine import CrashCounts
 from syncdiff_data.stage.worker import run_plan
 
@@ -95,8 +96,10 @@ class Numbers(Stage[int, str]):
         return f"{failure.reason}: {failure.detail.splitlines()[0]}"
 
 
-def numbers(notes: Path, what: str = "", count: int = 12, **fields: object) -> list[str]:
-    return run_stage(Numbers(str(notes), what, **fields), range(count), TWO)  # type: ignore[arg-type]
+def numbers(
+    notes: Path, what: str = "", count: int = 12, options: RayOptions = TWO, **fields: object
+) -> list[str]:
+    return run_stage(Numbers(str(notes), what, **fields), range(count), options)  # type: ignore[arg-type]
 
 
 def notes_of(folder: Path, kind: str) -> int:
@@ -145,12 +148,17 @@ def test_kind_14_only_faults_of_the_run_end_it(
         numbers(tmp_path, what)
 
 
-@pytest.mark.parametrize("what", ["crash", "hang"])
-def test_kind_31_the_third_crash_is_the_last(what: str, tmp_path: Path, ray_session: None) -> None:
-    results = numbers(tmp_path, what, heartbeat_timeout=2)
+@pytest.mark.parametrize(("what", "plans_per_block"), [("crash", 1), ("hang", 1), ("crash", 64)])
+def test_kind_31_the_third_crash_is_the_last(
+    what: str, plans_per_block: int, tmp_path: Path, ray_session: None
+) -> None:
+    results = numbers(tmp_path, what, heartbeat_timeout=2, plans_per_block=plans_per_block)
     assert results[5].startswith("worker_crashed: crashed its worker 3 times in a row")
     assert results[:5] + results[6:] == EXPECTED[:5] + EXPECTED[6:]
-    assert len(list(tmp_path.glob("try-5-*"))) == 3
+    tries = len(list(tmp_path.glob("try-5-*")))
+    assert tries == 3 or (tries == 4 and plans_per_block > 1), (
+        "of many small plans one crash may go uncounted"
+    )
 
 
 def test_kind_31_one_crash_costs_nothing(tmp_path: Path, ray_session: None) -> None:
@@ -234,7 +242,7 @@ def test_kind_17_what_files_are_is_not_passing(error: Exception) -> None:
 
 
 def test_kind_43_items_that_fail_in_a_row_end_the_run() -> None:
-    context = Context(node="n7")
+    context = Context(Link(node="n7"))
     for number in range(9):
         assert isinstance(list(context.item(f"{number}", Fake([eio() for _ in range(4)])))[-1], Failure)
     assert list(context.item("good", Fake([]))) == [0, 1, 2, 3]

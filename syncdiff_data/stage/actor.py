@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,22 +20,32 @@ class RunActor:
     def __init__(self) -> None:
         self.progress = ProgressCounts()
         self.crashes = CrashCounts(_is_lost)
+        self.begun_blocks: Counter[int] = Counter()
         self.unfinished_setups = 0
 
-    def report(self, plan: int, counts: Mapping[str, int]) -> None:
-        self.progress.report(plan, counts)
+    def report(self, counts: Mapping[int, Mapping[str, int]]) -> None:
+        """counts: of some plans so far."""
+        for plan, of_plan in counts.items():
+            self.progress.report(plan, of_plan)
 
     def total(self) -> dict[str, int]:
         return self.progress.total()
 
-    def begin(self, item: str, node: str) -> bool:
+    def begin(self, item: str, node: str, ended: str | None) -> bool:
+        if ended is not None:
+            self.crashes.end(ended)
         return self.crashes.begin(item, node)
 
     def end(self, item: str) -> None:
         self.crashes.end(item)
 
+    def begin_block(self, first: int) -> int:
+        """How often the block was begun before: by workers that were lost."""
+        self.begun_blocks[first] += 1
+        return self.begun_blocks[first] - 1
+
     def begin_setup(self) -> int:
-        """Setups that began and did not end, this one included."""
+        """Setups in a row that began and did not end, this one included."""
         self.unfinished_setups += 1
         return self.unfinished_setups
 
@@ -45,8 +56,7 @@ class RunActor:
 def _is_lost(node: str) -> bool:
     import ray
 
-    alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
-    return node not in alive
+    return node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}
 
 
 class RunClient:
@@ -67,33 +77,15 @@ class RunClient:
         )
         return cls(actor.remote())
 
-    def report(self, plan: int, counts: Mapping[str, int]) -> None:
-        """Sent without waiting for an answer."""
-        self._send("report", plan, dict(counts))
-
-    def end(self, item: str) -> None:
-        self._send("end", item)
-
-    def end_setup(self) -> None:
-        self._send("end_setup")
-
-    def begin(self, item: str, node: str) -> bool:
-        """Waits until the actor knows: the worker may be killed in the next moment."""
-        return bool(self._ask(True, "begin", item, node))
-
-    def begin_setup(self) -> int:
-        return int(self._ask(1, "begin_setup"))
-
-    def total(self) -> dict[str, int]:
-        return dict(self._ask({}, "total"))
-
-    def _send(self, method: str, *arguments: Any) -> None:
+    def send(self, method: str, *arguments: Any) -> None:
+        """Call without waiting for an answer."""
         try:
-            getattr(self.actor, method).remote(*arguments)
+            getattr(self.actor, method).options(num_returns=0).remote(*arguments)
         except Exception as error:  # whatever Ray says of a dead actor: the work does not depend on it
             log.debug("run actor: %s", error)
 
-    def _ask(self, default: Any, method: str, *arguments: Any) -> Any:
+    def ask(self, default: Any, method: str, *arguments: Any) -> Any:
+        """The answer, or `default` where the actor gives none."""
         import ray
 
         try:
@@ -102,16 +94,19 @@ class RunClient:
             log.debug("run actor: %s", error)
             return default
 
+    def total(self) -> dict[str, int]:
+        return dict(self.ask({}, "total"))
+
 
 class LocalRun(RunClient):
     """The same without Ray, for a stage that runs in this process."""
 
     def __init__(self) -> None:
-        self.local = RunActor()
-        self.local.crashes = CrashCounts(lambda node: False)
+        super().__init__(RunActor())
+        self.actor.crashes.is_lost = lambda node: False
 
-    def _send(self, method: str, *arguments: Any) -> None:
-        getattr(self.local, method)(*arguments)
+    def send(self, method: str, *arguments: Any) -> None:
+        getattr(self.actor, method)(*arguments)
 
-    def _ask(self, default: Any, method: str, *arguments: Any) -> Any:
-        return getattr(self.local, method)(*arguments)
+    def ask(self, default: Any, method: str, *arguments: Any) -> Any:
+        return getattr(self.actor, method)(*arguments)

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import TypeVar
 
 from syncdiff_data.records import Reason, UserError
-from syncdiff_data.stage.actor import LocalRun, RunClient
 from syncdiff_data.stage.base import Failure
 from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
 from syncdiff_data.stage.heartbeat import Watchdog
+from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.quarantine import MAX_CRASHES
 
 RETRY_AFTER_S = (0.2, 1.0, 3.0)
@@ -45,13 +45,12 @@ class Context:
 
     def __init__(
         self,
-        run: RunClient | None = None,
+        link: Link | None = None,
         plan: int = 0,
-        node: str = "here",
         timeout: float = 0,
         streak: FaultStreak | None = None,
     ):
-        self._run, self._plan, self._node, self._timeout = run or LocalRun(), plan, node, timeout
+        self._link, self._plan, self._timeout = link or Link(), plan, timeout
         self._streak = streak or FaultStreak()
         self._watchdog: Watchdog | None = None
 
@@ -62,7 +61,7 @@ class Context:
 
     def report(self, counts: Mapping[str, int]) -> None:
         """Send the counts of this plan so far: they replace those sent before, and never fail a run."""
-        self._run.report(self._plan, counts)
+        self._link.report(self._plan, counts)
 
     def attempt(self, name: str, function: Callable[[], T]) -> T | Failure:
         """What `function` returns, processed as the item `name`, or its Failure."""
@@ -75,7 +74,7 @@ class Context:
         A retry after a passing fault calls `produce` again and leaves out what was yielded already, so `produce` must
         yield the same each time. UserError and full disks are raised: they end the run.
         """
-        if not self._run.begin(name, self._node):
+        if not self._link.begin(name):
             yield Failure(
                 Reason.WORKER_CRASHED,
                 f"crashed its worker {MAX_CRASHES} times in a row; --retry-failed tries it again",
@@ -87,8 +86,8 @@ class Context:
                 failure = yield from self._tries(produce)
         finally:
             self._watchdog = None
-            self._run.end(name)
-        self._streak.add(failure, name, self._node)
+            self._link.end(name)
+        self._streak.add(failure, name, self._link.node)
         if failure:
             yield failure
 

@@ -15,6 +15,7 @@ from syncdiff_data.stage.actor import RunClient
 from syncdiff_data.stage.base import Failure, Stage
 from syncdiff_data.stage.context import Context, FaultStreak
 from syncdiff_data.stage.faults import failure_of, run_fault
+from syncdiff_data.stage.link import Link
 
 MAX_LOST_SETUPS = 10
 """Setups over all workers that began and did not end, beyond one per worker, before the run is ended."""
@@ -45,6 +46,7 @@ class Outcome:
 class _Ready:
     key: str
     stage: Stage[Any, Any]
+    link: Link
     streak: FaultStreak
 
 
@@ -66,9 +68,10 @@ def run_block(first: int, plans: Sequence[Any], shared: SharedStage) -> Outcome:
     """The results of neighbouring plans, of which the first has the number `first`."""
     try:
         ready = _get_ready(shared)
+        ready.link.begin_block(first, len(plans))
         results, faults = [], []
         for number, plan in enumerate(plans, start=first):
-            context = _context(ready, shared.run, number)
+            context = Context(ready.link, number, ready.stage.heartbeat_timeout, ready.streak)
             try:
                 results.append(run_plan(ready.stage, plan, context))
             except Exception as error:
@@ -76,6 +79,7 @@ def run_block(first: int, plans: Sequence[Any], shared: SharedStage) -> Outcome:
                 if fault is not None:
                     raise fault from error
                 faults.append(f"plan {number}: {failure_of(error).detail}")
+        ready.link.flush()
         return Outcome(tuple(results), plan_faults=tuple(faults))
     except UserError as error:
         return Outcome(run_fault=str(error))
@@ -90,13 +94,6 @@ def run_plan(stage: Stage[Any, Any], plan: Any, context: Context) -> Any:
     return stage.failed(plan, outcome) if isinstance(outcome, Failure) else outcome
 
 
-def _context(ready: _Ready, run: RunClient, number: int) -> Context:
-    import ray
-
-    node = ray.get_runtime_context().get_node_id()
-    return Context(run, number, node, ready.stage.heartbeat_timeout, ready.streak)
-
-
 def _get_ready(shared: SharedStage) -> _Ready:
     """The stage, fetched and set up when this process sees it for the first time. UserError when it cannot be."""
     import ray
@@ -108,14 +105,15 @@ def _get_ready(shared: SharedStage) -> _Ready:
         if not shared.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A task that asked for no GPU uses none.
         limit_threads(stage.resources.cpus)
-        if shared.run.begin_setup() > shared.workers + MAX_LOST_SETUPS:
+        if shared.run.ask(1, "begin_setup") > shared.workers + MAX_LOST_SETUPS:
             raise UserError(
                 f"{stage.title}: worker processes end while they load their models, {MAX_LOST_SETUPS} times in a row. "
                 "Is there memory enough for --workers of them? Fewer workers need less."
             )
         _setup(stage)
-        shared.run.end_setup()
-        _ready.append(_Ready(key, stage, FaultStreak()))
+        shared.run.send("end_setup")
+        node = ray.get_runtime_context().get_node_id()
+        _ready.append(_Ready(key, stage, Link(shared.run, node), FaultStreak()))
     return _ready[0]
 
 
