@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pytest
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.progress import ProgressCounts
 from syncdiff_data.records import MediaError, Reason, UserError
+from syncdiff_data.shards.store import Store
 from syncdiff_data.stage import (
     Context,
     Failure,
@@ -390,3 +392,17 @@ def test_kind_35_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:
         assert list((tmp_path / "out").iterdir()) == []
     with exclusive("s3://bucket/x"):
         pass
+
+
+def test_kind_35_a_mount_that_does_not_sync_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = Store(tmp_path)
+    store.write_text("a", "text")
+    assert store.read_text("a") == "text"

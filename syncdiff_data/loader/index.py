@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
+from syncdiff_data.shards.dataset import clips_without_features
 from syncdiff_data.shards.schema import Footer
 
 FOOTERS_AT_ONCE = 16
@@ -83,16 +84,19 @@ def build_index(
     dataset = load_dataset(clips, "clips")
     shards = read_footers(clips, dataset, CLIP_COLUMNS)
     feature_shards, feature_dim = None, 0
+    rejected: frozenset[str] = frozenset()
     if features is not None:
         feature_dataset = load_dataset(features, "features")
         check_same_recipe(clips, dataset, features, feature_dataset)
         feature_shards = feature_dataset.shards()
         theirs = read_footers(features, feature_dataset, ("clip_id",))
+        rejected = clips_without_features(features, feature_dataset)
         feature, feature_dim = choose_feature(features, theirs, feature)
         shards = [
             check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
         ]
     rows = [row for number, shard in enumerate(shards) for row in clip_rows(number, shard, skip_damaged)]
+    rows = [row for row in rows if row["clip_id"] not in rejected]
     kept = select(clips, rows, split, window)
     return Index(
         clip_shards=dataset.shards(),

@@ -134,3 +134,14 @@ def iterate_shards(store: Store, dataset: Dataset, kind: str | None = None) -> I
     for name in dataset.shards(kind):
         with open_shard(store, name, dataset) as file:
             yield name, file
+
+
+def clips_without_features(store: Store, features: Dataset) -> frozenset[str]:
+    """Ids of the clips that a features data set rejected: their rows hold no vectors."""
+    if not features.counts.get("rejects"):
+        return frozenset()
+    details: list[str] = []
+    for _, shard in iterate_shards(store, features, "rejects"):
+        details += shard.read(columns=["detail"]).column(0).to_pylist()
+    # The detail of such a reject begins with "clip ID:".
+    return frozenset(detail.removeprefix("clip ").partition(":")[0] for detail in details)

@@ -26,7 +26,7 @@ def read_clips(dataset: str | PathLike[str], split: str | None = None) -> Iterat
 
 
 def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """(clip_id, {column: float16 [num_frames, D]}) in the order of the clips.
+    """(clip_id, {column: float16 [num_frames, D]}) in the order of the clips; [0, D] for a clip that was rejected.
 
     Raises UserError when the folder is not a finished features data set or a shard of it is damaged.
     """
@@ -42,10 +42,10 @@ def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str
 
 
 def read_rejects(dataset: str | PathLike[str]) -> list[Reject]:
-    """Every reject of a clips data set, in stored order."""
+    """Every reject of a data set of clips or features, in stored order."""
     store = Store(dataset)
     rejects: list[Reject] = []
-    for _, shard in iterate_shards(store, load_dataset(store, "clips"), "rejects"):
+    for _, shard in iterate_shards(store, load_dataset(store), "rejects"):
         for row in shard.read().to_pylist():
             row.pop("kind")
             rejects.append(Reject(**{**row, "reason": Reason(row["reason"])}))

@@ -6,11 +6,13 @@ file. Either way a reader sees the old bytes or the new ones, never half of them
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,7 +101,8 @@ def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
     except OSError as error:
         raise _not_written(str(path), error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # for example below a file, where nothing was written
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,5 +125,9 @@ def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some mounts do not sync folders; the file itself is synced.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(handle)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from syncdiff_data.plans import hash_of, plan_hash
 from syncdiff_data.records import Clip, Kind, Reason, UserError
-from syncdiff_data.shards.dataset import Dataset, Shard, load_dataset, open_shard
+from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
 from syncdiff_data.shards.rows import check_clip, clip_of_row, vectors_of
 from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema
 from syncdiff_data.shards.store import Store
@@ -153,23 +153,27 @@ def _compare(store: Store, features: Dataset, clips_store: Store) -> Iterator[st
     if clips.num_shards != features.num_shards:
         yield f"{features.num_shards} shards of features for {clips.num_shards} of clips"
         return
+    rejected = clips_without_features(store, features)
     for clip_name, name in zip(clips.shards(), features.shards()):
         wanted = open_shard(clips_store, clip_name, clips).read(columns=["clip_id", "num_frames"])
         try:
             shard = open_shard(store, name, features)
-            yield from (f"{name}: {problem}" for problem in _compare_shard(shard, wanted, clip_name))
+            yield from (
+                f"{name}: {problem}" for problem in _compare_shard(shard, wanted, clip_name, rejected)
+            )
         except UserError as error:
             yield str(error)
 
 
-def _compare_shard(shard: Shard, wanted: pa.Table, clip_name: str) -> Iterator[str]:
+def _compare_shard(shard: Shard, wanted: pa.Table, clip_name: str, rejected: frozenset[str]) -> Iterator[str]:
     ids = shard.read(columns=["clip_id"]).column(0).to_pylist()
     if ids != wanted.column("clip_id").to_pylist():
         yield f"its clips are not those of {clip_name}"
         return
     layer = shard.schema_arrow.names[1]
     lengths = [len(shard.read_row_group(row, columns=[layer]).column(0)[0]) for row in range(len(ids))]
-    if lengths != wanted.column("num_frames").to_pylist():
+    frames = wanted.column("num_frames").to_pylist()
+    if lengths != [0 if clip_id in rejected else count for clip_id, count in zip(ids, frames)]:
         yield "a clip has not one vector per frame"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -91,7 +92,7 @@ def _check_answer(address: str, advice: str) -> None:
 def _local_ray(options: RayOptions) -> Iterator[None]:
     import ray
 
-    with _short_temp_folder() as folder:
+    with _token_without_home(), _short_temp_folder() as folder:
         place: dict[str, Any] = {"_temp_dir": folder} if folder else {}
         cpus = len(os.sched_getaffinity(0))
         try:
@@ -117,12 +118,27 @@ def _local_ray(options: RayOptions) -> Iterator[None]:
 
 
 @contextmanager
+def _token_without_home() -> Iterator[None]:
+    """Ray keeps the token of its own processes in ~/.ray; where that cannot be written, one for this session only."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - that of Path raises where there is none
+    place = next((p for p in (home / ".ray", home) if p.is_dir()), None)
+    if (place and os.access(place, os.W_OK)) or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    try:
+        yield
+    finally:
+        del os.environ["RAY_AUTH_TOKEN"]
+
+
+@contextmanager
 def _short_temp_folder() -> Iterator[str | None]:
     """None where Ray's own choice will do, else a temporary folder whose sockets' paths are short enough."""
     if _usable(os.environ.get("RAY_TMPDIR") or _temp_dir()):
         yield None
         return
-    for place in ("/tmp", "/var/tmp", "/dev/shm", str(Path.home())):
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):
         if _usable(place):
             folder = tempfile.mkdtemp(prefix="sd-", dir=place)
             break

@@ -1,0 +1,350 @@
+"""Ray that cannot be had, nodes that see other things, actors that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from runs import ROOT, extract, pipeline, preprocess
+from stub_faces import write_colour
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.extract import ExtractStage
+from syncdiff_data.loader.index import build_index
+from syncdiff_data.records import Clip, UserError
+from syncdiff_data.shards import Store, load_dataset, read_features, read_rejects
+from syncdiff_data.shards.validate import validate
+from syncdiff_data.stage import (
+    Context,
+    Failure,
+    Stage,
+    UnexpectedFailures,
+    probe,
+    probe_nodes,
+    ray_session,
+    run_stage,
+)
+from syncdiff_data.stage.actor import RunClient
+from syncdiff_data.stage.session import SOCKET_BELOW_TEMP, _short_temp_folder
+
+SCRIPT = """
+import sys
+from syncdiff_data.cli import RayOptions, exit_with_sentence
+from syncdiff_data.stage import ray_session
+def act():
+    with ray_session(RayOptions(workers=1)):
+        import ray
+        print("answer", ray.get(ray.remote(lambda: 6 * 7).remote()))
+exit_with_sentence(act)
+"""
+
+
+def python(script: str, cwd: Path | str = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, without this session's Ray."""
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+# Kind 4: Ray that cannot be had
+
+
+def test_kind_4_an_address_where_nobody_is() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    done = python(SCRIPT, RAY_ADDRESS=address)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: no Ray answers at {address}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_kind_4_an_address_where_something_else_is(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("syncdiff_data.stage.session.ANSWER_WITHIN_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        pid = os.fork()
+        if pid == 0:
+            connection, _ = server.accept()
+            connection.sendall(answer)
+            time.sleep(30)
+            os._exit(0)
+        try:
+            with (
+                pytest.raises(UserError, match=rf"{address}.*Start one with"),
+                ray_session(RayOptions(ray_address=address)),
+            ):
+                pass
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_kind_4_the_address_of_a_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with (
+        pytest.raises(UserError, match=r"address of a dashboard: give it to `ray job submit"),
+        ray_session(RayOptions(ray_address="http://127.0.0.1:8265")),
+    ):
+        pass
+
+
+def test_kind_4_a_long_temporary_folder_and_no_home(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    done = python(SCRIPT, TMPDIR=str(long), HOME="/proc/nowhere")
+    assert done.stdout == "answer 42\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_kind_4_a_temporary_folder_of_our_own_is_short_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 90)))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with _short_temp_folder() as folder:
+        assert folder is not None
+        assert len(folder + SOCKET_BELOW_TEMP) <= 107
+    assert not Path(folder).exists()
+    monkeypatch.setattr("syncdiff_data.stage.session._usable", lambda folder: False)
+    with pytest.raises(UserError, match=r"^Ray needs a temporary folder"), _short_temp_folder():
+        pass
+
+
+def test_kind_4_a_removed_working_directory(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n" + SCRIPT
+    done = python(script)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the working directory is gone")
+    assert len(done.stderr.splitlines()) == 1
+
+
+# Kind 24: what every node must see
+
+
+def test_kind_24_a_good_cluster_passes_and_the_probe_leaves_nothing(
+    tmp_path: Path, ray_session: None
+) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"123")
+    probe_nodes(str(tmp_path / "out"), {str(video): 3})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_kind_24_sources_that_a_node_does_not_see(tmp_path: Path, ray_session: None) -> None:
+    out, video = str(tmp_path / "out"), tmp_path / "a.mp4"
+    with pytest.raises(UserError, match=r"^node .* cannot read .*a\.mp4 \(No such file"):
+        probe_nodes(out, {str(video): 3})
+    video.write_bytes(b"1")
+    with pytest.raises(UserError, match=r"^node .* sees .*a\.mp4 with 1 bytes instead of 3"):
+        probe_nodes(out, {str(video): 3})
+
+
+def test_kind_24_an_output_that_cannot_be_written(tmp_path: Path, ray_session: None) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"/file/out.* could not be written"):
+        probe_nodes(str(tmp_path / "file" / "out"), {})
+
+
+def test_kind_24_folders_of_one_name_on_two_machines(tmp_path: Path) -> None:
+    """The node's half against an output that the driver did not write, and the driver's against an empty one."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    Store(here).write_text("probe-t.tmp", "t")
+    there.mkdir()
+    answer = probe._probe(str(there), "probe-t.tmp", "t", "n1", {})
+    assert "does not see in" in str(answer.problem)
+    assert probe._probe(str(here), "probe-t.tmp", "t", "n1", {}).problem is None
+    assert probe._unshared(Store(here), "t", "n1") is None
+    assert "this command does not see it" in str(probe._unshared(Store(there), "t", "n1"))
+
+
+def test_kind_24_other_libraries_are_named() -> None:
+    here = probe.libraries()
+    assert probe._other_libraries(here, here) is None
+    there = dict(here) | {"av": "1.0"}
+    assert f"(av 1.0 there, {here['av']} here)" in str(probe._other_libraries(there, here))
+
+
+# Kind 42: progress cannot fail a run
+
+
+@dataclass(frozen=True)
+class Murderous(Stage[int, int]):
+    """Kills the run's actor in its third plan, for good or so that Ray starts it again."""
+
+    actor: RunClient
+    for_good: bool
+
+    title = "murder"
+    unit = "plans"
+    plans_per_block = 1
+
+    def item_name(self, plan: int) -> str:
+        return str(plan)
+
+    def process(self, plan: int, context: Context) -> int:
+        import ray
+
+        if plan == 2:
+            ray.kill(self.actor.actor, no_restart=self.for_good)
+        context.report({"plans": 1})
+        return plan
+
+    def failed(self, plan: int, failure: Failure) -> int:
+        raise AssertionError(failure.detail)
+
+
+@pytest.mark.parametrize("for_good", [True, False])
+def test_kind_42_a_killed_progress_actor_costs_nothing(
+    for_good: bool, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunClient.start()
+    monkeypatch.setattr(RunClient, "start", classmethod(lambda cls: run))
+    assert run_stage(Murderous(run, for_good), range(8), RayOptions(workers=2)) == list(range(8))
+
+
+# Kind 40, 35: the second stage has the same engine
+
+
+class StubEncoder:
+    """Two numbers a frame. The clip of 13 frames, alone or in a group, goes wrong as `what` says."""
+
+    columns: ClassVar = {"logfbank": 2}
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def encode(self, clips: Sequence[Clip]) -> list[dict[str, np.ndarray]]:
+        odd = any(clip.num_frames == 13 for clip in clips)
+        if odd and self.what == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if odd and self.what == "bug":
+            raise ZeroDivisionError("a bug in this encoder")
+        return [{"logfbank": self._vectors(clip.num_frames)} for clip in clips]
+
+    def _vectors(self, count: int) -> np.ndarray:
+        value = 70_000 if count == 13 and self.what == "overflow" else 1
+        return np.full((count, 2), value, np.float32)
+
+
+class CrashingExtract(ExtractStage):
+    what = "crash"
+
+    @cached_property
+    def _encoder(self) -> StubEncoder:  # type: ignore[override]
+        return StubEncoder(self.what)
+
+
+class OverflowingExtract(CrashingExtract):
+    what = "overflow"
+
+
+class BuggyExtract(CrashingExtract):
+    what = "bug"
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+    """One shard of three clips, of which the middle one has 13 frames."""
+    folder = tmp_path_factory.mktemp("three")
+    for name, frames in {"a": 12, "b": 13, "c": 14}.items():
+        write_colour(folder / "videos" / f"{name}.mp4", "face", frames)
+    preprocess(folder / "videos", folder / "clips", shard_size=3)
+    return folder / "clips"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "reason"),
+    [
+        ("40", CrashingExtract, "worker_crashed"),
+        ("35", OverflowingExtract, "feature_overflow"),
+        ("14", BuggyExtract, "unexpected_error"),
+    ],
+)
+def test_kinds_40_35_14_one_clip_does_not_end_the_extraction(
+    kind: str,
+    stage: type[ExtractStage],
+    reason: str,
+    clips: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "features"
+    monkeypatch.setattr(pipeline("extract_features"), "ExtractStage", stage)
+    for _ in range(2):  # the second run finds it all done
+        with pytest.raises(UnexpectedFailures) if reason == "unexpected_error" else nullcontext():
+            extract(clips, out)
+    assert [len(features["logfbank"]) for _, features in read_features(out)] == [12, 0, 14]
+    (reject,) = read_rejects(out)
+    assert (reject.source, reject.stage, reject.reason) == ("b.mp4", "encoder", reason)
+    description = load_dataset(Store(out), "features")
+    assert description.counts["rejects_by_reason"] == {reason: 1}
+    assert validate(out, clips) == []
+    index = build_index(Store(clips), Store(out), None, None, 1, False)
+    assert index.num_frames.tolist() == [12, 14], "the loader leaves the clip out"
+
+
+# The GPU path, on a machine without one
+
+GPU_SCRIPT = """
+import os, signal, sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+import ray
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.stage import Stage, run_stage, ray_session
+
+@dataclass(frozen=True)
+class Devices(Stage):
+    notes: str
+    title = "devices"
+    plans_per_block = 1
+    def item_name(self, plan): return str(plan)
+    def setup(self): Path(self.notes, f"setup-{os.getpid()}").touch()
+    def process(self, plan, context):
+        if plan == 1: os.kill(os.getpid(), signal.SIGKILL)
+        return os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpid()
+    def failed(self, plan, failure): return str(failure.reason), 0
+
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+with ray_session(RayOptions()):
+    gpu = run_stage(Devices(sys.argv[1]), range(6), RayOptions(device="cuda", gpus_per_task=0.5))
+    print([device for device, _ in gpu])
+    print(len({pid for _, pid in gpu if pid}) <= 4)
+    print([device for device, _ in run_stage(Devices(sys.argv[2]), [0, 2], RayOptions())])
+"""
+
+
+def test_kind_33_actors_share_the_gpu_and_tasks_see_none(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("gpu", "cpu")]
+    for folder in folders:
+        folder.mkdir()
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    done = subprocess.run(
+        [sys.executable, "-c", GPU_SCRIPT, *map(str, folders)],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "['0', 'worker_crashed', '0', '0', '0', '0']",
+        "True",
+        "['', '']",
+    ], done.stderr[-3000:]
