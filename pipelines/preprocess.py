@@ -23,7 +23,14 @@ from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
 from syncdiff_data.sources import list_sources, source_root
-from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected, ray_session, run_stage
+from syncdiff_data.stage import (
+    exclusive,
+    probe_nodes,
+    raise_unexpected,
+    ray_session,
+    refuse_if_unread,
+    run_stage,
+)
 from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import given_weights
 
@@ -97,7 +104,10 @@ def make_dataset(
     with ray_session(options.ray):
         probe_nodes(out, sample([(str(root / source.path), source.size) for source in sources]))
         shards = run_stage(stage, plans, options.ray, len(sources))
-    return finish_dataset(store, dataset, totals(shards))
+    counts = totals(shards)
+    unread = counts["rejects_by_reason"].get(Reason.READ_ERROR, 0)
+    refuse_if_unread(unread, len(sources), "sources", str(root))
+    return finish_dataset(store, dataset, counts)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
-from runs import command, contents, extract, preprocess, preprocess_under_fire
+from runs import command, contents, extract, pipeline, preprocess, preprocess_under_fire
 from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.cli import RayOptions, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.features import logfbank
+from syncdiff_data.preprocess import PreprocessStage
 from syncdiff_data.records import Reason, UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips, read_features, read_rejects
 from syncdiff_data.shards.validate import validate
@@ -194,6 +199,58 @@ def test_retry_failed_runs_failed_sources_again(videos: Path, tmp_path: Path, ra
     assert [clip.source for clip in read_clips(out)] == ["a.mp4", "b.mp4"]
     assert load_dataset(Store(out)).counts["rejects"] == 0
     assert validate(out) == []
+
+
+class FaultyDisk(PreprocessStage):
+    """Opening a.mp4 fails with EIO as often as a file a.faults beside it says."""
+
+    def setup(self) -> None:
+        super().setup()
+        real = av.open
+
+        def open_media(file: Any, *arguments: Any, **options: Any) -> Any:
+            faults = Path(str(file)).with_suffix(".faults")
+            left = int(faults.read_text()) if faults.exists() else 0
+            if left:
+                faults.write_text(str(left - 1))
+                raise av.error.OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+            return real(file, *arguments, **options)
+
+        # The worker process serves other tests too, which have no such file.
+        av.open = open_media
+
+
+@pytest.fixture
+def faulty_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline("preprocess"), "PreprocessStage", FaultyDisk)
+
+
+def test_kind_17_a_fault_of_the_disk_is_retried_then_failed(
+    tmp_path: Path, ray_session: None, faulty_disk: None
+) -> None:
+    root, out = tmp_path / "videos", tmp_path / "out"
+    for name in ("good", "twice", "always"):
+        write_colour(root / f"{name}.mp4", "face")
+    (root / "twice.faults").write_text("2")
+    (root / "always.faults").write_text("1000")
+    preprocess(root, out, shard_size=3)
+    assert [clip.source for clip in read_clips(out)] == ["good.mp4", "twice.mp4"]
+    (reject,) = read_rejects(out)
+    assert (reject.source, reject.reason, reject.kind) == ("always.mp4", "read_error", "failed")
+    (root / "always.faults").unlink()
+    preprocess(root, out, shard_size=3, retry_failed=True)
+    assert read_rejects(out) == []
+
+
+def test_kind_43_a_run_that_could_read_nothing_is_not_complete(
+    tmp_path: Path, ray_session: None, faulty_disk: None
+) -> None:
+    root, out = tmp_path / "videos", tmp_path / "out"
+    write_colour(root / "always.mp4", "face")
+    (root / "always.faults").write_text("1000")
+    with pytest.raises(UserError, match=r"^1 of 1 sources could not be read from .*mounted on every node"):
+        preprocess(root, out)
+    assert not load_dataset(Store(out), must_be_complete=False).complete
 
 
 # Refusals

@@ -18,7 +18,14 @@ context)` does the work of one plan. `run_stage(stage, plans, options)` returns 
   sentence. Finished output is kept.
 """
 
-from syncdiff_data.stage.base import Failure, Resources, Stage, UnexpectedFailures, raise_unexpected
+from syncdiff_data.stage.base import (
+    Failure,
+    Resources,
+    Stage,
+    UnexpectedFailures,
+    raise_unexpected,
+    refuse_if_unread,
+)
 from syncdiff_data.stage.context import Context
 from syncdiff_data.stage.engine import ReportProgress, run_plans, run_stage
 from syncdiff_data.stage.faults import is_passing
@@ -40,6 +47,7 @@ __all__ = [
     "probe_nodes",
     "raise_unexpected",
     "ray_session",
+    "refuse_if_unread",
     "run_plans",
     "run_stage",
 ]

@@ -83,3 +83,18 @@ def raise_unexpected(count: int, total: int, unit: str, where: str) -> None:
             f"{count} of {total} {unit} failed with an unexpected error; everything else is finished. "
             f"The stacks are in {where} under the reason {Reason.UNEXPECTED_ERROR}: please report them."
         )
+
+
+MOSTLY = 0.9
+
+
+def refuse_if_unread(count: int, total: int, unit: str, where: str) -> None:
+    """End the run when nearly all of `total` items have the reason read_error: the mount is at fault, not the files.
+
+    For runs that are too short for the engine to notice on the way. where: what should be mounted.
+    """
+    if count and count >= MOSTLY * total:
+        raise UserError(
+            f"{count} of {total} {unit} could not be read from {where}: is it mounted on every node? The output is "
+            "left unfinished; mend the mount and run the same command again with --retry-failed."
+        )
