@@ -339,6 +339,25 @@ def test_a_task_has_the_threads_it_was_given(threads: int, ray_session: None) ->
 # Faults outside of items
 
 
+@dataclass
+class FaultyShard(Stage[int, int]):
+    """The output's disk fails `faults` times."""
+
+    faults: int
+
+    def process(self, plan: int, context: Context) -> int:
+        self.faults -= 1
+        if self.faults >= 0:
+            raise UserError("shard 3 cannot be read") from eio()
+        return plan
+
+
+def test_kind_17_faults_outside_of_items_are_retried_too() -> None:
+    assert run_plan(FaultyShard(3), 7, Context()) == 7
+    with pytest.raises(UserError, match=r"^shard 3 cannot be read"):
+        run_plan(FaultyShard(4), 7, Context())
+
+
 @dataclass(frozen=True)
 class Careless(Stage[int, int]):
     """Fails outside of any item."""

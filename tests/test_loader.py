@@ -30,6 +30,7 @@ from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.rows import clip_table, vector_column
 from syncdiff_data.shards.schema import CLIPS, Footer, features_schema
 from syncdiff_data.shards.write import write_shard
+from syncdiff_data.stage import Context
 
 SIZE = 32
 FEATURE_SIZE = 4
@@ -402,7 +403,7 @@ def test_the_chain_from_a_checkpoint_to_a_batch(dataset, tmp_path):
     config = ExtractConfig("avhubert", (2, None))
     work = ExtractStage(dataset[0], store.uri, "f", config, (("avhubert-base", str(checkpoint)),), "cpu")
     for shard in range(4):
-        work(json.dumps(shard), lambda *_: None)
+        work.process(shard, Context())
     Dataset("features", "made", {"config": {"clips": "clips"}}, "f", "plan", 4, complete=True).save(store)
 
     stored = {clip: columns["layer2"] for clip, columns in read_features(store.uri)}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from syncdiff_data.records import UserError
+from syncdiff_data.stage import context as context_module
 from syncdiff_data.stage.actor import RunClient
 from syncdiff_data.stage.base import Failure, Stage
 from syncdiff_data.stage.context import Context, FaultStreak
-from syncdiff_data.stage.faults import failure_of, run_fault
+from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
 from syncdiff_data.stage.link import Link
 
 MAX_LOST_SETUPS = 10
@@ -89,9 +91,21 @@ def run_plan(stage: Stage[Any, Any], plan: Any, context: Context) -> Any:
     """The result of one plan: as one item where the stage names it."""
     name = stage.item_name(plan)
     if name is None:
-        return stage.process(plan, context)
+        return _process_shard(stage, plan, context)
     outcome = context.attempt(name, lambda: stage.process(plan, context))
     return stage.failed(plan, outcome) if isinstance(outcome, Failure) else outcome
+
+
+def _process_shard(stage: Stage[Any, Any], plan: Any, context: Context) -> Any:
+    """A plan of several items. What the disk does outside of them, for example to the output, is retried too."""
+    for pause in context_module.RETRY_AFTER_S:
+        try:
+            return stage.process(plan, context)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+        time.sleep(pause)
+    return stage.process(plan, context)
 
 
 def _get_ready(shared: SharedStage) -> _Ready:
