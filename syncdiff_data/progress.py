@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -52,11 +53,17 @@ class ProgressPrinter:
     def __exit__(self, *_: Any) -> None:
         self.stop.set()
         self.thread.join()
-        self._show(self.poll())
-        self.bar.close()
+        self._update()
+        with suppress(OSError, ValueError):
+            self.bar.close()
 
     def _watch(self) -> None:
         while not self.stop.wait(POLL_EVERY_S if self.on_terminal else LINE_EVERY_S):
+            self._update()
+
+    def _update(self) -> None:
+        """Poll and print. A terminal that is gone or counts that cannot be had never fail the work."""
+        with suppress(Exception):
             self._show(self.poll())
 
     def _show(self, counts: Mapping[str, int]) -> None:

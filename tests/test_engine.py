@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.progress import ProgressCounts
+from syncdiff_data.progress import ProgressCounts, ProgressPrinter
 from syncdiff_data.records import MediaError, Reason, UserError
 from syncdiff_data.shards.store import Store
 from syncdiff_data.stage import (
@@ -24,12 +24,14 @@ from syncdiff_data.stage import (
     Resources,
     Stage,
     exclusive,
+    heartbeat,
     is_passing,
     raise_unexpected,
+    resources,
     run_stage,
 )
 from syncdiff_data.stage import context as context_module
-from syncdiff_data.stage.faults import run_fault
+from syncdiff_data.stage.faults import failure_of, run_fault
 from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.quarantine import CrashCounts
 from syncdiff_data.stage.worker import run_plan
@@ -181,6 +183,63 @@ def test_kind_31_crashes_are_counted_in_a_row_and_lost_nodes_apart() -> None:
     assert not counts.begin("a", "n1"), "but what takes ten nodes down is not tried again"
 
 
+@dataclass(frozen=True)
+class KilledAtCommit(Stage[int, int]):
+    """Its worker is killed four times after the last item, while the shard is written."""
+
+    notes: str
+
+    plans_per_block = 1
+
+    def process(self, plan: int, context: Context) -> int:
+        records = list(context.item("the last source", lambda: [41]))
+        tries = len(list(Path(self.notes).iterdir()))
+        Path(self.notes, f"try-{tries}").touch()
+        if tries < 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert not isinstance(records[0], Failure), records[0].detail
+        return records[0] + 1
+
+
+def test_kind_31_a_finished_source_has_no_crash_count(tmp_path: Path, ray_session: None) -> None:
+    assert run_stage(KilledAtCommit(str(tmp_path)), [0], TWO) == [42]
+
+
+class Clock:
+    """Stands for faulthandler and time in heartbeat.py: what would end the process, and when."""
+
+    def __init__(self) -> None:
+        self.now, self.ends_at = 0.0, float("inf")
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def dump_traceback_later(self, seconds: float, exit: bool) -> None:
+        assert exit
+        self.ends_at = self.now + seconds
+
+    def cancel_dump_traceback_later(self) -> None:
+        self.ends_at = float("inf")
+
+
+def test_kind_48_a_heartbeat_restarts_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(heartbeat, "time", clock)
+    monkeypatch.setattr(heartbeat, "faulthandler", clock)
+    with heartbeat.Watchdog(10) as watchdog:
+        assert clock.ends_at == 10
+        for second in range(1, 50):
+            clock.now = second
+            watchdog.heartbeat()
+            assert clock.ends_at == second + 10
+        clock.now += 0.01
+        watchdog.heartbeat()
+        assert clock.ends_at == 59, "not at every frame: a restart starts a thread"
+    assert clock.ends_at == float("inf"), "nothing is watched outside"
+    with heartbeat.Watchdog(0):
+        assert clock.ends_at == float("inf"), "0: never"
+
+
 # Faults of a disk or mount
 
 
@@ -304,6 +363,13 @@ def test_kind_16_a_gpu_that_no_node_has_is_a_sentence(tmp_path: Path, ray_sessio
         run_stage(stage, range(3), RayOptions(device="cuda", gpus_per_task=0.25))
 
 
+def test_kind_16_a_cluster_that_may_grow_is_not_asked(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "may_grow", lambda: True)
+    assert resources.check_resources("x", 64, 8) == 1
+
+
 def test_kind_33_a_task_on_a_gpu_always_asks_for_a_share() -> None:
     assert RayOptions().gpu_share == 0
     assert RayOptions(device="cuda").gpu_share == 1
@@ -398,6 +464,30 @@ def test_a_plan_that_is_done_again_counts_once() -> None:
         progress.report(0, counts)
     progress.report(1, {"clips": 5, "rejects": 1})
     assert progress.total() == {"clips": 6, "rejects": 1}
+
+
+def test_kind_42_progress_that_cannot_be_polled_or_printed_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> dict[str, int]:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+    with ProgressPrinter("title", 1, "items", broken):
+        pass
+    monkeypatch.setattr("sys.stderr.write", broken)
+    with ProgressPrinter("title", 1, "items", lambda: {"items": 1}):
+        pass
+
+
+def test_kind_14_a_failure_can_be_stored_whatever_its_text() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    for error in (Odd(), ValueError("caf\udce9"), ValueError("x" * 100_000)):
+        detail = failure_of(error).detail
+        assert len(detail.encode()) < 110_000
+        assert detail.startswith(type(error).__name__)
 
 
 def test_kind_35_one_command_at_a_time_in_a_folder(tmp_path: Path) -> None:

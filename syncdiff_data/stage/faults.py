@@ -80,6 +80,17 @@ def failure_of(error: BaseException) -> Failure:
     )
     if len(stack) > MAX_STACK_CHARS:
         stack = f"{stack[: MAX_STACK_CHARS // 2]}\n...\n{stack[-MAX_STACK_CHARS // 2 :]}"
+    # Names of files need not be UTF-8, stored text must be.
+    detail = f"{type(error).__name__}: {_text_of(error)}\n{stack}".encode(
+        "utf-8", "backslashreplace"
+    ).decode()
     passing = is_passing(error)
     reason = Reason.READ_ERROR if passing else Reason.UNEXPECTED_ERROR
-    return Failure(reason, f"{type(error).__name__}: {error}\n{stack}", passing)
+    return Failure(reason, detail, passing)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of a library may fail at its own text
+        return "(no text)"

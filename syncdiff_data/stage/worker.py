@@ -115,7 +115,7 @@ def _get_ready(shared: SharedStage) -> _Ready:
     key = shared.stage[0].hex()
     if not _ready or _ready[0].key != key:
         _ready.clear()
-        stage = pickle.loads(ray.get(shared.stage[0]))
+        stage = _unpickle(ray.get(shared.stage[0]))
         if not shared.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A task that asked for no GPU uses none.
         limit_threads(stage.resources.cpus)
@@ -129,6 +129,16 @@ def _get_ready(shared: SharedStage) -> _Ready:
         node = ray.get_runtime_context().get_node_id()
         _ready.append(_Ready(key, stage, Link(shared.run, node), FaultStreak()))
     return _ready[0]
+
+
+def _unpickle(pickled: bytes) -> Stage[Any, Any]:
+    try:
+        return pickle.loads(pickled)
+    except Exception as error:
+        raise UserError(
+            f"a worker could not load the work to do ({type(error).__name__}: {error}): does every node have the same "
+            "code and packages?"
+        ) from error
 
 
 def _setup(stage: Stage[Any, Any]) -> None:
