@@ -24,6 +24,8 @@ RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
 }
 """Ray reads these when it is imported; variables that the user has set keep their values."""
+# A second each, of asking what listens at an address whether it is a Ray after all.
+GIVEN_ADDRESS = {"RAY_NUM_REDIS_GET_RETRIES": "10"}
 ANSWER_WITHIN_S = 5.0
 SOCKET_BELOW_TEMP = "/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 LONGEST_SOCKET = 107
@@ -38,15 +40,16 @@ def ray_session(options: RayOptions) -> Iterator[None]:
 
     Raises UserError when an address was given and no Ray answers there, or when none can be started here.
     """
-    for name, value in RAY_ENVIRONMENT.items():
+    address = options.ray_address or os.environ.get("RAY_ADDRESS")
+    given = bool(address) and address != "local"
+    for name, value in (RAY_ENVIRONMENT | (GIVEN_ADDRESS if given else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():  # a caller's session, which stays open
         yield
         return
-    address = options.ray_address or os.environ.get("RAY_ADDRESS")
-    with _connection(address) if address and address != "local" else _local_ray(options):
+    with _connection(str(address)) if given else _local_ray(options):
         yield
 
 
