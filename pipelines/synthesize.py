@@ -62,9 +62,14 @@ def main(options: Options) -> None:
     assert options.audio is not None
     if out.exists() and not options.overwrite:
         raise UserError(f"{out} is there already: --overwrite replaces it.")
-    (failure,) = dubber.dub([Pair(options.video, options.audio, out)])
+    if out.is_dir() or out.suffix.lower() != ".mp4":
+        raise UserError(f"--out {out} must be a file that ends in .mp4, not a folder.")
+    video, audio = (
+        Path(user_path(*flag)) for flag in (("--video", options.video), ("--audio", options.audio))
+    )
+    (failure,) = dubber.dub([Pair(video, audio, out)])
     if failure:
-        raise UserError(f"{options.video} could not be dubbed: {failure.reason} ({failure.detail}).")
+        raise UserError(f"{out.name} was not made: {failure.reason} ({failure.detail}).")
     print(out)
 
 

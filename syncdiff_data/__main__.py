@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from tyro.conf import Positional
 
 from syncdiff_data.audit import audit
@@ -49,7 +50,7 @@ def validate_command(dataset: Positional[str], clips: str | None = None, root: P
         print(problem, file=sys.stderr)
     if problems:
         raise UserError(f"{dataset} has {len(problems)} problems.")
-    Console().print(f"{dataset}: [green]valid[/green]")
+    Console().print(f"{escape(dataset)}: [green]valid[/green]")
 
 
 AUDITED_CLIPS = 100

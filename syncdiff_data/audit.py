@@ -16,8 +16,9 @@ import numpy as np
 
 from syncdiff_data.faces import crop_face
 from syncdiff_data.images import decode_jpeg, encode_jpeg
+from syncdiff_data.media.probe import open_media
 from syncdiff_data.media.video import display_matrix, upright
-from syncdiff_data.records import Clip
+from syncdiff_data.records import Clip, MediaError
 from syncdiff_data.shards.inspect import spread_clips
 
 LEAST_PSNR = 45.0
@@ -74,7 +75,7 @@ def _by_decord(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
 def _by_pyav(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
     found: dict[int, np.ndarray] = {}
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             for index, frame in enumerate(container.decode(container.streams.video[0])):
                 if index in indices:
                     found[index] = np.ascontiguousarray(
@@ -82,6 +83,6 @@ def _by_pyav(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
                     )
                 if index >= max(indices):
                     break
-    except (av.FFmpegError, IndexError):
+    except (av.FFmpegError, IndexError, MediaError):
         pass  # What could not be decoded stays None, which the caller reports.
     return [found.get(index) for index in indices]

@@ -24,7 +24,7 @@ from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source
 from syncdiff_data.stage.faults import is_passing
 
-VERSION = 1
+VERSION = 2
 """Bumped by hand when the bytes of a clip change for the same options."""
 FRAMES_PER_PASS = 1500
 """Clips are cropped in passes over the video that together hold at most two of the longest clips."""
@@ -64,6 +64,8 @@ class ClipCutter:
     backend: FaceBackend
     mean_face: np.ndarray
     """float [68, 2]: the mean face of the mouth crops, in AV-HuBERT's 256 x 256 space."""
+    ignore_audio: bool = False
+    """Leave the sound of sources unread, with silence in its place: what dubbing needs of a video is its pictures."""
 
     def cut(self, source: Source, alive: Callable[[], None] = lambda: None) -> Iterator[Clip | Reject]:
         """Every track of the source as a clip or a reject, in the order (track, first frame).
@@ -80,16 +82,25 @@ class ClipCutter:
     def _cut(self, source: Source, alive: Callable[[], None]) -> Iterator[Clip | Reject]:
         path = self.root / source.path
         video = Video(path)
-        if not video.has_audio and not self.config.allow_no_audio:
+        if not (video.has_audio or self.ignore_audio or self.config.allow_no_audio):
             raise MediaError(
                 Reason.NO_AUDIO, "the file has no audio stream; --allow-no-audio keeps such sources"
             )
-        audio = AudioTrack(path) if video.has_audio else None
+        audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
         tracks, rejects = find_tracks(_watched(video.frames(), alive), self.backend, self.config.faces)
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
         for group in _passes(tracks):
             for cropped in self._crop(video, group, alive):
                 yield self._clip(source, video, audio, cropped)
+
+    def _audio(self, path: Path) -> AudioTrack | None:
+        """The sound of the source; None where its track is empty and that is allowed."""
+        try:
+            return AudioTrack(path)
+        except MediaError as error:
+            if error.reason is Reason.NO_AUDIO and self.config.allow_no_audio:
+                return None
+            raise
 
     def _crop(self, video: Video, tracks: list[Track], alive: Callable[[], None]) -> list[_CroppedTrack]:
         """The crops of some tracks, in one pass over the frames."""

@@ -12,7 +12,7 @@ from syncdiff_data.records import Source
 
 @dataclass(frozen=True)
 class Plan:
-    """The sources of one shard. `hash` covers their relative paths and sizes."""
+    """The sources of one shard. `hash` covers their relative paths, sizes and labels."""
 
     shard: int
     num_shards: int
@@ -20,7 +20,7 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        return hash_of((source.path, source.size) for source in self.sources)
+        return hash_of(entry_of(source) for source in self.sources)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -31,9 +31,14 @@ class Plan:
         return cls(raw["shard"], raw["num_shards"], tuple(Source(**source) for source in raw["sources"]))
 
 
-def hash_of(sources: Iterable[tuple[str, int]]) -> str:
-    """The hash of one plan, from (relative path, size in bytes) of its sources."""
-    return short_hash([[path, size] for path, size in sources])
+def entry_of(source: Source) -> tuple[str, int, str]:
+    """(relative path, size in bytes, hash of split, speaker and text) of a source, as a shard's footer holds it."""
+    return source.path, source.size, short_hash([source.split, source.speaker, source.text])
+
+
+def hash_of(entries: Iterable[Sequence[str | int]]) -> str:
+    """The hash of one plan, from the entries of its sources."""
+    return short_hash([list(entry) for entry in entries])
 
 
 def make_plans(sources: Sequence[Source], shard_size: int) -> list[Plan]:
@@ -44,5 +49,5 @@ def make_plans(sources: Sequence[Source], shard_size: int) -> list[Plan]:
 
 
 def plan_hash(hashes: Sequence[str]) -> str:
-    """The hash of a whole list of plans: it changes when a source comes, goes or changes its size."""
+    """The hash of a whole list of plans: it changes when a source comes, goes or changes its size or labels."""
     return short_hash(list(hashes))

@@ -17,7 +17,7 @@ from syncdiff_data.clips import ClipConfig, ClipCutter
 from syncdiff_data.faces import load_backend, load_mean_face, mean_face
 from syncdiff_data.faces.backend import plugin_file
 from syncdiff_data.faces.embedded import packaged_files
-from syncdiff_data.plans import Plan
+from syncdiff_data.plans import Plan, entry_of
 from syncdiff_data.records import Clip, Reject, Source
 from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, shard_path
@@ -99,7 +99,7 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
         common = (kind, self.fingerprint, plan.hash, plan.shard, plan.num_shards)
         if kind == "clips":
             return Footer(*common, crop_size=self.config.faces.crop_size)
-        return Footer(*common, sources=tuple((source.path, source.size) for source in plan.sources))
+        return Footer(*common, sources=tuple(entry_of(source) for source in plan.sources))
 
 
 def reject_of(source: Source, failure: Failure) -> Reject:

@@ -48,6 +48,10 @@ class Reason(StrEnum):
     FACE_NOT_UPRIGHT = "face_not_upright"
     TRACK_TOO_SHORT = "track_too_short"
     UNREADABLE = "unreadable"
+    BROKEN_TIMESTAMPS = "broken_timestamps"
+    """The clock jumps by more than a frame may be held (media.video.MAX_GAP_S)."""
+    WRITE_ERROR = "write_error"
+    """The result could not be written; the source is not at fault."""
     FEATURE_OVERFLOW = "feature_overflow"
     """A feature of the clip is not finite or larger than float16 can store, so the clip has no features."""
     READ_ERROR = "read_error"
@@ -63,7 +67,7 @@ class Reason(StrEnum):
 
 
 FAILED_REASONS = frozenset(
-    {Reason.UNREADABLE, Reason.READ_ERROR, Reason.UNEXPECTED_ERROR, Reason.WORKER_CRASHED}
+    {Reason.UNREADABLE, Reason.READ_ERROR, Reason.WRITE_ERROR, Reason.UNEXPECTED_ERROR, Reason.WORKER_CRASHED}
 )
 
 

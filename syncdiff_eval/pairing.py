@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 
 from syncdiff_data.records import UserError
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, media_files, stem
+from syncdiff_data.tables import read_csv
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
 PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
@@ -106,17 +106,16 @@ def _lines(path: Path) -> list[str]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    reader = csv.DictReader(_lines(path), restval="")
-    wanted = ("video", "audio", "output")
-    if not set(wanted) <= set(reader.fieldnames or ()):
+    try:
+        rows = read_csv(path, ("video", "audio", "output"))
+    except UserError as error:
         raise UserError(
-            f"{path} should start with the header video,audio,output; it starts with "
-            f"{reader.fieldnames}. For Wav2Lip's lists choose their column order with --pairs-order."
-        )
-    for row in reader:
-        video, audio, output = (row[name].strip() for name in wanted)
+            f"{error} For Wav2Lip's lists choose their column order with --pairs-order."
+        ) from error
+    for row in rows:
+        video, audio, output = row["video"], row["audio"], row["output"]
         if not video or not output:
-            raise UserError(f"{path}, line {reader.line_num}: expected a video and an output, found {row}.")
+            raise UserError(f"{path}: expected a video and an output in every row, found {row}.")
         suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
         yield video, audio or video, PurePosixPath(stem(output) if suffix else output).as_posix()
 

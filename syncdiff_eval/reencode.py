@@ -18,20 +18,16 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from syncdiff_data.media import read_audio
+from syncdiff_data.media.encode import ENCODERS, add_audio_stream, add_video_stream
 from syncdiff_data.media.probe import words
 from syncdiff_data.media.video import display_matrix, upright
 from syncdiff_data.records import FPS, SAMPLE_RATE, MediaError, Reason, UserError
 from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 
 CRF = 23
-PRESET = "medium"
-AUDIO_BIT_RATE = 64_000
 Timed = tuple[int, VideoFrame]
 """Ticks of the frame's time base since the first frame, and the frame."""
-ENCODER = (
-    f"libx264 crf {CRF} preset {PRESET} yuv420p (yuv444p for odd sizes), "
-    f"aac {AUDIO_BIT_RATE // 1000} kbit/s mono 16 kHz"
-)
+ENCODER = f"crf {CRF}, yuv420p (yuv444p for odd sizes), {ENCODERS}"
 """All that decides what `reencode` makes of a file; part of the cache's keys."""
 
 
@@ -51,7 +47,7 @@ def reencode(path: Path, out: Path, alive: Callable[[], None] = lambda: None) ->
             video = _video_stream(container, head[1], facts)
             voice = None
             if facts.has_audio:
-                voice = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=AUDIO_BIT_RATE)
+                voice = add_audio_stream(container)
             packets = _encoded(video, chain([head], frames), facts, alive)
             seconds = _mux(container, packets, facts.fps, video.codec_context.time_base)
             if voice is not None:
@@ -78,12 +74,10 @@ def _timed(frames: Iterable[VideoFrame]) -> Iterator[Timed]:
 
 def _video_stream(container: OutputContainer, first: VideoFrame, facts: FileFacts) -> VideoStream:
     rate = Fraction(facts.fps).limit_denominator(1001)
-    stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF), "preset": PRESET})
-    stream.width, stream.height = facts.width, facts.height
-    stream.pix_fmt = "yuv444p" if facts.width % 2 or facts.height % 2 else "yuv420p"
-    picture, context = _picture(first, stream.pix_fmt), stream.codec_context
+    pix_fmt = "yuv444p" if facts.width % 2 or facts.height % 2 else "yuv420p"
+    stream = add_video_stream(container, (facts.width, facts.height), pix_fmt, rate, CRF)
+    picture, context = _picture(first, pix_fmt), stream.codec_context
     context.time_base = first.time_base or 1 / rate
-    context.thread_count = 1
     # What the file says of its colours is said again, or players show others.
     context.colorspace, context.color_range = picture.colorspace, picture.color_range
     context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc

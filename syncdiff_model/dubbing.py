@@ -7,7 +7,8 @@ several faces are seen at once, the largest speaks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from syncdiff_data.faces import FaceConfig, load_backend, mean_face
 from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source, UserError
 from syncdiff_model.compositing import paste_face
 from syncdiff_model.conditioning import soft_mask
 from syncdiff_model.sampling import Conditions, SamplingConfig, conditions, generate
@@ -88,7 +89,9 @@ class Dubber:
         """Write each pair's output; yields, in order, None or why there is none. Clips of neighbouring pairs are
         generated side by side. UserError for what stops them all, such as a full disk."""
         for start in range(0, len(pairs), self.sampling.batch_clips):
-            scenes = [self._prepare(pair) for pair in pairs[start : start + self.sampling.batch_clips]]
+            scenes = [
+                self._prepare_or_fail(pair) for pair in pairs[start : start + self.sampling.batch_clips]
+            ]
             ready = [scene for scene in scenes if isinstance(scene, _Scene)]
             faces = generate(
                 self.model, [part.conditions for scene in ready for part in scene.parts], self.sampling
@@ -97,16 +100,25 @@ class Dubber:
                 if isinstance(scene, Failure):
                     yield scene
                 else:
-                    self._write(scene, faces)
-                    yield None
+                    # Every face of the scene is taken here, also where writing fails: the next scene's follow.
+                    drawn = [(part, next(faces).permute(0, 2, 3, 1).numpy()) for part in scene.parts]
+                    yield _failure_of(lambda: self._write(scene, drawn))  # noqa: B023  called at once
+
+    def _prepare_or_fail(self, pair: Pair) -> _Scene | Failure:
+        prepared: list[_Scene | Failure] = []
+        failure = _failure_of(lambda: prepared.append(self._prepare(pair)))
+        return failure or prepared[0]
 
     def _prepare(self, pair: Pair) -> _Scene | Failure:
         try:
             video = Video(pair.video)
-            sound = read_sound(pair.audio, video.num_frames)
             clips = self._find_speaker(pair.video)
         except MediaError as error:
-            return Failure(error.reason, str(error))
+            return Failure(error.reason, f"{pair.video.name}: {error}")
+        try:
+            sound = read_sound(pair.audio, video.num_frames)
+        except MediaError as error:
+            return Failure(error.reason, f"{pair.audio.name}: {error}")
         parts = []
         for clip in clips:
             first = round((clip.start_s - video.start_s) * FPS)
@@ -116,7 +128,7 @@ class Dubber:
 
     def _find_speaker(self, path: Path) -> list[Clip]:
         """The clips to dub, in order of time. MediaError with the reason of the first reject when there is none."""
-        cutter = ClipCutter(path.parent, "dub", self.clips, self.backend, mean_face())
+        cutter = ClipCutter(path.parent, "dub", self.clips, self.backend, mean_face(), ignore_audio=True)
         found = list(cutter.cut(Source(path.name, path.stat().st_size)))
         clips = [item for item in found if isinstance(item, Clip)]
         if not clips:
@@ -133,9 +145,7 @@ class Dubber:
         frames = torch.from_numpy(spoken.face).permute(0, 3, 1, 2)
         return conditions(self.model, frames, torch.from_numpy(windows))
 
-    def _write(self, scene: _Scene, faces: Iterator[torch.Tensor]) -> None:
-        drawn = [(part, next(faces).permute(0, 2, 3, 1).numpy()) for part in scene.parts]
-
+    def _write(self, scene: _Scene, drawn: list[tuple[_Part, np.ndarray]]) -> None:
         def frames() -> Iterator[np.ndarray]:
             for index, frame in enumerate(scene.video.frames()):
                 for part, face in drawn:
@@ -146,6 +156,21 @@ class Dubber:
 
         scene.pair.output.parent.mkdir(parents=True, exist_ok=True)
         write_video(scene.pair.output, frames(), scene.sound)
+
+
+def _failure_of(act: Callable[[], None]) -> Failure | None:
+    """None where it works. Whatever one pair raises is its own failure, and never ends the others."""
+    try:
+        act()
+    except UserError:
+        raise
+    except MediaError as error:
+        return Failure(error.reason, str(error))
+    except OSError as error:
+        return Failure(Reason.WRITE_ERROR, f"{type(error).__name__}: {error.strerror or error}")
+    except Exception as error:
+        return Failure(Reason.UNEXPECTED_ERROR, "".join(traceback.format_exception(error)))
+    return None
 
 
 def read_sound(path: Path, num_frames: int) -> np.ndarray:

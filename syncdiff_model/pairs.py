@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +14,15 @@ from typing import Any
 
 from syncdiff_data.progress import ProgressPrinter
 from syncdiff_data.records import UserError
+from syncdiff_data.tables import plain_cell, read_csv
 from syncdiff_model.checkpoint import write_text
 from syncdiff_model.dubbing import Dubber, Failure, Pair
 
 COLUMNS = ("video", "audio", "output")
 REPORT = "dubs.csv"
 RECIPE = "dubs.json"
+LONGEST_NAME = 255
+"""Bytes of a file name, on every common file system."""
 
 Row = dict[str, str]
 
@@ -25,24 +30,54 @@ Row = dict[str, str]
 def read_pairs(table: Path, out: Path) -> list[Pair]:
     """Pairs from a CSV with the columns video, audio, output. Relative videos and sounds are sought beside the CSV,
     outputs go below `out`. UserError for a table that cannot be read or names an output twice or outside `out`."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} cannot be read as a CSV: {error}") from error
-    if not rows or any(row.get(column) in (None, "") for row in rows for column in COLUMNS):
-        raise UserError(
-            f"{table}: expected a header line {','.join(COLUMNS)} and a value in each of them in every row."
-        )
+    rows = read_csv(table, COLUMNS)
+    if not rows or any(not row[column] for row in rows for column in COLUMNS):
+        raise UserError(f"{table}: expected a value in each of the columns {','.join(COLUMNS)} in every row.")
+    check_outputs(table, [row["output"] for row in rows], out)
     beside = table.absolute().parent
-    pairs = [Pair(beside / row["video"], beside / row["audio"], out / row["output"]) for row in rows]
-    names = [pair.output.resolve() for pair in pairs]
-    for row, name in zip(rows, names):
-        if names.count(name) > 1 or not name.is_relative_to(out.resolve()):
+    return [
+        Pair(
+            beside / Path(row["video"]).expanduser(),
+            beside / Path(row["audio"]).expanduser(),
+            out / row["output"],
+        )
+        for row in rows
+    ]
+
+
+def check_outputs(table: Path, names: Sequence[str], out: Path) -> None:
+    """UserError, before any work, for outputs that lie outside `out`, are no mp4, or stand in each other's way.
+
+    Two names clash where a file system that ignores case or Unicode form takes them for one, where one is a folder of
+    the other, and with the reports.
+    """
+    taken = {_folded(Path(name)): name for name in (REPORT, RECIPE)}
+    for name in names:
+        path = Path(os.path.normpath(name))
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"{table}: output {name} lies outside {out}: write it relative to --out.")
+        if path.suffix.lower() != ".mp4":
+            raise UserError(f"{table}: output {name} must end in .mp4, the one container that is written.")
+        if len(path.name.encode()) > LONGEST_NAME:
             raise UserError(
-                f"{table}: output {row['output']} is named twice or lies outside {out}; name each file once."
+                f"{table}: the name of output {name} is longer than {LONGEST_NAME} bytes: shorten it."
             )
-    return pairs
+        key = _folded(path)
+        if key in taken:
+            raise UserError(
+                f"{table}: output {name} is named twice or clashes with {taken[key]}; name each file once."
+            )
+        taken[key] = name
+    for key, name in taken.items():
+        for parent in Path(key).parents:
+            if str(parent) in taken:
+                raise UserError(
+                    f"{table}: output {taken[str(parent)]} is a file and the folder of {name}: rename one."
+                )
+
+
+def _folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
 def dub_pairs(
@@ -99,12 +134,12 @@ def start_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> None:
 def report_row(pair: Pair, out: Path, failure: Failure | None) -> Row:
     """One line of REPORT."""
     return {
-        "video": pair.video.name,
-        "audio": pair.audio.name,
-        "output": pair.output.relative_to(out).as_posix(),
+        "video": plain_cell(pair.video.name),
+        "audio": plain_cell(pair.audio.name),
+        "output": plain_cell(pair.output.relative_to(out).as_posix()),
         "status": "failed" if failure else "ok",
         "reason": failure.reason if failure else "",
-        "detail": failure.detail if failure else "",
+        "detail": plain_cell(failure.detail) if failure else "",
     }
 
 

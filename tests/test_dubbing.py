@@ -181,13 +181,13 @@ def test_sound_file_without_sound_is_a_failure(dubber: Dubber, media: Path, tmp_
         "",
         "video,audio\na,b\n",
         "video,audio,output\na,b,\n",
-        "video,audio,output\na,b,c\nd,e,c\n",
-        "video,audio,output\na,b,../c\n",
+        "video,audio,output\na,b,c.mp4\nd,e,c.mp4\n",
+        "video,audio,output\na,b,../c.mp4\n",
     ],
 )
 def test_wrong_table_is_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "pairs.csv").write_text(text)
-    with pytest.raises(UserError, match=r"expected a header line|named twice"):
+    with pytest.raises(UserError, match=r"needs a header line|expected a value|named twice|lies outside"):
         read_pairs(tmp_path / "pairs.csv", tmp_path / "out")
 
 

@@ -72,12 +72,12 @@ def test_wav2lips_two_column_orders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a b\n", "header video,audio,output"),
+        ("a b\n", "header line with the column video, audio, output"),
         ("video,audio,output\na,a,x\na,b,y\n", "mixes 1 pairs with own audio and 1"),
         ("video,audio,output\na,b,x\nb,a,x\n", "'x' to two pairs"),
         ("video,audio,output\nc,a,x\n", "names 'c'"),
         ("video,audio,output\n", "lists no pair"),
-        ("video,audio,output\na,b\n", "line 2: expected a video and an output"),
+        ("video,audio,output\na,b\n", "expected a video and an output in every row"),
     ],
 )
 def test_lists_that_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -274,21 +274,21 @@ def write_csv(path: Path, header: list[str], *rows: list[str]) -> Path:
 
 
 def test_csv_of_paths(tmp_path: Path) -> None:
-    touch(tmp_path, "lists/b.mp4", "videos/a clip.mp4", "lists/no-suffix")
+    touch(tmp_path, "lists/b.mp4", "lists/videos/a clip.mp4", "lists/no-suffix")
     rows = [
-        ["../videos/a clip.mp4", "train", "ann", "hello, world", "9"],
+        ["videos/a clip.mp4", "train", "ann", "hello, world", "9"],
         ["./b.mp4", "test", "", "", ""],
         ["no-suffix", "", "", "", ""],
     ]
     root = write_csv(tmp_path / "lists/all.csv", ["path", "split", "speaker", "text", "score"], *rows)
     sources = list_sources("folder", root)
     assert sources == [
-        Source("../videos/a clip.mp4", 3, "train", "ann", "hello, world"),
         Source("b.mp4", 3, "test"),
         Source("no-suffix", 3),
+        Source("videos/a clip.mp4", 3, "train", "ann", "hello, world"),
     ]
     assert all((source_root(root) / s.path).is_file() for s in sources)
-    assert list_sources("folder", root, "test") == sources[1:2]
+    assert list_sources("folder", root, "test") == sources[:1]
     with pytest.raises(UserError, match=r"no source of the split val: its splits are test, train\."):
         list_sources("folder", root, "val")
 
@@ -304,13 +304,13 @@ def test_csv_with_a_path_column_alone_and_a_byte_order_mark(tmp_path: Path) -> N
     [
         (b"path\ngone.mp4\na.mp4\nlost.mp4\n", r"Of the 3 paths .*, 2 are not there.* first is gone\.mp4"),
         (b"path\na.mp4\n./a.mp4\n", r"1 are listed more than once.* a\.mp4"),
-        (b"path\n/videos/a.mp4\n", r"1 are absolute: write them relative to the CSV"),
+        (b"path\n/videos/a.mp4\n", r"1 are absolute or lead out .*: write them relative to the CSV"),
         (b"file,text\na.mp4,hello\n", r"needs a header line with the column path.*'file,text'"),
         (b"a.mp4\n", r"needs a header line"),
         (b"", r"needs a header line"),
         (b"path\n", r"names no source: add lines"),
-        (b"path,text\na.mp4,hello, world\n", r"Entry 1 of .* needs quotes"),
-        (b"path,text\n,hello\n", r"Entry 1 of .* needs a path"),
+        (b"path,text\na.mp4,hello, world\n", r"Line 2 of .* needs quotes"),
+        (b"path,text\n,hello\n", r"Entry 1 of .* has no path"),
         (b"path\ncaf\xe9.mp4\n", r"cannot be read as a CSV in UTF-8"),
         (b'path\n"a.mp4\n', r"cannot be read as a CSV"),
     ],

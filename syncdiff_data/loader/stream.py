@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -133,13 +134,16 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         self.dataset.start = self.samples
+        # The server imports once what every worker needs; it starts no thread of its own.
+        multiprocessing.set_forkserver_preload(["syncdiff_data.loader.stream"])
         batches = DataLoader(
             self.dataset,
             batch_size=None,
             num_workers=self._workers,
             pin_memory=self._pin_memory,
-            # An object store's client has threads, which do not survive a fork.
-            multiprocessing_context="spawn" if self._workers and not self.dataset.is_local else None,
+            # Threads of the parent (OpenCV's pool, an object store's client) do not survive a fork: a forked worker
+            # that waits for them hangs for ever.
+            multiprocessing_context="forkserver" if self._workers else None,
         )
         try:
             for batch in batches:

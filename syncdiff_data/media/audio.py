@@ -21,6 +21,8 @@ from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, MediaError, Re
 
 # Containers round time stamps (Matroska to 1 ms): only a larger jump is a gap, or a clock that drifts.
 _JUMP_S = Fraction(5, 1000)
+# swresample has no matrix for more.
+_MIXED_CHANNELS = 8
 
 
 class AudioTrack:
@@ -89,6 +91,8 @@ class _Piece:
 
     def add(self, block: AudioFrame) -> None:
         self.end_s += Fraction(block.samples, block.sample_rate)
+        if block.layout.nb_channels > _MIXED_CHANNELS:
+            block = _mean_of_channels(block)
         block.pts = None
         self._take(self._resampler.resample(block))
 
@@ -100,6 +104,22 @@ class _Piece:
     def _take(self, blocks: list[AudioFrame]) -> None:
         # Flushing a resampler that had nothing to do gives back the None it was flushed with.
         self._resampled += [block.to_ndarray()[0] for block in blocks if block is not None]
+
+
+def _mean_of_channels(block: AudioFrame) -> AudioFrame:
+    """The mean of all channels as one channel of 32-bit float."""
+    samples = block.to_ndarray()  # planar [C, N], packed [1, N * C]
+    if not block.format.is_planar:
+        samples = samples.reshape(-1, block.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        samples = samples.astype(np.float32) - 128
+    full_scale = {1: 128.0, 2: 32768.0, 4: 2147483648.0}.get(block.format.bytes, 1.0)
+    if np.issubdtype(block.to_ndarray().dtype, np.floating):
+        full_scale = 1.0
+    mono = (samples.mean(axis=0, dtype=np.float64) / full_scale).astype(np.float32)
+    mixed = AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
+    mixed.sample_rate = block.sample_rate
+    return mixed
 
 
 def _setup(block: AudioFrame) -> tuple[str, str, int]:

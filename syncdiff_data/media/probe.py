@@ -15,6 +15,12 @@ from av.video.stream import VideoStream
 
 from syncdiff_data.records import MediaError, Reason
 
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,mxf,ogg,gif,rm,dv,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,"
+    "wav,w64,mp3,flac,aac,ac3,eac3,dts,aiff,au,caf,amr,ape,tta,wv"
+)
+"""Demuxers that may open a user's file: no playlists, ffconcat lists or image sequences, which open other files."""
+_PICTURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
@@ -24,7 +30,14 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off."""
     try:
         _check_complete(path)
-        container = av.open(str(path))
+        container = av.open(
+            f"file:{path.absolute()}",
+            container_options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+            metadata_errors="replace",  # Old files carry Latin-1 tags.
+        )
+    except av.ArgumentError as error:
+        detail = "not one of the containers that are opened here (playlists and lists of files are not)"
+        raise MediaError(Reason.UNREADABLE, detail) from error
     except av.FFmpegError as error:
         raise MediaError(Reason.UNREADABLE, f"not a media file FFmpeg can open ({words(error)})") from error
     except OSError as error:
@@ -74,6 +87,9 @@ def _check_complete(path: Path) -> None:
         if head.startswith(_LFS_HEADER):
             detail = f"a Git LFS pointer of {size} bytes, not the media itself (`git lfs pull` fetches it)"
             raise MediaError(Reason.UNREADABLE, detail)
+        for magic, name in _PICTURES.items():
+            if head.startswith(magic):
+                raise MediaError(Reason.UNREADABLE, f"a still picture ({name}), not a video or sound")
         declared = size
         if head[4:8] == b"ftyp":
             ends = _mp4_boxes(file, size)

@@ -5,6 +5,7 @@ PyAV decodes and converts, both with one thread: docs/media.md says why no other
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,8 @@ from syncdiff_data.media.probe import first_video, open_media, words
 from syncdiff_data.media.timeline import nearest_frames
 from syncdiff_data.records import FPS, MediaError, Reason
 
+MAX_GAP_S = 2
+"""Seconds that one frame may be held: a longer gap is a broken clock, or a still picture."""
 _KEPT_BYTES = 64 << 20
 # Here one packet is one frame, with its own presentation time, and seeking to a key frame is exact.
 _INDEXED_FORMATS = ("mov", "matroska")
@@ -36,7 +39,8 @@ class Video:
     has_audio: whether there is an audio stream.
 
     Raises MediaError(NO_VIDEO_STREAM), or MediaError(UNREADABLE) where the file cannot be opened, breaks off
-    or does not decode; `frames` raises the latter too. A source that decodes to at most 64 MB is decoded once
+    or does not decode, or MediaError(BROKEN_TIMESTAMPS) where its clock jumps by more than MAX_GAP_S; `frames`
+    raises UNREADABLE too. A source that decodes to at most 64 MB is decoded once
     and kept. A longer one is decoded at each pass from the key frame before, with a few frames in memory.
     """
 
@@ -64,6 +68,7 @@ class Video:
         if np.any(np.diff(pts) < 0):
             at = int(np.argmax(np.diff(pts) < 0)) + 1
             raise MediaError(Reason.UNREADABLE, f"presentation times go back at frame {at}")
+        _check_gaps(pts, packets.time_base)
         self._pts = np.array(pts, np.int64)
         self._orientation = display_matrix(first)
         self.height, self.width = upright(
@@ -156,6 +161,21 @@ class _Packets:
             and not discarded
             and self.count == len(self.pts) == len(set(self.pts))
         )
+
+
+def _check_gaps(pts: list[int], time_base: Fraction) -> None:
+    """MediaError(BROKEN_TIMESTAMPS) where a frame would be held for more than MAX_GAP_S.
+
+    So the number of frames at a constant rate is bounded by that of the coded ones, whatever their clock says.
+    """
+    for index, (before, after) in enumerate(itertools.pairwise(pts)):
+        gap_s = (after - before) * time_base  # exact: a broken clock overflows 64 bits
+        if gap_s > MAX_GAP_S:
+            raise MediaError(
+                Reason.BROKEN_TIMESTAMPS,
+                f"the clock jumps by {float(gap_s):.1f} s between frames {index} and {index + 1}; at most "
+                f"{MAX_GAP_S} s may lie between two frames",
+            )
 
 
 def _pts(frame: VideoFrame) -> int:

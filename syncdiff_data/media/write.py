@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
@@ -11,12 +12,12 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
+from syncdiff_data.media.encode import add_audio_stream, add_video_stream
 from syncdiff_data.records import FPS, SAMPLE_RATE, UserError
 
 
@@ -35,7 +36,7 @@ def write_video(
     Raises UserError when there are no frames or when their sizes differ.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # short: a name may have 255 bytes already
     try:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             _encode(container, path.name, iter(frames), audio, Fraction(fps).limit_denominator(1001), crf)
@@ -59,7 +60,7 @@ def _encode(
     if first is None:
         raise UserError(f"Nothing to write to {name}: a video needs at least one frame.")
     video = _video_stream(container, first.shape, rate, crf)
-    sound = None if audio is None else _audio_stream(container)
+    sound = None if audio is None else add_audio_stream(container)
     converter = VideoReformatter()
     written = 0
     for index, image in enumerate(chain([first], frames)):
@@ -81,18 +82,12 @@ def _encode(
 def _video_stream(
     container: OutputContainer, shape: tuple[int, ...], rate: Fraction, crf: int
 ) -> VideoStream:
-    stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "medium"})
-    stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-    stream.pix_fmt = "yuv420p"
+    size = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
+    stream = add_video_stream(container, size, "yuv420p", rate, crf)
     # Said in the file, or players guess BT.709 from 720 lines on and show other colours than were given.
     stream.codec_context.colorspace = Colorspace.ITU601
     stream.codec_context.color_range = ColorRange.MPEG
-    stream.codec_context.thread_count = 1
     return stream
-
-
-def _audio_stream(container: OutputContainer) -> AudioStream:
-    return container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=64_000)
 
 
 def _picture(image: np.ndarray, index: int, rate: Fraction, converter: VideoReformatter) -> VideoFrame:

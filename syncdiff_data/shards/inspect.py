@@ -11,6 +11,7 @@ from typing import IO
 import cv2
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from syncdiff_data.images import encode_png
@@ -97,7 +98,8 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
 def _headline(store: Store, dataset: Dataset) -> str:
     state = "complete" if dataset.complete else "[red]not finished[/red]: run the command that makes it again"
     return (
-        f"[bold]{store.uri}[/bold]: {dataset.kind} of {dataset.name!r}, {dataset.num_shards} shards, "
+        f"[bold]{escape(store.uri)}[/bold]: {dataset.kind} of {escape(repr(dataset.name))}, "
+        f"{dataset.num_shards} shards, "
         f"recipe {dataset.fingerprint}, {state}"
     )
 
@@ -113,7 +115,7 @@ def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
     hours = sum(frames) / FPS / 3600
     console.print(
         f"{counts['sources']} sources, {counts['clips']} clips, {hours:.2f} hours, {len(speakers)} speakers, "
-        f"splits {dict(splits)}"
+        f"splits {escape(str(dict(splits)))}"
     )
     if frames:
         quartiles = np.percentile(frames, [0, 25, 50, 75, 100]).astype(int).tolist()
@@ -129,16 +131,18 @@ def _print_rejects(console: Console, store: Store, examples: int = 3) -> None:
     groups = Counter((str(r.kind), str(r.reason)) for r in rejects)
     for (kind, reason), count in sorted(groups.items()):
         some = [f"{r.source}: {r.detail}" for r in rejects if r.reason == reason][:examples]
-        table.add_row(kind, reason, str(count), "\n".join(some))
+        table.add_row(kind, reason, str(count), escape("\n".join(some)))
     console.print(table)
 
 
 def _print_features(console: Console, store: Store, dataset: Dataset) -> None:
     _, first = next(iterate_shards(store, dataset))
     widths = {f.name: f.type.value_type.list_size for f in first.schema_arrow if f.name != "clip_id"}
-    console.print(f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {widths}")
+    console.print(
+        f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {escape(str(widths))}"
+    )
     for name, licence in dataset.recipe["config"].get("licences", {}).items():
-        console.print(f"made with {name}: {licence}")
+        console.print(f"made with {escape(name)}: {escape(licence)}")
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -61,8 +61,9 @@ def finish_dataset(store: Store, dataset: Dataset, counts: Mapping[str, Any]) ->
 def _difference(found: Dataset, fresh: Dataset) -> str:
     if found.fingerprint == fresh.fingerprint:
         return (
-            "was made from another list of sources: files came, went or changed their size since. Choose another "
-            "--out, or --overwrite it: shards whose sources are the same are kept."
+            "was made from another list of sources: files came, went, or changed their size or their labels "
+            "(split, speaker, text) since. Choose another --out, or --overwrite it: "
+            "shards whose sources are the same are kept."
         )
     old, new = _flat(found.recipe), _flat(fresh.recipe)
     changed = [

@@ -78,8 +78,9 @@ class Footer:
     shard: int
     num_shards: int
     crop_size: int | None = None
-    sources: tuple[tuple[str, int], ...] = ()
-    """Rejects shards only: path and size of every source of the plan, so that a check needs no source."""
+    sources: tuple[tuple[str | int, ...], ...] = ()
+    """Rejects shards only: path, size and hash of the labels of every source of the plan, so that a check needs no
+    source."""
     schema_version: int = SCHEMA_VERSION
 
     def attach(self, schema: pa.Schema) -> pa.Schema:
@@ -93,7 +94,7 @@ class Footer:
         if raw is None:
             return None
         fields = json.loads(raw)
-        return cls(**{**fields, "sources": tuple((path, size) for path, size in fields["sources"])})
+        return cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
 
 
 def shard_path(kind: str, shard: int, num_shards: int) -> str:

@@ -73,7 +73,7 @@ def _check_clips_shard(clips: Shard, rejects: Shard, seen: _Seen) -> Iterator[st
             raise UserError(f"the columns of {shard.where} are not those of the table")
     assert clips.footer is not None
     assert rejects.footer is not None
-    planned = {path for path, _ in rejects.footer.sources}
+    planned = {str(path) for path, *_ in rejects.footer.sources}
     seen.plan_hashes.append(rejects.footer.plan_hash)
     if len({rejects.footer.plan_hash, clips.footer.plan_hash, hash_of(rejects.footer.sources)}) > 1:
         yield ": its plan is not that of its rejects"

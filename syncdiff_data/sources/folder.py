@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.sources.adapter import Adapter, Request, media_files
+from syncdiff_data.tables import read_csv
 
 
 def _find(request: Request) -> Iterator[Source]:
@@ -33,11 +33,14 @@ def read_manifest(path: Path) -> list[Source]:
     rows = _read_rows(path)
     paths = [str(PurePosixPath(row["path"].strip())) for row in rows]
     repeated = [name for name, count in Counter(paths).items() if count > 1]
-    absolute = [name for name in paths if name.startswith("/")]
+    absolute = [name for name in paths if name.startswith("/") or ".." in PurePosixPath(name).parts]
     sizes = {name: _size(path.parent / name) for name in paths}
     missing = [name for name, size in sizes.items() if size is None]
     for names, fault in (
-        (absolute, "are absolute: write them relative to the CSV"),
+        (
+            absolute,
+            "are absolute or lead out of the folder with ..: write them relative to the CSV, below its folder",
+        ),
         (repeated, "are listed more than once: keep one line for each"),
         (missing, "are not there: correct them, relative to the CSV, or take them out"),
     ):
@@ -52,24 +55,10 @@ def read_manifest(path: Path) -> list[Source]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-            header = reader.fieldnames or []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a CSV in UTF-8 ({error}).") from error
-    if "path" not in header:
-        raise UserError(
-            f"{path} needs a header line with the column path (and, if known, split, speaker, text), but its "
-            f"first line is {','.join(header)!r}."
-        )
+    rows = read_csv(path, ["path"])
     for number, row in enumerate(rows, start=1):
-        if None in row or not (row["path"] or "").strip():
-            raise UserError(
-                f"Entry {number} of {path} does not fit the header {','.join(header)!r}: it needs a path, "
-                "and a cell that holds commas needs quotes."
-            )
+        if not row["path"]:
+            raise UserError(f"Entry {number} of {path} has no path.")
     return rows
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_data.tables import plain_cell
 from syncdiff_eval.report import reencoded
 from syncdiff_eval.report.by_type import DIFFUSION, GAN, Duel, duels
 from syncdiff_eval.report.cells import (
@@ -67,8 +68,8 @@ def comma_separated(results: Results) -> str:
         for metric in results.metrics:
             score = row.scores[metric.name]
             writer.writerow(
-                [results.protocol.name, results.protocol.setting, row.name, row.type, metric.name, metric.unit,
-                 metric.higher_is_better, score.mean, score.low, score.high, score.n_scored,
+                [results.protocol.name, results.protocol.setting, plain_cell(row.name), row.type,
+                 metric.name, metric.unit, metric.higher_is_better, score.mean, score.low, score.high, score.n_scored,
                  score.n_attempted, score.mean_shared, score.n_shared, score.rank, score.reason]
             )  # fmt: skip
     return out.getvalue()

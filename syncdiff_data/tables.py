@@ -1,0 +1,45 @@
+"""The one reader of CSV files that users write."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from syncdiff_data.records import UserError
+
+
+def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV in UTF-8 with a header line; cells without blanks around them, "" where a cell is missing.
+
+    A byte order mark, any kind of line end, blanks after commas and empty lines are accepted, as spreadsheets write
+    them. required: columns that the header needs. Raises UserError naming the file and the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a CSV in UTF-8 ({error}).") from error
+    lines = [(number, row) for number, row in lines if any(row)]
+    header = lines[0][1] if lines else []
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise UserError(
+            f"{path} needs a header line with the column {', '.join(missing)}, but its first line is "
+            f"{','.join(header)!r}."
+        )
+    rows = []
+    for number, row in lines[1:]:
+        if len(row) > len(header):
+            raise UserError(
+                f"Line {number} of {path} does not fit the header {','.join(header)!r}: it has {len(row)} cells, and "
+                "a cell that holds commas needs quotes."
+            )
+        rows.append(dict(zip(header, row + [""] * (len(header) - len(row)))))
+    return rows
+
+
+def plain_cell(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula: an apostrophe is put before = + - @, tab and CR."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
