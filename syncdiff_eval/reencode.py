@@ -27,7 +27,7 @@ from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 CRF = 23
 Timed = tuple[int, VideoFrame]
 """Ticks of the frame's time base since the first frame, and the frame."""
-ENCODER = f"crf {CRF}, yuv420p (yuv444p for odd sizes), {ENCODERS}"
+ENCODER = f"libx264 crf {CRF} yuv420p (yuv444p for odd sizes), {ENCODERS}"
 """All that decides what `reencode` makes of a file; part of the cache's keys."""
 
 
