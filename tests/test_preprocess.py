@@ -209,7 +209,7 @@ class FaultyDisk(PreprocessStage):
         real = av.open
 
         def open_media(file: Any, *arguments: Any, **options: Any) -> Any:
-            faults = Path(str(file)).with_suffix(".faults")
+            faults = Path(str(file).removeprefix("file:")).with_suffix(".faults")
             left = int(faults.read_text()) if faults.exists() else 0
             if left:
                 faults.write_text(str(left - 1))
