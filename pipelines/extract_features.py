@@ -15,8 +15,9 @@ from typing import Literal
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
 from syncdiff_data.features import encoder_weights, load_encoder
+from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.records import UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store

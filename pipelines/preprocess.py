@@ -17,8 +17,8 @@ from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.clips import VERSION, ClipConfig
 from syncdiff_data.plans import Plan, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, recipe_weights, totals
+from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
-from syncdiff_data.records import Reason
 from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store

@@ -20,8 +20,9 @@ from syncdiff_data.faces import (
 )
 from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.media import AudioTrack, Video
+from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import canonical_json
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
 from syncdiff_data.stage.faults import is_passing
 
 VERSION = 2

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.features.encoder import Modality
+from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
-from syncdiff_data.records import Clip, Kind, Reason, Reject
+from syncdiff_data.records import Clip, Reject
 from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
 from syncdiff_data.shards.rows import clip_of_row, rejects_table, vector_column
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path

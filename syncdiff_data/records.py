@@ -1,4 +1,4 @@
-"""The nouns every stage passes on: a source, a clip, a reject and the closed list of reasons.
+"""The nouns every stage passes on: a source, a clip and a reject. Reasons: reasons.py.
 
 Contracts: the clips table of docs/dataset.md. Source pixels are those of the upright displayed frame; pixel
 centres lie at integers, as in OpenCV.
@@ -7,12 +7,12 @@ centres lie at integers, as in OpenCV.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 
 from syncdiff_data.images import decode_gray, decode_jpeg
+from syncdiff_data.reasons import Kind, Reason
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -26,49 +26,6 @@ class UserError(Exception):
     """
 
     exit_status = 2
-
-
-class Kind(StrEnum):
-    """What a reject means for the next run."""
-
-    FILTERED = "filtered"
-    """Final: the same source would be rejected again."""
-    FAILED = "failed"
-    """Worth another try: `--retry-failed` runs it again."""
-
-
-class Reason(StrEnum):
-    """Why a source or a track did not become a clip. The vocabulary is closed; `detail` holds the particulars."""
-
-    NO_VIDEO_STREAM = "no_video_stream"
-    NO_AUDIO = "no_audio"
-    SILENT_AUDIO = "silent_audio"
-    NO_FACE = "no_face"
-    FACE_TOO_SMALL = "face_too_small"
-    FACE_NOT_UPRIGHT = "face_not_upright"
-    TRACK_TOO_SHORT = "track_too_short"
-    UNREADABLE = "unreadable"
-    BROKEN_TIMESTAMPS = "broken_timestamps"
-    """The clock jumps by more than a frame may be held (media.video.MAX_GAP_S)."""
-    WRITE_ERROR = "write_error"
-    """The result could not be written; the source is not at fault."""
-    FEATURE_OVERFLOW = "feature_overflow"
-    """A feature of the clip is not finite or larger than float16 can store, so the clip has no features."""
-    READ_ERROR = "read_error"
-    """The disk or mount failed while the source was read, several times in a row; nothing is known about the file."""
-    UNEXPECTED_ERROR = "unexpected_error"
-    """An exception that nobody foresaw; the detail holds its name and stack."""
-    WORKER_CRASHED = "worker_crashed"
-
-    @property
-    def kind(self) -> Kind:
-        """What a good copy, a mended disk, a new worker or a corrected program may cure is worth another try."""
-        return Kind.FAILED if self in FAILED_REASONS else Kind.FILTERED
-
-
-FAILED_REASONS = frozenset(
-    {Reason.UNREADABLE, Reason.READ_ERROR, Reason.WRITE_ERROR, Reason.UNEXPECTED_ERROR, Reason.WORKER_CRASHED}
-)
 
 
 class MediaError(Exception):

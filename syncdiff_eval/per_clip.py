@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_eval.results import MetricInfo
 
@@ -61,6 +62,6 @@ def _row(record: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, 
             continue
         row[metric.name] = record.get("values", {}).get(metric.name)
         if row[metric.name] is None and record["status"] == "scored":
-            reasons.setdefault(metric.name, "not_available")
+            reasons.setdefault(metric.name, str(Reason.NOT_AVAILABLE))
     row["null_reasons"] = sorted(reasons.items())
     return row

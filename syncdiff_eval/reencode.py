@@ -21,7 +21,8 @@ from syncdiff_data.media import read_audio
 from syncdiff_data.media.encode import ENCODERS, add_audio_stream, add_video_stream
 from syncdiff_data.media.probe import words
 from syncdiff_data.media.video import display_matrix, upright
-from syncdiff_data.records import FPS, SAMPLE_RATE, MediaError, Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS, SAMPLE_RATE, MediaError, UserError
 from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 
 CRF = 23

@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 from syncdiff_data.stage import ReportProgress, run_plans
 from syncdiff_data.stage.heartbeat import Watchdog
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, Shelf, open_run
 from syncdiff_eval.metrics.base import Regions
-from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
     Alive,
     Reference,
-    Refused,
     Scorer,
+    ScoringError,
     driving_audio,
     measure_reference,
     score_clip,
@@ -56,7 +56,7 @@ def run_benchmark(
     """
     videos = sorted({pair.video for pair in benchmark.pairing.pairs})
     tasks = list_tasks(benchmark.methods, benchmark.pairing)
-    retry = {Refusal.WORKER_CRASHED} if retry_failed else set()
+    retry = {Reason.WORKER_CRASHED} if retry_failed else set()
     with open_run(benchmark.cache, retry) as cache:
         measure = _Measure(benchmark, cache, videos)
         found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
@@ -95,8 +95,8 @@ class _Measure:
             return _pack(measure_reference(path, scorer, self.benchmark.face_config, alive))
 
         try:
-            key = self.benchmark.reference_key(_content(path, Refusal.REFERENCE_UNREADABLE))
-        except Refused:  # without its content nothing can be kept of it
+            key = self.benchmark.reference_key(_content(path, Reason.REFERENCE_UNREADABLE))
+        except ScoringError:  # without its content nothing can be kept of it
             return {"video": video, "key": None}
         _once(self.benchmark, self.cache, key, f"reference-{plan}", measure)
         report(int(plan), {"videos": 1})
@@ -127,15 +127,15 @@ class _Score:
         try:
             output = task.output()
             if reference_key is None:
-                raise Refused(Refusal.REFERENCE_UNREADABLE, "cannot be read")
-            output_hash = _content(output, Refusal.UNREADABLE) if output else None
-            audio_hash = _content(root / task.audio, Refusal.AUDIO_UNREADABLE) if driven else None
-        except Refused as refused:
+                raise ScoringError(Reason.REFERENCE_UNREADABLE, "cannot be read")
+            output_hash = _content(output, Reason.UNREADABLE) if output else None
+            audio_hash = _content(root / task.audio, Reason.AUDIO_UNREADABLE) if driven else None
+        except ScoringError as refused:
             return _failed(refused.reason, str(refused))
         measured = self.cache.read(reference_key)
         if measured is None or measured["status"] == "failed":
             return _failed(
-                Refusal.REFERENCE_UNREADABLE, measured["detail"] if measured else "its record is gone"
+                Reason.REFERENCE_UNREADABLE, measured["detail"] if measured else "its record is gone"
             )
         hashes = measured["facts"]["sha256"], output_hash
         key = self.benchmark.score_key(task, *hashes, audio_hash)
@@ -168,12 +168,12 @@ def _file_to_score(
         yield again
 
 
-def _content(path: Path, reason: Refusal) -> str:
-    """sha256 of a file. Raises Refused where the disk does not give it."""
+def _content(path: Path, reason: Reason) -> str:
+    """sha256 of a file. Raises ScoringError where the disk does not give it."""
     try:
         return file_sha256(path)
     except OSError as error:
-        raise Refused(reason, f"cannot be read: {error.strerror}") from error
+        raise ScoringError(reason, f"cannot be read: {error.strerror}") from error
 
 
 def _indices(items: Sequence[object]) -> list[str]:
@@ -198,21 +198,21 @@ def _once(
         return record
     arrays: Arrays = {}
     if cache.attempts(name) >= CRASHES:
-        record = _failed(Refusal.WORKER_CRASHED, f"took its worker down {CRASHES} times running")
+        record = _failed(Reason.WORKER_CRASHED, f"took its worker down {CRASHES} times running")
     else:
         cache.begin(name)
         scorer = load_scorer(benchmark)
         try:
             with Watchdog(benchmark.clip_timeout) as watchdog:
                 record, arrays = work(scorer, watchdog.heartbeat)
-        except (Refused, MediaError) as error:
+        except (ScoringError, MediaError) as error:
             record = _failed(error.reason, str(error))
     cache.write(key, record, arrays)
     cache.end(name)
     return record
 
 
-def _failed(reason: str, detail: str) -> Record:
+def _failed(reason: Reason, detail: str) -> Record:
     return {"status": "failed", "reason": str(reason), "detail": detail}
 
 
@@ -225,7 +225,7 @@ def _audio(path: Path, task: Task, reference: Reference) -> np.ndarray | None:
     except MediaError as error:
         if error.reason == Reason.NO_AUDIO and not task.crossed:
             return None
-        raise Refused(Refusal.AUDIO_UNREADABLE, str(error)) from error
+        raise ScoringError(Reason.AUDIO_UNREADABLE, str(error)) from error
     return shift_audio(audio, task.baseline.audio_shift, fps)
 
 

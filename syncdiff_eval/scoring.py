@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from syncdiff_data.media import Video, read_audio
-from syncdiff_data.records import FPS, MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS, MediaError
 from syncdiff_eval.cache import Shelf
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics.base import (
@@ -25,14 +26,13 @@ from syncdiff_eval.metrics.base import (
     Look,
     Metric,
     MetricFamily,
-    Missing,
+    MissingValue,
     Regions,
     Start,
     Values,
-    ruled_out,
+    reason_inapplicable,
 )
 from syncdiff_eval.protocols import ProtocolDefinition
-from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.regions import build_regions, generated_landmarks, speaker_of
 from syncdiff_eval.videos import FileFacts, frames, read_facts
 
@@ -46,10 +46,10 @@ NotDecoded = tuple[float, None]
 """A frame nobody looks at: its time alone."""
 
 
-class Refused(Exception):
-    """A clip that is not scored."""
+class ScoringError(Exception):
+    """A clip that cannot be scored. `reason` is one of SCORE_FAILURE_REASONS, str(error) the detail."""
 
-    def __init__(self, reason: str, detail: str):
+    def __init__(self, reason: Reason, detail: str):
         super().__init__(detail)
         self.reason = reason
 
@@ -123,7 +123,7 @@ def score_clip(
     output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
     `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
     reference's. shelf: of the frames scored; reference_shelf: of the reference's. alive: called
-    at least once per batch of frames. Raises Refused and MediaError.
+    at least once per batch of frames. Raises ScoringError and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
     real = output is None and not baseline.frozen
@@ -167,7 +167,7 @@ def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
 
 def _has_columns(family: MetricFamily, crossed: bool, real: bool) -> bool:
     """Whether any of its numbers can exist for such a row."""
-    return any(ruled_out(column, crossed, real) is None for column in family.columns)
+    return any(reason_inapplicable(column, crossed, real) is None for column in family.columns)
 
 
 def _alone(
@@ -222,7 +222,7 @@ def _update_all(
     backend: Any,
     alive: Alive,
 ) -> int:
-    """Feed every paired frame to every metric and return their number; Refused where they do not pair."""
+    """Feed every paired frame to every metric and return their number; ScoringError where they do not pair."""
     first = 0
     pairs = iter(paired)
     while batch := list(islice(pairs, BATCH)):
@@ -276,8 +276,8 @@ class _Paired:
     def _check_times(self, ours: float, theirs: float) -> None:
         if self.protocol.clock == "same" and abs(ours - theirs) > self.half_frame:
             frame = min(self.lengths) - 1
-            raise Refused(
-                Refusal.FRAME_TIMES_DIFFER,
+            raise ScoringError(
+                Reason.FRAME_TIMES_DIFFER,
                 f"frame {frame} is shown at {ours:.3f} s in the reference and {theirs:.3f} s in the output",
             )
 
@@ -287,21 +287,21 @@ class _Paired:
         if theirs == 0:
             raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
         if not crossed and abs(ours - theirs) > self.protocol.max_length_gap:
-            raise Refused(
-                Refusal.LENGTH_MISMATCH,
+            raise ScoringError(
+                Reason.LENGTH_MISMATCH,
                 f"{theirs} frames for {ours} of the reference; {self.protocol.max_length_gap} may differ",
             )
 
 
 def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDefinition) -> None:
     if not (_same_side(reference.width, output.width) and _same_side(reference.height, output.height)):
-        raise Refused(
-            Refusal.SIZE_MISMATCH,
+        raise ScoringError(
+            Reason.SIZE_MISMATCH,
             f"{output.width}x{output.height}, the reference has {reference.width}x{reference.height}",
         )
     if protocol.clock == "same" and abs(output.fps / reference.fps - 1) > protocol.fps_tolerance:
-        raise Refused(
-            Refusal.FPS_MISMATCH, f"{output.fps:.3f} frames per second, the reference has {reference.fps:.3f}"
+        raise ScoringError(
+            Reason.FPS_MISMATCH, f"{output.fps:.3f} frames per second, the reference has {reference.fps:.3f}"
         )
 
 
@@ -342,8 +342,8 @@ def _compute(
         computed = metrics[name].compute() if name in metrics else {}
         for column in family.columns:
             if not column.pooled:
-                reason = ruled_out(column, crossed, real)
-                values[column.name] = Missing(reason) if reason else computed[column.name]
+                reason = reason_inapplicable(column, crossed, real)
+                values[column.name] = MissingValue(reason) if reason else computed[column.name]
     return values
 
 
@@ -353,8 +353,10 @@ def _record(facts: FileFacts, num_frames: int, values: Values) -> dict[str, Any]
         "reason": None,
         "detail": None,
         "num_frames": num_frames,
-        "values": {name: value for name, value in values.items() if not isinstance(value, Missing)},
-        "missing": {name: value.reason for name, value in values.items() if isinstance(value, Missing)},
+        "values": {name: value for name, value in values.items() if not isinstance(value, MissingValue)},
+        "missing": {
+            name: str(value.reason) for name, value in values.items() if isinstance(value, MissingValue)
+        },
         "facts": asdict(facts),
     }
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
-from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, Missing, Values
+from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, MissingValue, Values
 from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Reencoding, Score, Shift
 from syncdiff_eval.statistics import Bootstrap, holm, mean_interval, paired_difference, rank_groups
@@ -42,7 +43,7 @@ def method_results(
     methods: Sequence[Method],
     metrics: Sequence[MetricInfo],
     records: Sequence[Record],
-    pooled: Mapping[tuple[str, str], float | Missing],
+    pooled: Mapping[tuple[str, str], float | MissingValue],
     unmatched: Mapping[str, int],
     bootstrap: Bootstrap,
 ) -> tuple[list[MethodResult], list[Comparison]]:
@@ -72,17 +73,17 @@ def pooled_values(
     records: Sequence[Record],
     families: Sequence[MetricFamily],
     cache: Cache,
-) -> dict[tuple[str, str], float | Missing]:
+) -> dict[tuple[str, str], float | MissingValue]:
     """(method, metric) -> value of the metrics that only a whole method has. Real video has none: it is the
     measure."""
-    values: dict[tuple[str, str], float | Missing] = {}
+    values: dict[tuple[str, str], float | MissingValue] = {}
     for family in families:
         if family.pool is None:
             continue
         names = [column.name for column in family.columns if column.pooled]
         reference = family.pool.gather(_arrays_of(GROUND_TRUTH.name, records, family.name, cache))
         for method in methods:
-            computed: Values = {name: Missing("identical_to_reference") for name in names}
+            computed: Values = {name: MissingValue(Reason.IDENTICAL_TO_REFERENCE) for name in names}
             if method.type is not MethodType.REFERENCE:
                 generated = family.pool.gather(_arrays_of(method.name, records, family.name, cache))
                 computed = family.pool.compare(generated, reference)
@@ -214,7 +215,7 @@ def _score(
     values: Mapping[str, float],
     shared: Sequence[str],
     rank: int | None,
-    pooled: float | Missing | None,
+    pooled: float | MissingValue | None,
     bootstrap: Bootstrap,
 ) -> Score:
     """One cell. pooled: the value of a metric without clips."""
@@ -224,9 +225,9 @@ def _score(
     on_shared = [clip for clip in shared if clip in values]
     n_scored = len(clips)
     scored = sum(record["status"] == "scored" for record in own)
-    reason = None
+    reason: str | None = None
     if metric.pooled and scored and pooled is not None:
-        mean, reason = (None, pooled.reason) if isinstance(pooled, Missing) else (pooled, None)
+        mean, reason = (None, str(pooled.reason)) if isinstance(pooled, MissingValue) else (pooled, None)
         n_scored = scored if mean is not None else 0
     elif not clips:
         reason = metric.not_available or _why_none(metric.name, own)

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_eval.cache import key_of
 from syncdiff_eval.methods import Baseline, Method
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.pairing import Pair, Pairing, is_crossed, outputs_of
 from syncdiff_eval.protocols import ProtocolDefinition
-from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.reencode import ENCODER
-from syncdiff_eval.scoring import Refused
+from syncdiff_eval.scoring import ScoringError
 
 SCORING_VERSION = 3
 """Bumped by hand whenever pairing, regions or decoding could change a number; part of every cache key."""
@@ -132,16 +132,16 @@ class Task:
         return ENCODER if self.reencoded else None
 
     def output(self) -> Path | None:
-        """The one file to score, None for a baseline. Raises Refused where there is none, or several."""
+        """The one file to score, None for a baseline. Raises ScoringError where there is none, or several."""
         if self.is_baseline:
             return None
         if not self.outputs:
-            raise Refused(
-                Refusal.MISSING_OUTPUT, f"the method's folder has no file {self.clip} with a media suffix"
+            raise ScoringError(
+                Reason.MISSING_OUTPUT, f"the method's folder has no file {self.clip} with a media suffix"
             )
         if len(self.outputs) > 1:
             names = ", ".join(path.name for path in self.outputs)
-            raise Refused(Refusal.AMBIGUOUS_OUTPUT, f"several files for one clip: {names}")
+            raise ScoringError(Reason.AMBIGUOUS_OUTPUT, f"several files for one clip: {names}")
         return self.outputs[0]
 
 

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from syncdiff_data.media import AudioTrack
 from syncdiff_data.media.probe import first_audio, first_video, open_media, words
 from syncdiff_data.media.video import display_matrix, upright
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 from syncdiff_data.weights import file_sha256
 
 DECODER = "pyav"

@@ -20,7 +20,8 @@ from syncdiff_data.faces import FaceConfig, load_backend, mean_face
 from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reason, Reject, Source, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source, UserError
 from syncdiff_model.compositing import paste_face
 from syncdiff_model.conditioning import soft_mask
 from syncdiff_model.sampling import Conditions, SamplingConfig, conditions, generate

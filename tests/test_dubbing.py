@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from syncdiff_data.demo import talker_clip
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.media import Video, read_audio, write_video
-from syncdiff_data.records import Clip, Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import Clip, UserError
 from syncdiff_model.autoencoder import AutoencoderConfig, build_autoencoder
 from syncdiff_model.compositing import covered, paste_face
 from syncdiff_model.conditioning import Conditioner, MaskConfig, soft_mask

@@ -16,7 +16,8 @@ import pytest
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.progress import ProgressCounts, ProgressPrinter
-from syncdiff_data.records import MediaError, Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.shards.store import Store
 from syncdiff_data.stage import (
     Context,

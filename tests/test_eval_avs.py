@@ -23,12 +23,13 @@ from syncdiff_data.demo.talkers import SPEAKERS
 from syncdiff_data.faces import mean_face, mouth_crops
 from syncdiff_data.features import logfbank
 from syncdiff_data.media import write_video
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.benchmark import benchmark
 from syncdiff_eval.cache import Cache, Shelf
 from syncdiff_eval.methods import Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES, lip_reader
 from syncdiff_eval.metrics.avs import Avs, avs_from_arrays, frame_similarity
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, Missing, Regions, applicable
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, MissingValue, Regions, applicable
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.leak import Leak, LipLeak, motion_ratio, shared_motion
 from syncdiff_eval.metrics.lip_reader import LipReader, load_reader, parts
@@ -231,16 +232,18 @@ def test_a_clip_that_cannot_be_read_has_a_reason(reader: LipReader) -> None:
     opening, samples = opening_of(30, 0), speech(30)
     real = pictures(opening)
     nobody = avs(context_of(opening, samples, regions=None), reader, real, real)
-    assert nobody == dict.fromkeys(("avs_u", "avs_m", "avs_v"), Missing("no_face"))
+    assert nobody == dict.fromkeys(("avs_u", "avs_m", "avs_v"), MissingValue(Reason.NO_FACE))
     count = MIN_FRAMES - 1
     short = avs(context_of(opening, samples), reader, real[:count], real[:count])
-    assert set(short.values()) == {Missing("too_short_for_avhubert")}
-    assert not isinstance(avs(context_of(opening, samples), reader, real[:10], real[:10])["avs_u"], Missing)
+    assert set(short.values()) == {MissingValue(Reason.TOO_SHORT_FOR_AVHUBERT)}
+    assert not isinstance(
+        avs(context_of(opening, samples), reader, real[:10], real[:10])["avs_u"], MissingValue
+    )
     deaf = avs(context_of(opening, None), reader, real, real)
-    assert deaf["avs_u"] == deaf["avs_m"] == Missing("no_audio")
+    assert deaf["avs_u"] == deaf["avs_m"] == MissingValue(Reason.NO_AUDIO)
     assert deaf["avs_v"] == pytest.approx(1, abs=1e-6)
     silent = avs(context_of(opening, np.zeros(30 * 640, np.int16)), reader, real[:10], real[:10])
-    assert silent["avs_u"] == Missing("silent_audio")
+    assert silent["avs_u"] == MissingValue(Reason.SILENT_AUDIO)
     assert silent["avs_m"] == pytest.approx(1, abs=1e-6)
 
 
@@ -341,16 +344,16 @@ def test_a_mouth_of_its_own_leaks_about_nothing() -> None:
 def test_leak_wants_silence_for_motion_a_face_and_a_source_that_moves() -> None:
     source = opening_of(100, 0)
     spoken = leak(source, source, speech(100))
-    assert spoken["leak_motion"] == Missing("sound_not_silent")
+    assert spoken["leak_motion"] == MissingValue(Reason.SOUND_NOT_SILENT)
     assert spoken["leak_corr"] == pytest.approx(1, abs=1e-3)
     hiss = np.random.default_rng(0).integers(-3, 4, 64_000).astype(np.int16)
     assert leak(source, source, hiss)["leak_motion"] == pytest.approx(1, abs=1e-3)
     still = leak(np.full(100, 0.5), source)
-    assert set(still.values()) == {Missing("reference_mouth_still")}
-    assert set(leak(source, source[:24]).values()) == {Missing("too_short_for_leak")}
-    assert not isinstance(leak(source, source[:25])["leak_corr"], Missing)
+    assert set(still.values()) == {MissingValue(Reason.REFERENCE_MOUTH_STILL)}
+    assert set(leak(source, source[:24]).values()) == {MissingValue(Reason.TOO_SHORT_FOR_LEAK)}
+    assert not isinstance(leak(source, source[:25])["leak_corr"], MissingValue)
     nobody = Leak(context_of(source, SILENCE, regions=None)).compute()
-    assert set(nobody.values()) == {Missing("no_face")}
+    assert set(nobody.values()) == {MissingValue(Reason.NO_FACE)}
 
 
 def test_leak_does_not_depend_on_parts() -> None:
@@ -376,10 +379,10 @@ def test_lips_leak_in_avhuberts_eyes(reader: LipReader) -> None:
     assert copied == pytest.approx(1, abs=1e-6)
     assert 0.5 > faint > 0.2
     assert abs(own) < 0.1
-    assert leaked(real[:20]) == Missing("too_short_for_leak")
-    assert leaked(real[:5]) == Missing("too_short_for_avhubert")
+    assert leaked(real[:20]) == MissingValue(Reason.TOO_SHORT_FOR_LEAK)
+    assert leaked(real[:5]) == MissingValue(Reason.TOO_SHORT_FOR_AVHUBERT)
     still = context_of(opening, SILENCE, points=landmarks(np.zeros(30)))
-    assert leaked(real, still) == Missing("reference_mouth_still")
+    assert leaked(real, still) == MissingValue(Reason.REFERENCE_MOUTH_STILL)
     assert abs(leaked([real[0]] * 30)) < 0.1  # the crop follows the source's mouth and moves the picture
 
 

@@ -12,7 +12,7 @@ from test_eval_avs import EYES, landmarks, opening_of, pictures, speech
 from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_eval.metrics import FAMILIES
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, KeepsArrays, Metric, Missing, Regions
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, KeepsArrays, Metric, MissingValue, Regions
 
 TOLERANCE = {"image": 1e-9, "landmarks": 1e-9, "mouth_audio": 1e-9, "leak": 1e-9} | dict.fromkeys(
     ("lse", "fid-face", "fid-full", "avs", "leak-avs"), 1e-4
@@ -64,7 +64,7 @@ def numbers(metric: Metric) -> dict[str, Any]:
 def assert_same(found: dict[str, Any], expected: dict[str, Any], relative: float) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        if isinstance(value, Missing):
+        if isinstance(value, MissingValue):
             assert found[name] == value
         else:
             scale = np.abs(value).max(initial=1e-30)
@@ -86,7 +86,7 @@ def test_numbers_do_not_depend_on_batches_or_merging(name: str, files: dict[str,
         return metric
 
     whole = numbers(fed(8))
-    assert not all(isinstance(value, Missing) for value in whole.values())
+    assert not all(isinstance(value, MissingValue) for value in whole.values())
     for batch in (1, 3):
         assert_same(numbers(fed(batch)), whole, TOLERANCE[name])
     spans = ((0, 5), (5, 6), (6, count)) if name in ADD_UP_FRAMES else ((0, count),) * 3

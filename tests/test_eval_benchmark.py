@@ -24,11 +24,12 @@ from media_files import make_video
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import write_video
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
 from syncdiff_eval.benchmark import benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
-from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, Missing, Pool, Values
+from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, MissingValue, Pool, Values
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1
@@ -296,7 +297,9 @@ def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
         return start
 
     def compare(generated: int, reference: int) -> Values:
-        return {"all_frames": float(generated) if generated == reference else Missing("uneven")}
+        return {
+            "all_frames": float(generated) if generated == reference else MissingValue(Reason.LENGTH_MISMATCH)
+        }
 
     pool = Pool(lambda clips: sum(int(clip["n"]) for clip in clips), compare)
     count = MetricFamily(

@@ -18,6 +18,7 @@ from media_files import make_video
 from test_eval_sync import ToyNetwork, levels_of, regions_of, sound_of
 
 from syncdiff_data.media import Video, read_audio, write_video
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, UserError
 from syncdiff_data.weights import WEIGHTS, check_hash, locate
 from syncdiff_eval.benchmark import FACES
@@ -29,9 +30,8 @@ from syncdiff_eval.metrics.lse import sync_of
 from syncdiff_eval.metrics.sync import COLUMNS, SYNC, SpeakerSync
 from syncdiff_eval.pairing import Pair, Pairing
 from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF_V1
-from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo
-from syncdiff_eval.scoring import Reference, Refused, Scorer, score_clip
+from syncdiff_eval.scoring import Reference, Scorer, ScoringError, score_clip
 from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results
 from syncdiff_eval.tasks import Benchmark, list_tasks
@@ -130,14 +130,14 @@ def test_what_a_method_muxes_does_not_enter_its_score(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rate", "count", "reason"),
     [
-        (Fraction(30), 40, Refusal.FPS_MISMATCH),
-        (Fraction(25_100, 1000), 40, Refusal.FPS_MISMATCH),
-        (Fraction(25_020, 1000), 700, Refusal.FRAME_TIMES_DIFFER),
+        (Fraction(30), 40, Reason.FPS_MISMATCH),
+        (Fraction(25_100, 1000), 40, Reason.FPS_MISMATCH),
+        (Fraction(25_020, 1000), 700, Reason.FRAME_TIMES_DIFFER),
         (Fraction(25_020, 1000), 40, None),
     ],
 )
 def test_a_wrongly_declared_rate_is_refused_or_harmless(
-    tmp_path: Path, rate: Fraction, count: int, reason: Refusal | None
+    tmp_path: Path, rate: Fraction, count: int, reason: Reason | None
 ) -> None:
     """Bug 4: muxing with a mis-declared rate moved real video from 5.14 to 6.11. Refused here once a frame is shown
     half a frame beside its time; until then its number is that of the right rate."""
@@ -150,7 +150,7 @@ def test_a_wrongly_declared_rate_is_refused_or_harmless(
         return score_clip(right, reference, path, Baseline(), audio, False, toy_scorer(metrics))[0]["values"]  # type: ignore[no-any-return]
 
     if reason:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ScoringError) as refused:
             score(wrong, "image")
         assert refused.value.reason == reason
     else:

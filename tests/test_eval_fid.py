@@ -14,9 +14,10 @@ import torch
 from pytorch_fid import fid_score, inception
 from seeded_networks import inception_state, saved
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_eval.cache import Cache, Shelf
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Missing, Regions
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
 from syncdiff_eval.metrics.fid import (
     DIMENSIONS,
     FID_FACE,
@@ -149,10 +150,10 @@ def test_a_method_is_pooled_with_its_number_of_frames_and_a_warning() -> None:
     assert values["fid_full_frames"] == 6
     assert values["fid_full"] == pytest.approx(direct, rel=1e-5)
     nobody = pool.compare(pool.gather([]), pool.gather(clips))
-    assert nobody == {name: Missing("too_few_frames") for name in ("fid_full", "fid_full_frames")}
+    assert nobody == {name: MissingValue(Reason.TOO_FEW_FRAMES) for name in ("fid_full", "fid_full_frames")}
     assert FID_FACE.pool is not None
     faceless = FID_FACE.pool.compare(pool.gather([]), pool.gather(clips))
-    assert faceless == {name: Missing("no_face") for name in ("fid_face", "fid_face_frames")}
+    assert faceless == {name: MissingValue(Reason.NO_FACE) for name in ("fid_face", "fid_face_frames")}
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

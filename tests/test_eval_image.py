@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Missing, Regions
+from syncdiff_data.reasons import Reason
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
 from syncdiff_eval.metrics.image import IMAGE, ImageQuality, psnr, ssim
 
 
@@ -89,7 +90,11 @@ def test_a_frame_equal_to_the_reference_is_not_infinity() -> None:
     assert state.compute()["psnr_full"] == psnr(reference, generated)
     same = ImageQuality()
     same.update(batch([reference], [reference]))
-    assert same.compute()["psnr_full"] == same.compute()["ssim_face"] == Missing("identical_to_reference")
+    assert (
+        same.compute()["psnr_full"]
+        == same.compute()["ssim_face"]
+        == MissingValue(Reason.IDENTICAL_TO_REFERENCE)
+    )
 
 
 def test_without_a_face_only_the_whole_frame_counts() -> None:
@@ -98,4 +103,4 @@ def test_without_a_face_only_the_whole_frame_counts() -> None:
     state.update(FrameBatch(0, [reference], [generated], None, None))
     values = state.compute()
     assert values["psnr_full"] == psnr(reference, generated)
-    assert values["psnr_face"] == values["ssim_mouth"] == Missing("no_face")
+    assert values["psnr_face"] == values["ssim_mouth"] == MissingValue(Reason.NO_FACE)

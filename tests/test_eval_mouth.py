@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Missing, Regions
+from syncdiff_data.reasons import Reason
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
 from syncdiff_eval.metrics.landmarks import LandmarkMetrics, landmark_distance, mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, MouthAudio, lagged_correlation, loudness
 from syncdiff_eval.metrics.sums import PairSums
@@ -80,7 +81,7 @@ def test_a_frozen_mouth_scores_nothing_and_a_still_reference_has_no_number() -> 
     assert frozen.compute()["opening_corr"] == 0
     undefined = LandmarkMetrics(EYES)
     undefined.update(batch(still, moving))
-    assert undefined.compute()["opening_corr"] == Missing("reference_mouth_still")
+    assert undefined.compute()["opening_corr"] == MissingValue(Reason.REFERENCE_MOUTH_STILL)
 
 
 def test_loudness_is_the_level_while_a_frame_is_shown() -> None:
@@ -121,13 +122,18 @@ def test_mouth_audio_does_not_depend_on_the_batches() -> None:
 @pytest.mark.parametrize(
     ("audio", "opening", "corr", "lag"),
     [
-        (None, [1.0, 5, 2], Missing("no_audio"), Missing("no_audio")),
-        (np.zeros(1920, np.int16), [1.0, 5, 2], Missing("silent_audio"), Missing("silent_audio")),
-        (tone(np.array([0.1, 1, 0.3])), [2.0, 2, 2], 0.0, Missing("mouth_still")),
+        (None, [1.0, 5, 2], MissingValue(Reason.NO_AUDIO), MissingValue(Reason.NO_AUDIO)),
+        (
+            np.zeros(1920, np.int16),
+            [1.0, 5, 2],
+            MissingValue(Reason.SILENT_AUDIO),
+            MissingValue(Reason.SILENT_AUDIO),
+        ),
+        (tone(np.array([0.1, 1, 0.3])), [2.0, 2, 2], 0.0, MissingValue(Reason.MOUTH_STILL)),
     ],
 )
 def test_sound_or_mouth_that_tell_nothing(
-    audio: np.ndarray | None, opening: list[float], corr: float | Missing, lag: Missing
+    audio: np.ndarray | None, opening: list[float], corr: float | MissingValue, lag: MissingValue
 ) -> None:
     metric = MouthAudio(ClipContext(25, 3, audio, EYES))
     faces = face(np.array(opening))

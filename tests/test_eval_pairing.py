@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines, read_methods
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
-from syncdiff_eval.reasons import Refusal
-from syncdiff_eval.scoring import Refused
+from syncdiff_eval.scoring import ScoringError
 from syncdiff_eval.tasks import list_tasks, unmatched_outputs
 
 
@@ -28,8 +28,8 @@ def test_by_name_across_suffixes_and_folders(tmp_path: Path) -> None:
     method = Method("m", MethodType.OTHER, folder=folder)
     ambiguous, found, missing = list_tasks([method], pairing)
     assert found.output() == folder / "s1/a.mp4"
-    for task, reason in ((missing, Refusal.MISSING_OUTPUT), (ambiguous, Refusal.AMBIGUOUS_OUTPUT)):
-        with pytest.raises(Refused) as refused:
+    for task, reason in ((missing, Reason.MISSING_OUTPUT), (ambiguous, Reason.AMBIGUOUS_OUTPUT)):
+        with pytest.raises(ScoringError) as refused:
             task.output()
         assert refused.value.reason == reason
     assert unmatched_outputs(method, pairing) == 1

@@ -12,7 +12,8 @@ from media_files import click_times, clicks, make_audio, make_video
 
 from syncdiff_data.faces import load_backend
 from syncdiff_data.media import Video, write_video
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 from syncdiff_eval.benchmark import FACES
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics import FAMILIES
@@ -20,11 +21,10 @@ from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFa
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1, ProtocolDefinition
-from syncdiff_eval.reasons import Refusal
 from syncdiff_eval.scoring import (
     Reference,
-    Refused,
     Scorer,
+    ScoringError,
     driving_audio,
     measure_reference,
     score_clip,
@@ -57,7 +57,7 @@ def score(
 
 
 def refusal(scorer: Scorer, reference: Path, output: Path) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ScoringError) as refused:
         score(scorer, reference, output)
     return refused.value.reason
 
@@ -74,8 +74,8 @@ def test_frames_pair_by_index_over_the_shorter_length(tmp_path: Path, scorer: Sc
 
 def test_lengths_that_differ_by_more_than_the_stated_gap_are_refused(tmp_path: Path, scorer: Scorer) -> None:
     reference = make_video(tmp_path / "r.mp4", range(20))
-    assert refusal(scorer, reference, make_video(tmp_path / "s.mp4", range(14))) == Refusal.LENGTH_MISMATCH
-    assert refusal(scorer, reference, make_video(tmp_path / "l.mp4", range(26))) == Refusal.LENGTH_MISMATCH
+    assert refusal(scorer, reference, make_video(tmp_path / "s.mp4", range(14))) == Reason.LENGTH_MISMATCH
+    assert refusal(scorer, reference, make_video(tmp_path / "l.mp4", range(26))) == Reason.LENGTH_MISMATCH
 
 
 def test_another_clock_is_refused_and_only_the_index_protocol_ignores_it(
@@ -83,11 +83,11 @@ def test_another_clock_is_refused_and_only_the_index_protocol_ignores_it(
 ) -> None:
     reference = make_video(tmp_path / "r.mp4", range(20))
     fast = make_video(tmp_path / "f.mp4", range(20), Fraction(1, 30))
-    assert refusal(scorer, reference, fast) == Refusal.FPS_MISMATCH
+    assert refusal(scorer, reference, fast) == Reason.FPS_MISMATCH
     uneven = [4 * i + 3 * (i in (11, 13)) for i in range(20)]
     variable = make_video(tmp_path / "v.mp4", uneven, Fraction(1, 100))
     even = make_video(tmp_path / "c.mp4", range(0, 80, 4), Fraction(1, 100))
-    assert refusal(scorer, variable, even) == Refusal.FRAME_TIMES_DIFFER
+    assert refusal(scorer, variable, even) == Reason.FRAME_TIMES_DIFFER
     assert score(scorer, reference, fast, SYNCDIFF_INDEX_V1)["num_frames"] == 20
     assert score(scorer, variable, reference, SYNCDIFF_INDEX_V1)["values"]["psnr_full"] > 30
 
@@ -96,7 +96,7 @@ def test_another_size_is_refused(tmp_path: Path, scorer: Scorer) -> None:
     reference = make_video(tmp_path / "r.mp4", range(5))
     assert (
         refusal(scorer, reference, make_video(tmp_path / "o.mp4", range(5), size=(96, 96)))
-        == Refusal.SIZE_MISMATCH
+        == Reason.SIZE_MISMATCH
     )
 
 
@@ -129,14 +129,14 @@ def test_a_writers_even_padding_is_not_compared(
     assert values[0] == values[1]
     for wrong in ([(1, 1), (1, 1)], [(0, 2), (0, 0)], [(0, 0), (0, 2)]):
         other = [np.pad(image, (*wrong, (0, 0))) for image in noisy]
-        assert refusal(scorer, reference, lossless(tmp_path / "w.mkv", other)) == Refusal.SIZE_MISMATCH
+        assert refusal(scorer, reference, lossless(tmp_path / "w.mkv", other)) == Reason.SIZE_MISMATCH
 
 
 def test_an_even_reference_allows_no_padding(tmp_path: Path, scorer: Scorer) -> None:
     images = [np.zeros((60, 96, 3), np.uint8)] * 2
     larger = [np.zeros((60, 97, 3), np.uint8)] * 2
     reference, output = lossless(tmp_path / "r.mkv", images), lossless(tmp_path / "o.mkv", larger)
-    assert refusal(scorer, reference, output) == Refusal.SIZE_MISMATCH
+    assert refusal(scorer, reference, output) == Reason.SIZE_MISMATCH
 
 
 def test_broken_outputs_say_how(tmp_path: Path, scorer: Scorer) -> None:
@@ -250,10 +250,10 @@ def real(shared: Path, scorer: Scorer) -> Any:
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("pair_B_gen_wav2lip.mp4", Refusal.FPS_MISMATCH),
-        ("pair_B_gen_retalking.mp4", Refusal.FRAME_TIMES_DIFFER),
-        ("pair_B_gen_ours_50fps.mp4", Refusal.FPS_MISMATCH),
-        ("pair_B_gen_sync_none_25.mp4", Refusal.FPS_MISMATCH),
+        ("pair_B_gen_wav2lip.mp4", Reason.FPS_MISMATCH),
+        ("pair_B_gen_retalking.mp4", Reason.FRAME_TIMES_DIFFER),
+        ("pair_B_gen_ours_50fps.mp4", Reason.FPS_MISMATCH),
+        ("pair_B_gen_sync_none_25.mp4", Reason.FPS_MISMATCH),
     ],
 )
 def test_pair_b_aligns_only_by_index_and_is_refused(

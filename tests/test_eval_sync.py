@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from syncdiff_data.media import Video, write_video
 from syncdiff_data.media.timeline import nearest_frames
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache, Shelf
 from syncdiff_eval.metrics import FAMILIES
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, Missing, Regions
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, MissingValue, Regions
 from syncdiff_eval.metrics.rate import Resampler
 from syncdiff_eval.metrics.sync import MIN_WINDOWS, SpeakerSync
 from syncdiff_eval.metrics.sync_published import (
@@ -153,7 +154,7 @@ def test_a_clip_without_a_score_has_a_reason_and_no_distance() -> None:
         (context_of(levels, sound[:100]), 60, "too_short_for_sync"),
     ):
         assert speaker(context, pictures[:count]) == dict.fromkeys(
-            ("lse_c", "lse_d", "av_offset"), Missing(reason)
+            ("lse_c", "lse_d", "av_offset"), MissingValue(reason)
         )
     assert speaker(context_of(levels[: short + 1], sound), pictures[: short + 1])["lse_d"] < 0.1
 
@@ -217,7 +218,7 @@ def test_a_file_alone_is_in_step_whatever_its_codec_and_rate(tmp_path: Path) -> 
         assert values["av_offset"] == 0
         assert values["lse_c"] > 2 * values["lse_d"] > 0
     silent = written(tmp_path / "c.mp4", levels, None)
-    assert file_sync(silent, whole)["lse_d"] == Missing("no_audio")
+    assert file_sync(silent, whole)["lse_d"] == MissingValue(Reason.NO_AUDIO)
 
 
 def test_tracks_are_chosen_and_reduced_as_each_protocol_says(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_tracks_are_chosen_and_reduced_as_each_protocol_says(tmp_path: Path) -> 
     other = 2 * both["lse_d"] - one["lse_d"]
     assert best["lse_d"] == pytest.approx(min(one["lse_d"], other))
     assert best["lse_c"] == pytest.approx(max(one["lse_c"], 2 * both["lse_c"] - one["lse_c"]))
-    assert file_sync(path, lambda _: arrays, 130)["lse_d"] == Missing("no_face_track")
+    assert file_sync(path, lambda _: arrays, 130)["lse_d"] == MissingValue(Reason.NO_FACE_TRACK)
 
 
 def test_a_frozen_file_shows_its_first_frame(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_scorer_from_elsewhere_has_its_own_name() -> None:
     assert feed(start(context), context, pictures_of(levels)).compute() == {"expert_v2": 31.0}
     short = context_of(levels[:3], sound_of(levels))
     assert feed(start(short), short, pictures_of(levels[:3])).compute() == {
-        "expert_v2": Missing("not_scorable")
+        "expert_v2": MissingValue(Reason.NOT_SCORABLE)
     }
     with pytest.raises(ValueError, match="its own name"):
         sync_scorer_family("lse_mine", "Mine", True, 1, lambda files, device: Loudest())

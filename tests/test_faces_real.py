@@ -10,7 +10,8 @@ import pytest
 from syncdiff_data.faces import FaceBackend, FaceConfig, find_tracks, load_backend
 from syncdiff_data.faces.boxes import iou
 from syncdiff_data.media import Video
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 
 
 @pytest.fixture(scope="module")

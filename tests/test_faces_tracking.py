@@ -11,7 +11,7 @@ import syncdiff_data.faces.observe as observe
 from syncdiff_data.faces import FaceConfig, Track, find_tracks
 from syncdiff_data.faces.boxes import iou
 from syncdiff_data.faces.linking import link
-from syncdiff_data.records import Reason
+from syncdiff_data.reasons import Reason
 
 Row = tuple[float, float, float, float, float, float]
 SCENE = np.random.default_rng(0).integers(0, 256, (4, 96, 160, 3), np.uint8)

@@ -8,7 +8,8 @@ import pytest
 from media_files import click_times, clicks, make_audio, make_video
 
 from syncdiff_data.media import AudioTrack, Video, read_audio
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 
 TIMES = [0.5, 1.0, 1.7]
 MS = 1e-3

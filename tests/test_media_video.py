@@ -12,7 +12,8 @@ from media_files import make_audio, make_video, numbered, read_number
 from syncdiff_data.media import Video
 from syncdiff_data.media import video as video_module
 from syncdiff_data.media.timeline import nearest_frames
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 
 UNREADABLE = {
     "audio_only.mp4": (Reason.NO_VIDEO_STREAM, "no video stream"),

@@ -20,7 +20,8 @@ from syncdiff_data.cli import RayOptions, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.features import logfbank
 from syncdiff_data.preprocess import PreprocessStage
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips, read_features, read_rejects
 from syncdiff_data.shards.validate import validate
 

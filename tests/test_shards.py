@@ -26,8 +26,9 @@ from syncdiff_data.clips import clip_id_of
 from syncdiff_data.images import decode_jpeg, encode_gray, encode_jpeg
 from syncdiff_data.media.codecs import encode_flac
 from syncdiff_data.plans import Plan, entry_of, make_plans, plan_hash
+from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
-from syncdiff_data.records import Clip, Reason, Reject, Source, UserError
+from syncdiff_data.records import Clip, Reject, Source, UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips, read_features, read_rejects
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset

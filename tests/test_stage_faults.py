@@ -14,7 +14,8 @@ from runs import ROOT, contents, interruptible, preprocess
 from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.progress import ProgressPrinter
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_data.shards import read_clips, read_rejects
 from syncdiff_data.shards.validate import validate
 from syncdiff_data.stage import UnexpectedFailures

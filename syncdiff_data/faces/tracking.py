@@ -12,7 +12,8 @@ from syncdiff_data.faces.backend import FaceBackend
 from syncdiff_data.faces.config import FaceConfig
 from syncdiff_data.faces.linking import Follower, Linker
 from syncdiff_data.faces.observe import observe
-from syncdiff_data.records import FPS, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from syncdiff_data.media.probe import first_audio, open_media, words
-from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, MediaError
 
 # Containers round time stamps (Matroska to 1 ms): only a larger jump is a gap, or a clock that drifts.
 _JUMP_S = Fraction(5, 1000)

@@ -13,7 +13,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from syncdiff_data.records import MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 
 CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,flv,asf,mxf,ogg,gif,rm,dv,nut,ivf,yuv4mpegpipe,h264,hevc,m4v,obu,"

@@ -20,7 +20,8 @@ from av.video.stream import VideoStream
 
 from syncdiff_data.media.probe import first_video, open_media, words
 from syncdiff_data.media.timeline import nearest_frames
-from syncdiff_data.records import FPS, MediaError, Reason
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS, MediaError
 
 MAX_GAP_S = 2
 """Seconds that one frame may be held: a longer gap is a broken clock, or a still picture."""

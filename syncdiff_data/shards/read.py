@@ -7,7 +7,8 @@ from os import PathLike
 
 import numpy as np
 
-from syncdiff_data.records import Clip, Reason, Reject
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import Clip, Reject
 from syncdiff_data.shards.dataset import iterate_shards, load_dataset
 from syncdiff_data.shards.rows import clip_of_row, vectors_of
 from syncdiff_data.shards.store import Store

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from syncdiff_data.plans import hash_of, plan_hash
-from syncdiff_data.records import Clip, Kind, Reason, UserError
+from syncdiff_data.reasons import REJECT_REASONS, Kind
+from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
 from syncdiff_data.shards.rows import check_clip, clip_of_row, vectors_of
 from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema
@@ -93,7 +94,7 @@ def _check_clips_shard(clips: Shard, rejects: Shard, seen: _Seen) -> Iterator[st
     for reject in rejects.read().to_pylist():
         covered.add(reject["source"])
         seen.counts["rejects"] += 1
-        if reject["reason"] not in set(Reason) or reject["kind"] not in set(Kind):
+        if reject["reason"] not in REJECT_REASONS or reject["kind"] not in set(Kind):
             yield f": its rejects have an unknown reason {reject['kind']}/{reject['reason']}"
     seen.counts["sources"] += len(planned)
     yield from (f": {path} is neither a clip nor a reject" for path in sorted(planned - covered))

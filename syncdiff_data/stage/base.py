@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 
 if TYPE_CHECKING:
     from syncdiff_data.stage.context import Context

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_data.stage.base import Failure
 from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
 from syncdiff_data.stage.heartbeat import Watchdog

@@ -7,7 +7,8 @@ import re
 import traceback
 from collections.abc import Iterator
 
-from syncdiff_data.records import Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_data.stage.base import Failure
 
 RUN_ERRNO = {errno.ENOSPC, errno.EDQUOT}

@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.lips import Mouths
 from syncdiff_eval.metrics.speech import is_silent
 from syncdiff_eval.metrics.sums import WholeClip
@@ -66,17 +75,17 @@ class Avs(WholeClip):
 
     def _own(self) -> Values:
         mouths = self._mouths.finish()
-        if isinstance(mouths, Missing):
+        if isinstance(mouths, MissingValue):
             return {column.name: mouths for column in AVS.columns}
         samples = None if self._context.audio is None else self._mouths.sound(self._context.audio)
         return self._similarities(mouths, samples)
 
     def _similarities(self, mouths: np.ndarray, samples: np.ndarray | None) -> Values:
-        values: Values = {column.name: Missing("no_audio") for column in AVS.columns}
+        values: Values = {column.name: MissingValue(Reason.NO_AUDIO) for column in AVS.columns}
         made = self._look(mouths[0], self._context.shelf)
         lips = self._features(made)
         if samples is not None:
-            values["avs_u"] = Missing("silent_audio")
+            values["avs_u"] = MissingValue(Reason.SILENT_AUDIO)
             if not is_silent(samples, FPS, len(lips)):
                 values["avs_u"] = similarity(self._features(samples=samples), lips)
         if self._context.compares:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from syncdiff_data.media import Video
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Shelf
 
 
@@ -37,13 +38,13 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A number that does not exist, and why: one snake_case word."""
+class MissingValue:
+    """A value that does not exist, and why: one of MISSING_VALUE_REASONS."""
 
-    reason: str
+    reason: Reason
 
 
-Values = dict[str, float | Missing]
+Values = dict[str, float | MissingValue]
 
 
 @dataclass(frozen=True)
@@ -178,17 +179,17 @@ class MetricFamily:
     looks_at: frozenset[Look] = frozenset({"reference", "landmarks"})
 
 
-def ruled_out(column: Column, crossed: bool, real: bool) -> str | None:
-    """Why a row of that kind cannot have this number, whatever its frames show; None where it can.
+def reason_inapplicable(column: Column, crossed: bool, real: bool) -> Reason | None:
+    """Why the metric does not apply to such a row, whatever its frames show; None where it applies.
 
     crossed: the audio is another clip's. real: the frames are the reference's own.
     """
     if real and (column.compares_with_reference or column.crossed_only):
-        return "identical_to_reference"
+        return Reason.IDENTICAL_TO_REFERENCE
     if column.compares_with_reference and crossed:
-        return "crossed_audio"
+        return Reason.CROSSED_AUDIO
     if column.crossed_only and not crossed:
-        return "own_audio"
+        return Reason.OWN_AUDIO
     return None
 
 
@@ -196,7 +197,9 @@ def applicable(families: Sequence[MetricFamily], crossed: bool) -> list[MetricFa
     """The families with the columns that a method can have in that setting; none that is left without any."""
     kept = []
     for family in families:
-        columns = tuple(column for column in family.columns if ruled_out(column, crossed, False) is None)
+        columns = tuple(
+            column for column in family.columns if reason_inapplicable(column, crossed, False) is None
+        )
         if columns:
             kept.append(replace(family, columns=columns))
     return kept

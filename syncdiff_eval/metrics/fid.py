@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import (
     ClipArrays,
@@ -21,7 +22,7 @@ from syncdiff_eval.metrics.base import (
     Column,
     FrameBatch,
     MetricFamily,
-    Missing,
+    MissingValue,
     Pool,
     Start,
     Values,
@@ -165,7 +166,7 @@ def fid_family(region: Region) -> MetricFamily:
     def compare(generated: _Gathered, reference: _Gathered) -> Values:
         n = min(generated.sums.n, reference.sums.n)
         if n < 2:
-            too_few = Missing("too_few_frames" if n or region == "full" else "no_face")
+            too_few = MissingValue(Reason.TOO_FEW_FRAMES if n or region == "full" else Reason.NO_FACE)
             return {distance: too_few, frames: too_few}
         if n < ENOUGH:
             warnings.warn(

@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
     MetricFamily,
-    Missing,
+    MissingValue,
     Start,
     Values,
 )
@@ -125,12 +126,12 @@ class RegionQuality:
         self.frames += other.frames
         self.identical += other.identical
 
-    def compute(self, none: str) -> tuple[float | Missing, float | Missing]:
+    def compute(self, none: Reason) -> tuple[float | MissingValue, float | MissingValue]:
         """PSNR in dB and SSIM; `none` is the reason where not one frame was added."""
         if self.frames == 0:
-            return Missing(none), Missing(none)
+            return MissingValue(none), MissingValue(none)
         if self.identical == self.frames:
-            same = Missing("identical_to_reference")
+            same = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
             return same, same
         return self.psnr_sum / (self.frames - self.identical), self.ssim_sum / self.frames
 
@@ -158,7 +159,7 @@ class ImageQuality:
     def compute(self) -> Values:
         values: Values = {}
         for name, region in self.regions.items():
-            none = "frame_too_small" if name == "full" else "no_face"
+            none = Reason.FRAME_TOO_SMALL if name == "full" else Reason.NO_FACE
             values[f"psnr_{name}"], values[f"ssim_{name}"] = region.compute(none)
         return values
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_data.reasons import Reason
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.sums import PairSums
 
 MOUTH = slice(48, 68)
@@ -72,8 +81,8 @@ class LandmarkMetrics:
 
     def compute(self) -> Values:
         if self.frames == 0:
-            return {column.name: Missing("no_face") for column in LANDMARKS.columns}
-        correlation: float | Missing = Missing("reference_mouth_still")
+            return {column.name: MissingValue(Reason.NO_FACE) for column in LANDMARKS.columns}
+        correlation: float | MissingValue = MissingValue(Reason.REFERENCE_MOUTH_STILL)
         if self.openings.variances()[0][0] > 0:
             correlation = float(self.openings.correlation()[0])
         return {

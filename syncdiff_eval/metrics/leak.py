@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.lips import Mouths
 from syncdiff_eval.metrics.speech import is_silent
@@ -66,12 +75,12 @@ def _shared(sums: PairSums) -> float:
     return float(np.clip(sums.covariance().sum() / scale, -1, 1)) if scale else 0.0
 
 
-def _nothing_to_leak(context: ClipContext) -> str | None:
+def _nothing_to_leak(context: ClipContext) -> Reason | None:
     """Why the source's own mouth tells nothing, for every method alike; None where it does."""
     if context.regions is None:
-        return "no_face"
+        return Reason.NO_FACE
     opening = mouth_opening(context.regions.landmarks[context.regions.present]) / context.regions.eye_distance
-    return "reference_mouth_still" if opening.std() < STILL else None
+    return Reason.REFERENCE_MOUTH_STILL if opening.std() < STILL else None
 
 
 class Leak:
@@ -100,11 +109,11 @@ class Leak:
     def compute(self) -> Values:
         why_not = self._why_not
         if why_not is None and self._openings.n[0] < self._fewest:
-            why_not = "too_short_for_leak"
+            why_not = Reason.TOO_SHORT_FOR_LEAK
         if why_not is not None:
-            return {column.name: Missing(why_not) for column in LEAK.columns}
+            return {column.name: MissingValue(why_not) for column in LEAK.columns}
         return {
-            "leak_motion": _ratio(self._openings) if self._silent else Missing("sound_not_silent"),
+            "leak_motion": _ratio(self._openings) if self._silent else MissingValue(Reason.SOUND_NOT_SILENT),
             "leak_corr": _shared(self._openings),
         }
 
@@ -128,14 +137,14 @@ class LipLeak(WholeClip):
     def _own(self) -> Values:
         return {"leak_avs": self._leak()}
 
-    def _leak(self) -> float | Missing:
+    def _leak(self) -> float | MissingValue:
         mouths, why_not = self._mouths.finish(), _nothing_to_leak(self._context)
         if why_not is not None:
-            return Missing(why_not)
-        if isinstance(mouths, Missing):
+            return MissingValue(why_not)
+        if isinstance(mouths, MissingValue):
             return mouths
         if mouths.shape[1] < MIN_SECONDS * FPS:
-            return Missing("too_short_for_leak")
+            return MissingValue(Reason.TOO_SHORT_FOR_LEAK)
         shelves = (self._context.shelf, self._context.reference_shelf)
         generated, source = (
             self._reader.look(side, shelf, self._context.alive) for side, shelf in zip(mouths, shelves)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Missing
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue
 from syncdiff_eval.metrics.rate import Resampler
 
 MIN_FRAMES = 10
@@ -43,13 +44,13 @@ class Mouths:
             crops = np.stack([self._cropper.crop(image, at) for image in images])
             self._crops += self._shown.add(time, crops)
 
-    def finish(self) -> np.ndarray | Missing:
+    def finish(self) -> np.ndarray | MissingValue:
         """uint8 [1 or 2, T, 96, 96]: the generated frames' and, if cropped, the reference's; or why there are none."""
         if self._cropper is None:
-            return Missing("no_face")
+            return MissingValue(Reason.NO_FACE)
         self._crops += self._shown.finish()
         if len(self._crops) < MIN_FRAMES:
-            return Missing("too_short_for_avhubert")
+            return MissingValue(Reason.TOO_SHORT_FOR_AVHUBERT)
         return np.stack(self._crops, axis=1)
 
     def sound(self, audio: np.ndarray) -> np.ndarray:

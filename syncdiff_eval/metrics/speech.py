@@ -7,8 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.sums import PairSums
 
@@ -96,23 +105,23 @@ class MouthAudio:
     def compute(self) -> Values:
         reason = self._why_not()
         if reason is not None:
-            return {column.name: Missing(reason) for column in MOUTH_AUDIO.columns}
+            return {column.name: MissingValue(reason) for column in MOUTH_AUDIO.columns}
         curve = self.sums.correlation()
         best = int(np.argmax(curve))
         moves = bool(np.any(curve != 0))
         return {
             "mouth_audio_corr": float(curve[MAX_LAG]),
             "mouth_audio_peak": float(curve[best]),
-            "mouth_audio_lag": float(best - MAX_LAG) if moves else Missing("mouth_still"),
+            "mouth_audio_lag": float(best - MAX_LAG) if moves else MissingValue(Reason.MOUTH_STILL),
         }
 
-    def _why_not(self) -> str | None:
+    def _why_not(self) -> Reason | None:
         if self.level is None:
-            return "no_audio"
+            return Reason.NO_AUDIO
         if not np.ptp(self.level):
-            return "silent_audio"
+            return Reason.SILENT_AUDIO
         if not self.sums.n[MAX_LAG]:
-            return "no_face"
+            return Reason.NO_FACE
         return None
 
 

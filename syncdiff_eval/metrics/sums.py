@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from syncdiff_eval.metrics.base import Missing, Values
+from syncdiff_eval.metrics.base import MissingValue, Values
 
 
 class PairSums:
@@ -75,6 +75,6 @@ def mean_of_clips(clips: Sequence[Values]) -> Values:
     """Of each column, the mean over the clips that have a value; where none has, the first clip's reason."""
     means: Values = {}
     for name, first in clips[0].items():
-        scored = [value for clip in clips if not isinstance(value := clip[name], Missing)]
+        scored = [value for clip in clips if not isinstance(value := clip[name], MissingValue)]
         means[name] = float(np.mean(scored)) if scored else first
     return means

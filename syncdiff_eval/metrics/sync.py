@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
 from syncdiff_eval.metrics.lse import Sync, sync_of
 from syncdiff_eval.metrics.rate import Resampler
@@ -36,9 +45,9 @@ def values_of(sync: Sync) -> Values:
     return {"lse_c": sync.lse_c, "lse_d": sync.lse_d, "av_offset": float(sync.offset)}
 
 
-def none_of(reason: str) -> Values:
+def none_of(reason: Reason) -> Values:
     """A clip that cannot be scored has no distance, least of all 0.0, which would be the best there is."""
-    return {column.name: Missing(reason) for column in COLUMNS}
+    return {column.name: MissingValue(reason) for column in COLUMNS}
 
 
 class SpeakerSync(WholeClip):
@@ -80,14 +89,14 @@ class SpeakerSync(WholeClip):
 
     def _own(self) -> Values:
         if len(self._path) == 0:
-            return none_of("no_face")
+            return none_of(Reason.NO_FACE)
         if self._audio is None:
-            return none_of("no_audio")
+            return none_of(Reason.NO_AUDIO)
         sound = self._audio[round(self._start_s * SAMPLE_RATE) :]
         self._sync = sync_of(self._embeddings(), sound, self._network, "valid")
         if self._sync is None or self._sync.windows < MIN_WINDOWS:
             self._sync = None
-            return none_of("too_short_for_sync")
+            return none_of(Reason.TOO_SHORT_FOR_SYNC)
         return values_of(self._sync)
 
     def _embeddings(self) -> np.ndarray:

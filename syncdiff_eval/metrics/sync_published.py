@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from syncdiff_data.media import Video
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFamily, Start, Values
@@ -115,13 +116,13 @@ class FileSync(WholeClip):
 
     def _own(self) -> Values:
         if self._context.audio is None:
-            return none_of("no_audio")
+            return none_of(Reason.NO_AUDIO)
         arrays = self._embeddings()
         chosen = np.flatnonzero(arrays["detections"] > self._min_track)
         if len(chosen) == 0:
-            return none_of("no_face_track")
+            return none_of(Reason.NO_FACE_TRACK)
         syncs = [sync for track in chosen if (sync := self._sync(arrays, int(track))) is not None]
-        return self._reduce(syncs) if syncs else none_of("too_short_for_sync")
+        return self._reduce(syncs) if syncs else none_of(Reason.TOO_SHORT_FOR_SYNC)
 
     def _sync(self, arrays: Arrays, track: int) -> Sync | None:
         ends = np.cumsum(arrays["windows"])

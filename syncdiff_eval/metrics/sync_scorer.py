@@ -9,8 +9,17 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE
-from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Missing, Start, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFamily,
+    MissingValue,
+    Start,
+    Values,
+)
 from syncdiff_eval.metrics.rate import Resampler
 from syncdiff_eval.metrics.sums import WholeClip
 
@@ -52,15 +61,15 @@ class _Scored(WholeClip):
     def _own(self) -> Values:
         return {self._column: self._score()}
 
-    def _score(self) -> float | Missing:
+    def _score(self) -> float | MissingValue:
         if self._start_s is None:
-            return Missing("no_face")
+            return MissingValue(Reason.NO_FACE)
         if self._audio is None:
-            return Missing("no_audio")
+            return MissingValue(Reason.NO_AUDIO)
         self._faces += self._frames.finish()
         sound = self._audio[round(self._start_s * SAMPLE_RATE) :]
         value = self._scorer.score(np.stack(self._faces), sound)
-        return Missing("not_scorable") if value is None else float(value)
+        return MissingValue(Reason.NOT_SCORABLE) if value is None else float(value)
 
 
 def sync_scorer_family(
