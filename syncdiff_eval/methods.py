@@ -1,5 +1,4 @@
-"""What made a set of videos: its name, its type, where it is described. And the baselines that need no
-model."""
+"""Methods (name, type, citation, folder of outputs) and the baselines that need no model."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ from syncdiff_data.records import UserError
 
 
 class MethodType(StrEnum):
-    """What kind of thing made the videos. `reference` is real video: printed apart as an anchor, never
-    ranked."""
+    """Type of the generator. `reference` is real video: an anchor in separate rows, never ranked."""
 
     GAN = "gan"
     DIFFUSION = "diffusion"
@@ -24,14 +22,14 @@ class MethodType(StrEnum):
 
 
 _TYPES = {str(kind): kind for kind in MethodType if kind is not MethodType.REFERENCE}
-"""What a registry may say."""
+"""Types allowed in a registry of methods."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Videos that the runner makes from the reference while it scores, without writing any.
+    """Videos that the runner derives from the reference while scoring; no file is written.
 
-    frozen: the first frame all through. audio_shift: the driving audio, k frames late (early where negative).
+    frozen: the first frame throughout. audio_shift: the driving audio, k frames late (early where negative).
     other_audio: the driving audio of the next clip in order.
     """
 
@@ -52,7 +50,7 @@ class Method:
 
 
 _MARKUP = frozenset("|<>`\\")
-"""What Markdown would take for more than a name."""
+"""Characters with a meaning in Markdown or HTML."""
 
 GROUND_TRUTH = Method(
     "ground_truth", MethodType.REFERENCE, "The reference with its own audio.", None, Baseline()
@@ -60,7 +58,7 @@ GROUND_TRUTH = Method(
 
 
 def baselines(frozen: bool, audio_shift: tuple[int, ...], other_audio: bool) -> list[Method]:
-    """The ground truth, always, and the baselines asked for."""
+    """The ground truth, always, and the requested baselines."""
     chosen = [GROUND_TRUTH]
     chosen += [
         Method(f"audio_shift_{k:+d}", MethodType.REFERENCE, f"The reference, its audio {k:+d} frames later.",

@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """All pairs in order of clip, of one setting: own and crossed audio never share a table."""
+    """All pairs in order of clip, of one setting: own and crossed audio are scored separately."""
 
     setting: Setting
     pairs: tuple[Pair, ...]

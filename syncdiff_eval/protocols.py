@@ -1,4 +1,4 @@
-"""Named, versioned ways to score. A number without its protocol's name means little in this field."""
+"""Named and versioned scoring protocols. Numbers of different protocols are not comparable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ Clock = Literal["same", "index", "own"]
 
 @dataclass(frozen=True)
 class ProtocolDefinition:
-    """Everything that decides a number, but for the files and the weights. docs/protocols.md tells it in
-    words.
+    """All settings that affect a number, except the files and the weights. docs/protocols.md describes them.
 
-    clock "same": frame i of the output is held against frame i of the reference, and both must be shown at
-    the same time (fps within fps_tolerance, every paired frame within half a frame); else the clip is
-    refused. clock "index": the same pairing whatever the declared times, for outputs of generators that
-    ignore them. clock "own": the output is scored alone, as the published scripts do: its own frames,
-    resampled to 25 fps by time, with its own sound; baselines take the reference's. max_length_gap: frames by
+    clock "same": frame i of the output is compared with frame i of the reference, and both must have the same
+    presentation time (fps within fps_tolerance, every paired frame within half a frame); else the clip fails with a
+    reason. clock "index": the same pairing whatever the declared times, for outputs of generators that
+    ignore them. clock "own": standalone scoring, as the published scripts do: the output's own frames,
+    resampled to 25 fps by time, with its own audio; baselines use the reference's. max_length_gap: frames by
     which the lengths may differ; the shorter one counts.
     """
 
@@ -42,8 +41,13 @@ class ProtocolDefinition:
     """Of every bootstrap."""
     confidence: float = 0.95
 
+    @property
+    def standalone(self) -> bool:
+        """Whether outputs are scored without pairing their frames with the reference's."""
+        return self.clock == "own"
+
     def fingerprint(self) -> dict[str, object]:
-        """What enters the cache key of a clip: all but the words and the statistics."""
+        """The part of a clip's cache key: all but the summary, the metrics and the statistics."""
         statistics = ("summary", "seed", "resamples", "confidence", "metrics")
         return {key: value for key, value in asdict(self).items() if key not in statistics}
 
@@ -121,7 +125,7 @@ PROTOCOLS = {
 
 
 def find_protocol(name: str) -> ProtocolDefinition:
-    """The protocol of that name; UserError lists those there are."""
+    """The protocol of that name; UserError lists the known ones."""
     if name not in PROTOCOLS:
         raise UserError(f"There is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]

@@ -1,6 +1,6 @@
-"""The contract of results.json: typed, every key explained, checked on the way out and on the way in.
+"""Schema of results.json: typed, every key documented, validated on writing and on reading.
 
-The JSON schema (`python -m syncdiff_eval schema`) is made from these classes; the sentences below are its
+The JSON schema (`python -m syncdiff_eval schema`) is generated from these classes; the docstrings below are its
 descriptions. No times, host names or absolute paths: two runs on the same files give the same bytes.
 """
 
@@ -27,16 +27,16 @@ class Record(BaseModel):
 
 
 class Protocol(Record):
-    """How it was scored."""
+    """How the clips were scored."""
 
     name: str
     version: int
     summary: str
     setting: Literal["own-audio", "crossed-audio"]
-    """Whether the videos are driven by their own sound; the two never share a table."""
+    """Whether the videos are driven by their own sound; the two settings are never mixed."""
     clock: Literal["same", "index", "own"]
     """same: paired frames must be shown at the same time. index: paired by index whatever the declared
-    times."""
+    times. own: the output is scored standalone."""
     max_length_gap: int
     """Frames by which an output's length may differ from the reference's (own audio)."""
     face_backend: str
@@ -55,12 +55,12 @@ class MetricInfo(Record):
     unit: str
     """Empty where there is none."""
     higher_is_better: bool | None
-    """null: a number that describes and is never ranked."""
+    """null: a descriptive number that is never ranked."""
     decimals: int
     pooled: bool
     """true: one value per method from all its frames; no value per clip, no interval."""
     not_available: str | None
-    """Why the metric did not run, with the command that mends it; null if it ran."""
+    """Why the metric did not run, with the command that gets its weights; null if it ran."""
 
 
 class Score(Record):
@@ -79,7 +79,7 @@ class Score(Record):
     """Over the clips on which every ranked method has a value."""
     n_shared: int
     rank: int | None
-    """Methods that cannot be told apart share a rank; null for reference rows and numbers that are not
+    """Methods without a significant difference share a rank; null for reference rows and numbers that are not
     ranked."""
     reason: str | None
     """Why mean is null."""
@@ -90,7 +90,7 @@ class MethodResult(Record):
 
     name: str
     type: MethodType
-    """reference: real video, printed apart as an anchor."""
+    """reference: real video, an anchor in separate rows."""
     citation: str | None
     baseline: bool
     """Made by the benchmark from the references."""
@@ -99,19 +99,19 @@ class MethodResult(Record):
     failures: dict[str, int]
     """Reason -> clips. n_scored and these add up to n_attempted."""
     unmatched_outputs: int
-    """Media files in the method's folder that no reference asks for."""
+    """Media files in the method's folder that match no reference."""
     media: list[str]
     """Codec, size, fps of its files with their number, the most frequent first."""
     codecs: list[str]
     """Of its files, in alphabetical order."""
     bit_rate: int | None
-    """Median over its files, bit/s; null where no file tells."""
+    """Median over its files, bit/s; null where no file states one."""
     scores: dict[str, Score]
     """By metric name; every metric of the table."""
 
 
 class Comparison(Record):
-    """Two methods on the clips both have, under one metric."""
+    """Paired comparison of two methods on the clips both have, under one metric."""
 
     metric: str
     a: str
@@ -126,34 +126,34 @@ class Comparison(Record):
     """Corrected for all comparisons under this metric."""
     n: int
     winner: str | None
-    """The better method where p_holm is below 1 - confidence; null: they cannot be told apart."""
+    """The better method where p_holm is below 1 - confidence; null: no significant difference."""
 
 
 class Shift(Record):
-    """How far one metric moves when every file of a method is re-encoded once."""
+    """Change of one metric when every file of a method is re-encoded once."""
 
     n: int
     """Clips that have a value before and after."""
     mean: float | None
-    """Mean of re-encoded less original over those clips; null with a reason."""
+    """Mean of re-encoded minus original over those clips; null with a reason."""
     mean_abs: float | None
     """Mean of the absolute differences."""
     largest_abs: float | None
     """The largest of them."""
     reencoded: float | None
-    """Mean of the re-encoded files alone, over the n_reencoded clips that have one. Real video re-encoded is held
-    against itself as it was: its PSNR and SSIM are what the codec leaves, and have no original to differ from."""
+    """Mean of the re-encoded files alone, over the n_reencoded clips that have one. Re-encoded real video is
+    compared with the original: its PSNR and SSIM measure the codec and have no value before re-encoding."""
     n_reencoded: int
     reason: str | None
     """Why mean is null."""
 
 
 class Reencoding(Record):
-    """One method's files re-encoded once and scored again; nothing of it enters the leaderboard."""
+    """One method's files re-encoded once and scored again; the leaderboard does not include them."""
 
     method: str
     encoder: str
-    """What they were re-encoded with."""
+    """Encoder and settings of the re-encoding."""
     n_attempted: int
     """Files re-encoded: those that have a score as they are."""
     failures: dict[str, int]
@@ -163,7 +163,7 @@ class Reencoding(Record):
 
 
 class PublishedNumber(Record):
-    """A number from elsewhere, printed apart from the measured ones."""
+    """A number published elsewhere, in tables separate from the measured ones."""
 
     method: str
     type: MethodType
@@ -194,13 +194,13 @@ class Results(Record):
     """Reference rows first, then the rest in the order given."""
     comparisons: list[Comparison]
     reencoding: list[Reencoding]
-    """Real video, then every method that has files, if --reencode-check asked for it; else empty."""
+    """Real video, then every method that has files, with --reencode-check; else empty."""
     published: list[PublishedNumber]
-    """Numbers from elsewhere, if asked for; not measured here and not comparable without their protocol."""
+    """Published numbers, if requested; not measured here and not comparable without their protocol."""
     weights: dict[str, str]
     """sha256 of every weight file used, by registry name."""
     versions: dict[str, str]
-    """Of this package and the libraries that decide numbers."""
+    """Of this package and the libraries that affect numbers."""
     git_commit: str | None
     """Of the project's checkout, null where there is none."""
 

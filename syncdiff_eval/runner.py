@@ -266,7 +266,7 @@ def load_scorer(benchmark: Benchmark) -> Scorer:
                 for name, family in benchmark.families.items()
             },
             backend=None
-            if benchmark.protocol.clock == "own"
+            if benchmark.protocol.standalone
             else load_backend(benchmark.face_config, benchmark.weights, benchmark.device),
         )
     return _scorers[key]

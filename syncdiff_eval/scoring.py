@@ -91,7 +91,7 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any, alive: Alive
             times.append(time)
             yield image
 
-    if scorer.protocol.clock == "own":  # no regions are needed
+    if scorer.protocol.standalone:  # no regions are needed
         video = Video(path)
         num_frames = math.ceil(video.num_frames / FPS * facts.fps)
         return Reference(facts, num_frames, video.start_s, None, np.empty(0))
@@ -129,7 +129,7 @@ def score_clip(
     real = output is None and not baseline.frozen
     families = {name: scorer.families[name] for name in scorer.starts}
     wanted = [name for name, family in families.items() if _has_columns(family, crossed, real)]
-    if scorer.protocol.clock == "own":
+    if scorer.protocol.standalone:
         context = _alone(output or reference_path, None if output else audio, baseline, shelf, alive)
         metrics = {name: scorer.starts[name](context) for name in wanted}
         num_frames = context.num_frames

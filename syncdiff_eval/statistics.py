@@ -1,7 +1,7 @@
-"""How sure a mean is, and whether one method beats another: bootstrap over clips, Holm, rank groups.
+"""Bootstrap intervals, paired comparisons of methods, Holm's correction and rank groups.
 
-The clip is the unit: frames of one clip are not independent. Every call starts its own generator from the
-protocol's seed, so a number does not depend on what was computed before it.
+The clip is the unit of resampling, since frames of one clip are not independent. Every call seeds its own generator
+from the protocol, so a result does not depend on earlier calls.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mean_interval(values: np.ndarray, bootstrap: Bootstrap) -> tuple[float, floa
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of a - b over the n clips both have, its interval, and how surely it is not zero."""
+    """Mean of a - b over the n clips both have, its interval and the p value of a true mean of zero."""
 
     mean: float
     low: float
@@ -56,17 +56,17 @@ def paired_difference(a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap) -> Pai
 
     p is two-sided: the share of resampled means, moved to a true difference of zero, that lie at least as far
     from zero as the one observed, with one added to both counts (Efron and Tibshirani 1993, section 16.4;
-    Davison and Hinkley 1997, equation 4.11). On few clips the bootstrap is too sure, so p is never below
-    2^(1 - n), what n differences of one sign are worth: under 6 clips nothing is significant at 5 %.
+    Davison and Hinkley 1997, equation 4.11). On few clips the bootstrap's p is too small, so p is at least
+    2^(1 - n), the sign test's p for n differences of one sign: under 6 clips nothing is significant at 5 %.
     """
     if len(a) < 2:
         return None
     differences = a - b
     observed = float(differences.mean())
-    means = _resampled_means(differences, bootstrap)
+    means = _resampled_means(differences, bootstrap)  # float64 [resamples]
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    # A tie in exact arithmetic must not be lost to the last digit.
+    # Rounding must not exclude values that are equal in exact arithmetic.
     tolerance = 1e-12 * max(1.0, float(np.abs(differences).max()))
     extreme = int(np.sum(np.abs(means - observed) >= abs(observed) - tolerance))
     p = max((extreme + 1) / (bootstrap.resamples + 1), 2.0 ** (1 - len(a)))
@@ -85,19 +85,19 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def rank_groups(
-    means: Mapping[str, float], beats: set[tuple[str, str]], higher_is_better: bool
+    means: Mapping[str, float], wins: set[tuple[str, str]], higher_is_better: bool
 ) -> dict[str, int]:
-    """Rank of every method; methods that cannot be told apart share one.
+    """Rank of every method; methods without a significant difference share one.
 
-    means: by method. beats: (winner, loser) of every significant difference. Sorted by mean, a new group
-    begins only where every method above beats every method from there on, as in the WMT's clusters (Koehn
-    2012). The rank is the place of the group's first method.
+    means: by method. wins: (winner, loser) of every significant difference. Sorted by mean, a new group begins only
+    where every method above wins against every method from there on, as in the WMT's clusters (Koehn 2012). The rank
+    is the place of the group's first method.
     """
     order = sorted(means, key=lambda name: (-means[name] if higher_is_better else means[name], name))
     ranks, rank = {}, 1
     for place, name in enumerate(order):
         above, below = order[:place], order[place:]
-        if place and all((better, worse) in beats for better in above for worse in below):
+        if place and all((better, worse) in wins for better in above for worse in below):
             rank = place + 1
         ranks[name] = rank
     return ranks

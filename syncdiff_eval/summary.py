@@ -1,4 +1,4 @@
-"""From records to the table: means, intervals, comparisons and ranks. Pure functions of the records."""
+"""Aggregates records to results: means, intervals, paired comparisons and ranks. Pure functions of the records."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def method_results(
     unmatched: Mapping[str, int],
     bootstrap: Bootstrap,
 ) -> tuple[list[MethodResult], list[Comparison]]:
-    """Rows of the leaderboard and all comparisons. pooled: (method, metric) -> value of metrics without
-    clips."""
+    """Rows of the leaderboard and all paired comparisons. pooled: (method, metric) -> value of pooled metrics."""
     ranked = [method.name for method in methods if method.type is not MethodType.REFERENCE]
     scores: dict[str, dict[str, Score]] = {method.name: {} for method in methods}
     comparisons: list[Comparison] = []
     for metric in metrics:
-        values = _values(metric.name, methods, records)
-        compared = _compare(metric, values, ranked, bootstrap)
+        # records -> method -> clip -> value -> paired comparisons -> ranks -> one Score per method
+        values = _values_by_method(metric.name, methods, records)
+        compared = _paired_comparisons(metric, values, ranked, bootstrap)
         comparisons += compared
         shared = _shared_clips(values, ranked)
         ranks = _ranks(metric, values, ranked, shared, compared)
@@ -74,8 +74,7 @@ def pooled_values(
     families: Sequence[MetricFamily],
     cache: Cache,
 ) -> dict[tuple[str, str], float | MissingValue]:
-    """(method, metric) -> value of the metrics that only a whole method has. Real video has none: it is the
-    measure."""
+    """(method, metric) -> value of pooled metrics (FID). Real video has none: it is the reference distribution."""
     values: dict[tuple[str, str], float | MissingValue] = {}
     for family in families:
         if family.pool is None:
@@ -97,7 +96,7 @@ def reencoding_results(
     records: Sequence[Record],
     reencoded: Sequence[Record],
 ) -> list[Reencoding]:
-    """How far the numbers of every method moved whose files were scored again, re-encoded, in order of methods."""
+    """Change of every metric after re-encoding, for each method with re-encoded files, in order of methods."""
     found = []
     for method in methods:
         after = [record for record in reencoded if record["method"] == method.name]
@@ -118,8 +117,8 @@ def reencoding_results(
 
 
 def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]) -> Shift:
-    """Of the clips that have a value before and after; the same metric may have one after only, as real video's
-    PSNR against itself does."""
+    """Change over the clips with a value before and after. A metric may have values after only: PSNR of real video
+    against itself is undefined before."""
     first, second = (
         {
             record["clip"]: record["values"][metric.name]
@@ -132,8 +131,8 @@ def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]
     moved = np.array([second[clip] - first[clip] for clip in both])
     reason = None
     if not both:
-        lacking = before if not first else [record for record in after if record["clip"] in first]
-        reason = metric.not_available or _why_none(metric.name, lacking)
+        without_value = before if not first else [record for record in after if record["clip"] in first]
+        reason = metric.not_available or _most_frequent_reason(metric.name, without_value)
     return Shift(
         n=len(both),
         mean=float(moved.mean()) if both else None,
@@ -153,7 +152,7 @@ def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache
             yield {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _values(metric: str, methods: Sequence[Method], records: Sequence[Record]) -> ByMethod:
+def _values_by_method(metric: str, methods: Sequence[Method], records: Sequence[Record]) -> ByMethod:
     values: ByMethod = {method.name: {} for method in methods}
     for record in records:
         if metric in record.get("values", {}):
@@ -162,27 +161,27 @@ def _values(metric: str, methods: Sequence[Method], records: Sequence[Record]) -
 
 
 def _shared_clips(values: ByMethod, ranked: Sequence[str]) -> list[str]:
-    """Clips on which every ranked method has a value; methods without any value do not empty the list."""
+    """Clips on which every ranked method has a value; methods without any value are not counted."""
     scored = [set(values[name]) for name in ranked if values[name]]
     return sorted(set.intersection(*scored)) if scored else []
 
 
-def _compare(
+def _paired_comparisons(
     metric: MetricInfo, values: ByMethod, ranked: Sequence[str], bootstrap: Bootstrap
 ) -> list[Comparison]:
-    """Every two ranked methods on the clips both have, corrected for their number by Holm's procedure."""
+    """All pairs of ranked methods on the clips both have, with Holm's correction over the pairs."""
     if metric.higher_is_better is None:
         return []
-    pairs = []
+    tested = []
     for a, b in combinations(ranked, 2):
         both = sorted(values[a].keys() & values[b].keys())
         first, second = (np.array([values[name][clip] for clip in both]) for name in (a, b))
         found = paired_difference(first, second, bootstrap)
         if found:
-            pairs.append((a, b, found))
-    corrected = holm([found.p for _, _, found in pairs])
+            tested.append((a, b, found))
+    corrected = holm([found.p for _, _, found in tested])
     comparisons = []
-    for (a, b, found), p_holm in zip(pairs, corrected):
+    for (a, b, found), p_holm in zip(tested, corrected):
         winner = None
         if p_holm < 1 - bootstrap.confidence:
             winner = a if (found.mean > 0) == metric.higher_is_better else b
@@ -205,8 +204,8 @@ def _ranks(
     if metric.higher_is_better is None or not shared:
         return {}
     means = {name: _mean(values[name], shared) for name in ranked if values[name]}
-    beats = {(c.winner, c.b if c.winner == c.a else c.a) for c in compared if c.winner}
-    return rank_groups(means, beats, metric.higher_is_better)
+    wins = {(c.winner, c.b if c.winner == c.a else c.a) for c in compared if c.winner}
+    return rank_groups(means, wins, metric.higher_is_better)
 
 
 def _score(
@@ -218,7 +217,7 @@ def _score(
     pooled: float | MissingValue | None,
     bootstrap: Bootstrap,
 ) -> Score:
-    """One cell. pooled: the value of a metric without clips."""
+    """One cell of the leaderboard. pooled: the value of a pooled metric."""
     clips = sorted(values)
     mean = _mean(values, clips) if clips else None
     interval = mean_interval(np.array([values[clip] for clip in clips]), bootstrap)
@@ -230,7 +229,7 @@ def _score(
         mean, reason = (None, str(pooled.reason)) if isinstance(pooled, MissingValue) else (pooled, None)
         n_scored = scored if mean is not None else 0
     elif not clips:
-        reason = metric.not_available or _why_none(metric.name, own)
+        reason = metric.not_available or _most_frequent_reason(metric.name, own)
     return Score(
         mean=mean,
         low=interval[0] if interval else None,
@@ -244,8 +243,8 @@ def _score(
     )
 
 
-def _why_none(metric: str, own: Sequence[Record]) -> str:
-    """The most frequent reason for which not one clip has a value."""
+def _most_frequent_reason(metric: str, own: Sequence[Record]) -> str:
+    """The most frequent reason of clips without a value, where no clip has one."""
     reasons = Counter(record.get("missing", {}).get(metric) or record["reason"] for record in own)
     return str(min(reasons, key=lambda reason: (-reasons[reason], reason)))
 

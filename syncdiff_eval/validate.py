@@ -1,5 +1,4 @@
-"""Does a report hold together? The schema, and the numbers of results.json against the rows they came
-from."""
+"""Validation of a report: the schema, and the numbers of results.json against the rows of per_clip.parquet."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv"
 
 
 def validate_report(report: Path) -> str:
-    """One sentence on a sound report. Raises UserError that names the first fault."""
+    """One sentence that the report is valid. Raises UserError that names the first fault."""
     results = read_results(report)
     missing = [name for name in FILES if not (report / name).is_file()]
     if missing:
@@ -46,7 +45,7 @@ def _read_table(path: Path, results: Results) -> pa.Table:
     if table.schema != expected:
         difference = sorted(set(table.schema.names) ^ set(expected.names))
         raise UserError(
-            f"{path} has other columns than results.json tells: {', '.join(difference) or 'types differ'}."
+            f"{path} has other columns than results.json lists: {', '.join(difference) or 'types differ'}."
         )
     return table
 

@@ -1,4 +1,4 @@
-"""What the report says: which numbers stand together, who is held against whom, and what it warns of."""
+"""The report: groups of metrics, paired comparisons, win matrix and warnings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from report_samples import GAN, METHODS, OTHER, UNAVAILABLE, Sample, sample
 from rich.console import Console
 
 from syncdiff_eval.methods import Method
-from syncdiff_eval.report.by_type import DIFFUSION, duels
-from syncdiff_eval.report.cells import apart, level
+from syncdiff_eval.report.by_type import DIFFUSION, type_comparisons
+from syncdiff_eval.report.cells import comparison_mean, split_ranked
 from syncdiff_eval.report.clips import WORST, failed_clips, worst_clips
-from syncdiff_eval.report.groups import groups, headline, leading
+from syncdiff_eval.report.groups import groups, ordering_metric, overview_metrics
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.plots import (
     LEFT,
@@ -64,7 +64,7 @@ def test_every_metric_stands_in_one_group_of_at_most_seven(made: Sample) -> None
     assert sorted(placed) == sorted(names)
     assert all(len(group.metrics) <= 7 for group in found)
     assert "Other" not in [group.title for group in found]
-    assert len(headline(made.results)) <= 7
+    assert len(overview_metrics(made.results)) <= 7
 
 
 def test_a_metric_that_did_not_run_is_named_once_with_its_command(made: Sample) -> None:
@@ -74,28 +74,30 @@ def test_a_metric_that_did_not_run_is_named_once_with_its_command(made: Sample) 
 
 
 def test_methods_stand_in_the_order_of_the_leading_metric(made: Sample) -> None:
-    metric = leading(made.results)
+    metric = ordering_metric(made.results)
     assert metric is not None
     assert metric.name == "lse_c"
-    levels = [level(row, metric) or 0 for row in apart(made.results)[0]]
+    levels = [comparison_mean(row, metric) or 0 for row in split_ranked(made.results)[0]]
     assert levels == sorted(levels, reverse=True)
 
 
 def test_best_gan_meets_best_diffusion_on_the_clips_both_have(made: Sample) -> None:
     """Recomputed from the rows; the sign, the winner and the bar agree with the metric's direction."""
     rows = made.per_clip.to_pandas().set_index("clip")
-    found = {duel.metric.name: duel for duel in duels(made.results)}
+    found = {compared.metric.name: compared for compared in type_comparisons(made.results)}
     for name in ("lse_c", "lse_d", "psnr_face"):
-        duel = found[name]
-        assert duel.best[GAN].name == "softgan"
-        assert duel.best[DIFFUSION].name == METHODS[3].name
-        theirs, ours = (rows.loc[rows["method"] == duel.best[kind].name, name] for kind in (GAN, DIFFUSION))
-        assert duel.difference == pytest.approx((ours - theirs).mean())
-        assert (duel.difference > 0) == duel.metric.higher_is_better
-        assert duel.winner is DIFFUSION
-        assert duel.advantage is not None
-        assert 0 < duel.advantage[0] < duel.advantage[1] < duel.advantage[2]
-        bar = bar_of(duel)
+        compared = found[name]
+        assert compared.best[GAN].name == "softgan"
+        assert compared.best[DIFFUSION].name == METHODS[3].name
+        theirs, ours = (
+            rows.loc[rows["method"] == compared.best[kind].name, name] for kind in (GAN, DIFFUSION)
+        )
+        assert compared.difference == pytest.approx((ours - theirs).mean())
+        assert (compared.difference > 0) == compared.metric.higher_is_better
+        assert compared.winner is DIFFUSION
+        assert compared.advantage is not None
+        assert 0 < compared.advantage[0] < compared.advantage[1] < compared.advantage[2]
+        bar = bar_of(compared)
         assert 0 < bar.low <= bar.mean <= bar.high
     assert found["fid_face"].difference is None
     assert found["fid_face"].best[OTHER].name == "pastes_mouths"  # and not the frozen frame
@@ -103,7 +105,7 @@ def test_best_gan_meets_best_diffusion_on_the_clips_both_have(made: Sample) -> N
 
 def test_without_a_diffusion_method_nothing_is_compared_by_type() -> None:
     made = sample(8, [METHODS[0], METHODS[1], METHODS[4]])
-    assert duels(made.results) == []
+    assert type_comparisons(made.results) == []
     assert "GAN and diffusion" not in page_of(made) + markdown(made.results)
 
 
@@ -112,9 +114,9 @@ def test_too_few_clips_are_told_exactly_where_nothing_can_be_significant(
     num_clips: int, significant: bool
 ) -> None:
     """Three methods make three comparisons: 3 x 2^(1 - n) lies below 0.05 from n = 7 on."""
-    apart_by_far = sample(num_clips, METHODS[3:], failures=0)
-    assert any(c.winner for c in apart_by_far.results.comparisons) == significant
-    assert any("at least 7" in sentence for sentence in warnings(apart_by_far.results)) != significant
+    different = sample(num_clips, METHODS[3:], failures=0)
+    assert any(c.winner for c in different.results.comparisons) == significant
+    assert any("at least 7" in sentence for sentence in warnings(different.results)) != significant
 
 
 def test_warnings_are_on_the_page_in_markdown_and_in_the_terminal(made: Sample) -> None:
@@ -153,13 +155,13 @@ def test_real_video_alone_makes_a_page(made: Sample) -> None:
     alone = made.results.model_copy(update={"methods": rows, "comparisons": [], "reencoding": []})
     page = page_of(replace(made, results=alone))
     assert "ground_truth" in page
-    assert "Who beats whom" not in page
+    assert "Win matrix" not in page
 
 
 def test_the_page_shows_the_worst_clips_and_every_reason(made: Sample) -> None:
     rows = made.per_clip.to_pandas()
     worst = worst_clips(made.results, made.per_clip, made.curve)
-    for method in (row.name for row in apart(made.results)[0]):
+    for method in (row.name for row in split_ranked(made.results)[0]):
         own = rows[rows["method"] == method].dropna(subset="lse_c").sort_values("lse_c")
         shown = [clip.row["clip"] for clip in worst if clip.row["method"] == method]
         assert shown == list(own["clip"][:WORST])

@@ -125,7 +125,7 @@ def test_nobody_is_shut_out(browser: Any, small: Path, width: int, scheme: str) 
 def test_a_page_with_little_to_say_has_no_empty_sections(browser: Any, least: Path) -> None:
     page = look(browser, least, 390, "light").page
     sections = page.locator("h2[id]").evaluate_all("all => all.map(each => each.id)")
-    assert sections == ["warnings", "scores", "wins", "clips", "making"]
+    assert sections == ["warnings", "scores", "comparisons", "clips", "settings"]
     links = page.locator("nav a").evaluate_all("all => all.map(each => each.hash.slice(1))")
     assert links == sections[1:]
     page.close()

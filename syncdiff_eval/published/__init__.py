@@ -1,4 +1,4 @@
-"""Numbers other people printed, with where they come from. Never mixed with measured ones.
+"""Numbers published in papers, with their sources. Never mixed with measured ones.
 
 published_results.csv: method, type, dataset, metric (lse_c, lse_d, fid, ssim, psnr, lmd), value, protocol (named
 only where the source names its script), audio (own, crossed, not stated), setting, source, how (where in the

@@ -1,2 +1,2 @@
-"""What a reader opens: leaderboard.md, leaderboard.csv and index.html, made from results.json and
+"""The files a report shows: leaderboard.md, leaderboard.csv and index.html, made from results.json and
 per_clip.parquet."""

@@ -1,4 +1,4 @@
-"""GAN against diffusion: the best method of each type under every metric, and how sure the difference is."""
+"""Comparison by type: the best GAN against the best diffusion method under every metric, with the paired test."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections import Counter
 from dataclasses import dataclass
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report.cells import level
-from syncdiff_eval.report.groups import ranking
+from syncdiff_eval.report.cells import comparison_mean
+from syncdiff_eval.report.groups import ranked_metrics
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Results
 
 GAN, DIFFUSION, OTHER = MethodType.GAN, MethodType.DIFFUSION, MethodType.OTHER
 
 
 @dataclass(frozen=True)
-class Duel:
-    """One metric. difference, low, high: diffusion less GAN, on the clips both have; None for a metric that has
-    one number per method."""
+class TypeComparison:
+    """The best methods of each type under one metric.
+
+    difference, low, high: diffusion minus GAN on the clips both have; None for a pooled metric."""
 
     metric: MetricInfo
     best: dict[MethodType, MethodResult]
@@ -25,7 +26,7 @@ class Duel:
     high: float | None
     p_holm: float | None
     winner: MethodType | None
-    """None: they cannot be told apart, or nothing tested them."""
+    """None: no significant difference, or no test (a pooled metric)."""
 
     @property
     def advantage(self) -> tuple[float, float, float] | None:
@@ -37,44 +38,46 @@ class Duel:
         return -self.high, -self.difference, -self.low
 
 
-def duels(results: Results) -> list[Duel]:
+def type_comparisons(results: Results) -> list[TypeComparison]:
     """One per metric under which a GAN and a diffusion method have numbers; empty where a type is absent.
 
     The difference and its test are those of `results.comparisons`: paired, corrected over all methods.
     """
     found = []
-    for metric in ranking(results):
+    for metric in ranked_metrics(results):
         best = {kind: row for kind in (GAN, DIFFUSION, OTHER) if (row := _best(results, metric, kind))}
         if GAN in best and DIFFUSION in best:
-            found.append(_duel(results, metric, best))
+            found.append(_type_comparison(results, metric, best))
     return found
 
 
 def count_types(results: Results) -> list[tuple[MethodType, int]]:
-    """How many methods there are of each type that occurs, without what the benchmark itself made."""
+    """Number of methods per type that occurs, without the baselines."""
     counts = Counter(row.type for row in results.methods if not row.baseline)
     return [(kind, counts[kind]) for kind in (GAN, DIFFUSION, OTHER) if counts[kind]]
 
 
 def _best(results: Results, metric: MetricInfo, kind: MethodType) -> MethodResult | None:
     rows = [row for row in results.methods if row.type is kind and not row.baseline]
-    levels = {row.name: value for row in rows if (value := level(row, metric)) is not None}
+    levels = {row.name: value for row in rows if (value := comparison_mean(row, metric)) is not None}
     if not levels:
         return None
     name = (max if metric.higher_is_better else min)(levels, key=levels.__getitem__)
     return next(row for row in rows if row.name == name)
 
 
-def _duel(results: Results, metric: MetricInfo, best: dict[MethodType, MethodResult]) -> Duel:
+def _type_comparison(
+    results: Results, metric: MetricInfo, best: dict[MethodType, MethodResult]
+) -> TypeComparison:
     gan, diffusion = best[GAN].name, best[DIFFUSION].name
     tested = [c for c in results.comparisons if c.metric == metric.name and {c.a, c.b} == {gan, diffusion}]
     if not tested:
-        return Duel(metric, best, None, None, None, None, None)
+        return TypeComparison(metric, best, None, None, None, None, None)
     (c,) = tested
     difference, low, high = (
         (c.difference, c.low, c.high) if c.a == diffusion else (-c.difference, -c.high, -c.low)
     )
-    return Duel(metric, best, difference, low, high, c.p_holm, _winner(c, gan))
+    return TypeComparison(metric, best, difference, low, high, c.p_holm, _winner(c, gan))
 
 
 def _winner(comparison: Comparison, gan: str) -> MethodType | None:

@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the terminal, in Markdown and on the page."""
+"""Numbers formatted as text, the same in the terminal, in Markdown and on the page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report.groups import leading
+from syncdiff_eval.report.groups import ordering_metric
 from syncdiff_eval.results import MethodResult, MetricInfo, PublishedNumber, Results, Score
 
 ARROWS = {True: "\u00a0↑", False: "\u00a0↓", None: ""}
-"""After a space at which no line breaks."""
+"""After a no-break space."""
 TYPES = {
     MethodType.GAN: "GAN",
     MethodType.DIFFUSION: "diffusion",
@@ -62,7 +62,7 @@ def shared(score: Score, metric: MetricInfo) -> str:
 
 
 def frames(row: MethodResult, metric: MetricInfo) -> str:
-    """`1,024 frames` under a metric that only all frames together have, else empty."""
+    """`1,024 frames` under a pooled metric, else empty."""
     counted = row.scores.get(f"{metric.name}_frames") if metric.pooled else None
     return f"{counted.mean:,.0f} frames" if counted and counted.mean is not None else ""
 
@@ -81,32 +81,32 @@ def failures(failed: dict[str, int]) -> str:
     return ", ".join(f"{plain_reason(reason)} {n}" for reason, n in failed.items())
 
 
-def apart(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
-    """The ranked methods, best first by the leading metric, and real video, which is printed apart."""
+def split_ranked(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
+    """The ranked methods, best first by the ordering metric, and the rows of real video."""
     real = [row for row in results.methods if row.type is MethodType.REFERENCE]
     ranked = [row for row in results.methods if row.type is not MethodType.REFERENCE]
-    metric = leading(results)
+    metric = ordering_metric(results)
     if metric is None:
         return ranked, real
     worst = float("-inf")
     sign = 1 if metric.higher_is_better else -1
 
     def goodness(row: MethodResult) -> float:
-        value = level(row, metric)
+        value = comparison_mean(row, metric)
         return worst if value is None else sign * value
 
     return sorted(ranked, key=goodness, reverse=True), real
 
 
-def level(row: MethodResult, metric: MetricInfo) -> float | None:
-    """What methods are held against each other by: the mean on shared clips, else the mean."""
+def comparison_mean(row: MethodResult, metric: MetricInfo) -> float | None:
+    """The mean that methods are compared by: on shared clips where there is one, else over the clips scored."""
     score = row.scores[metric.name]
     return score.mean if score.mean_shared is None else score.mean_shared
 
 
 def best(results: Results, metric: MetricInfo) -> set[str]:
     """Names of the methods of rank 1, none where all share it."""
-    ranks = {row.name: row.scores[metric.name].rank for row in apart(results)[0]}
+    ranks = {row.name: row.scores[metric.name].rank for row in split_ranked(results)[0]}
     return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
 
 
@@ -115,9 +115,9 @@ def with_numbers(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) ->
     return [row for row in rows if any(row.scores[metric.name].mean is not None for metric in metrics)]
 
 
-def wins(results: Results) -> dict[str, dict[str, int]]:
-    """winner -> loser -> number of metrics under which the difference is significant; ranked methods only."""
-    names = [row.name for row in apart(results)[0]]
+def win_matrix(results: Results) -> dict[str, dict[str, int]]:
+    """Win matrix: winner -> loser -> number of metrics with a significant difference; ranked methods only."""
+    names = [row.name for row in split_ranked(results)[0]]
     table = {a: dict.fromkeys(names, 0) for a in names}
     for comparison in results.comparisons:
         if comparison.winner:
@@ -128,7 +128,7 @@ def wins(results: Results) -> dict[str, dict[str, int]]:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """Numbers of one source, setting, protocol and audio; nothing else may be compared."""
+    """Numbers of one source, setting, protocol and audio; only numbers of one table are comparable."""
 
     facts: PublishedNumber
     """Any of them."""

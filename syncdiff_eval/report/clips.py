@@ -1,5 +1,4 @@
-"""The clips worth opening: those without a score, and each method's worst. All the rest is in
-per_clip.parquet."""
+"""Clips listed on the page: those without a score, and each method's worst. per_clip.parquet has all clips."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
-from syncdiff_eval.report.cells import apart
-from syncdiff_eval.report.groups import leading
+from syncdiff_eval.report.cells import split_ranked
+from syncdiff_eval.report.groups import ordering_metric
 from syncdiff_eval.results import MetricInfo, Results
 
 WORST = 3
@@ -43,12 +42,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class WorstClip:
-    """A method's row of per_clip.parquet, and what real video scores there."""
+    """A method's row of per_clip.parquet, and the values of real video on that clip."""
 
     type: MethodType
     row: Row
     real: float | None
-    """The leading metric's value."""
+    """Value of the ordering metric."""
     curve: np.ndarray | None
     real_curve: np.ndarray | None
 
@@ -66,8 +65,8 @@ def failed_clips(per_clip: pa.Table) -> list[Failure]:
 
 
 def worst_clips(results: Results, per_clip: pa.Table, curves: Curves) -> list[WorstClip]:
-    """Each ranked method's worst clips by the leading metric, worst first; empty where no metric leads."""
-    metric = leading(results)
+    """Each ranked method's worst clips by the ordering metric, worst first; empty where there is none."""
+    metric = ordering_metric(results)
     if metric is None:
         return []
     rows = [row for row in per_clip.to_pylist() if row[metric.name] is not None]
@@ -77,7 +76,7 @@ def worst_clips(results: Results, per_clip: pa.Table, curves: Curves) -> list[Wo
             method.type, row, real.get(row["clip"]), curves(method.name, row["clip"]),
             curves(GROUND_TRUTH.name, row["clip"]),
         )
-        for method in apart(results)[0]
+        for method in split_ranked(results)[0]
         for row in _worst([row for row in rows if row["method"] == method.name], metric)
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Which numbers stand side by side: a table of twenty columns is read by nobody."""
+"""Groups of metrics: one table each, since a single table would have twenty columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from syncdiff_eval.results import MetricInfo, Results
 
 _GROUPS = (
     ("Sync", "Does the mouth move with the sound?", ("lse_", "av_offset", "mouth_audio_")),
-    ("AV-HuBERT sync", "The same question, put to a network that reads lips.", ("avs_",)),
+    ("AV-HuBERT sync", "Do the lips match the sound, by AV-HuBERT features?", ("avs_",)),
     ("Picture", "Do the frames look like the real ones?", ("fid_", "psnr_", "ssim_")),
     ("Mouth shape", "Does the mouth take the real mouth’s shapes?", ("lmd_", "opening_")),
     ("Leak", "Does the mouth follow the source video where it should follow the sound?", ("leak_",)),
 )
-_OTHER = ("Other", "Numbers of scorers from elsewhere.")
+_OTHER = ("Other", "Metrics of scorers from outside this project.")
 _HEADLINE = ("lse_c", "lse_d", "avs_u", "fid_face", "psnr_face", "ssim_face", "lmd_mouth", "leak_corr")
 
 
@@ -31,8 +31,8 @@ class Group:
 
 
 def groups(results: Results) -> list[Group]:
-    """The groups that the protocol has metrics of. What belongs to none comes last."""
-    shown = [metric for metric in results.metrics if not frames_of(metric, results)]
+    """The groups that the protocol has metrics of; metrics of no group come last."""
+    shown = [metric for metric in results.metrics if not frame_count_of(metric, results)]
     known = [(title, question, [m for m in shown if m.name.startswith(prefixes)])
              for title, question, prefixes in _GROUPS]  # fmt: skip
     placed = {metric.name for _, _, metrics in known for metric in metrics}
@@ -41,7 +41,7 @@ def groups(results: Results) -> list[Group]:
         Group(
             title,
             question,
-            tuple(m for m in metrics if not _absent(m, results)),
+            tuple(m for m in metrics if not _common_reason(m, results)),
             _unavailable(metrics, results),
         )
         for title, question, metrics in (*known, rest)
@@ -49,23 +49,23 @@ def groups(results: Results) -> list[Group]:
     ]
 
 
-def frames_of(metric: MetricInfo, results: Results) -> str | None:
-    """The metric whose number of frames this one tells; it stands in that one's cell, not in a column."""
+def frame_count_of(metric: MetricInfo, results: Results) -> str | None:
+    """The pooled metric whose number of frames this one is, else None. It is printed in that metric's cell."""
     base = metric.name.removesuffix("_frames")
     names = {other.name for other in results.metrics}
     return base if metric.pooled and base != metric.name and base in names else None
 
 
-def leading(results: Results) -> MetricInfo | None:
-    """The metric that orders the methods: the first that ranks and has numbers."""
+def ordering_metric(results: Results) -> MetricInfo | None:
+    """The metric that orders the methods: the first ranked per-clip metric with numbers."""
     return next(
         (metric for metric in results.metrics if _has_numbers(metric, results) and not metric.pooled
          and metric.higher_is_better is not None), None
     )  # fmt: skip
 
 
-def headline(results: Results) -> list[MetricInfo]:
-    """One or two metrics of each group, those that papers print; none where there is only one group."""
+def overview_metrics(results: Results) -> list[MetricInfo]:
+    """Metrics of the overview table: one or two of each group; none where there is only one group."""
     filled = [group for group in groups(results) if any(_has_numbers(m, results) for m in group.metrics)]
     if len(filled) < 2:
         return []
@@ -73,8 +73,8 @@ def headline(results: Results) -> list[MetricInfo]:
     return [named[name] for name in _HEADLINE if name in named]
 
 
-def ranking(results: Results) -> list[MetricInfo]:
-    """Metrics under which methods can be better or worse, and some method has a number."""
+def ranked_metrics(results: Results) -> list[MetricInfo]:
+    """Metrics with a better direction under which some method has a number."""
     return [m for m in results.metrics if m.higher_is_better is not None and _has_numbers(m, results)]
 
 
@@ -86,7 +86,7 @@ def _has_numbers(metric: MetricInfo, results: Results) -> bool:
     )
 
 
-def _absent(metric: MetricInfo, results: Results) -> str | None:
+def _common_reason(metric: MetricInfo, results: Results) -> str | None:
     """Why no row at all has a number, where the ranked methods share one reason."""
     if any(row.scores[metric.name].mean is not None for row in results.methods):
         return None
@@ -98,6 +98,6 @@ def _absent(metric: MetricInfo, results: Results) -> str | None:
 def _unavailable(metrics: Iterable[MetricInfo], results: Results) -> tuple[tuple[str, str], ...]:
     titles: dict[str, list[str]] = {}
     for metric in metrics:
-        if reason := _absent(metric, results):
+        if reason := _common_reason(metric, results):
             titles.setdefault(reason, []).append(metric.title)
     return tuple((", ".join(names), reason) for reason, names in titles.items())

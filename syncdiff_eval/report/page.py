@@ -8,18 +8,19 @@ from markupsafe import Markup, escape
 
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.report import by_type, cells, clips, plots, reencoded
-from syncdiff_eval.report.groups import groups, headline, leading
+from syncdiff_eval.report.groups import groups, ordering_metric, overview_metrics
 from syncdiff_eval.report.warnings import warnings
 from syncdiff_eval.results import Comparison, Results
 
 _FILTERS = (
     cells.heading, cells.short_heading, cells.number, cells.span, cells.interval, cells.counts, cells.shared,
-    cells.frames, cells.p_value, cells.plain_reason, cells.level, cells.with_numbers, plots.sparkline, plots.bar_of,
+    cells.frames, cells.p_value, cells.plain_reason, cells.comparison_mean, cells.with_numbers, plots.sparkline,
+    plots.bar_of,
 )  # fmt: skip
 
 
 def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> str:
-    """The page. Everything is in it: style, tables, plots, no script, no picture from elsewhere.
+    """The page as HTML: style, tables and SVG plots inline, no script, no external file.
 
     curves: SyncNet's confidence over a clip, for the few clips that are shown.
     """
@@ -31,9 +32,9 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         lstrip_blocks=True,
     )
     environment.filters |= {function.__name__: function for function in (*_FILTERS, breakable)}
-    ranked, real = cells.apart(results)
+    ranked, real = cells.split_ranked(results)
     worst = clips.worst_clips(results, per_clip, curves)
-    first = leading(results)
+    first = ordering_metric(results)
     comparisons = {metric.name: _comparisons(results, metric.name) for metric in results.metrics}
     return environment.get_template("index.html.j2").render(
         results=results,
@@ -42,16 +43,16 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         ranked=ranked,
         real=real,
         kinds=[kind for kind in MethodType if kind in {row.type for row in ranked}],
-        leading=first,
-        headline=headline(results),
+        ordering_metric=first,
+        overview_metrics=overview_metrics(results),
         uneven=any(score.n_shared not in (0, score.n_scored) for row in ranked for score in row.scores.values()),
         groups=groups(results),
         best={metric.name: cells.best(results, metric) for metric in results.metrics},
         width=plots.WIDTH,
         forests=plots.forests(results),
-        duels=by_type.duels(results),
+        type_comparisons=by_type.type_comparisons(results),
         type_counts=by_type.count_types(results),
-        wins=cells.wins(results),
+        win_matrix=cells.win_matrix(results),
         compared=[metric for metric in results.metrics if comparisons[metric.name]],
         comparisons=comparisons,
         failed=clips.failed_clips(per_clip),
@@ -59,7 +60,7 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         curve_ends=plots.value_range(curve for clip in worst for curve in (clip.curve, clip.real_curve)),
         has_curves=any(clip.curve is not None for clip in worst),
         clip_metrics=[
-            metric for metric in headline(results) if not metric.pooled and metric != first
+            metric for metric in overview_metrics(results) if not metric.pooled and metric != first
         ],
         reencoding_notes=reencoded.notes(results) if results.reencoding else [],
         published=cells.published_tables(results),

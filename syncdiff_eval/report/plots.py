@@ -1,7 +1,6 @@
-"""Where the marks of the page's plots lie, in units of their SVG's viewBox. The templates draw them.
+"""Coordinates of the page's plots, in units of the SVG viewBox. The templates draw them.
 
-Names stand left of the plotted field, one row per method in the order of the tables, so that the eye finds a method
-at the same height in every plot.
+Names are left of the plotted field, one row per method in the order of the tables, at the same height in every plot.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
-from syncdiff_eval.report.by_type import Duel
-from syncdiff_eval.report.cells import TYPES, apart, best, frames, interval, number
-from syncdiff_eval.report.groups import ranking
+from syncdiff_eval.report.by_type import TypeComparison
+from syncdiff_eval.report.cells import TYPES, best, frames, interval, number, split_ranked
+from syncdiff_eval.report.groups import ranked_metrics
 from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
 
 WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 280, 116, 272, 18, 19, 20
@@ -27,7 +26,7 @@ HALF_BAR = 72
 
 @dataclass(frozen=True)
 class Mark:
-    """A method: a point, its interval where there is one, and the same in words."""
+    """A method in a forest plot: a point, its interval where there is one, and the text of its tooltip."""
 
     name: str
     label: str
@@ -54,12 +53,12 @@ class Forest:
 
 
 def forests(results: Results) -> dict[str, Forest]:
-    """By metric name, for every metric that ranks or could: marks of the ranked methods that have a number."""
-    return {metric.name: _forest(results, metric) for metric in ranking(results)}
+    """By metric name, for every ranked metric: marks of the ranked methods that have a number."""
+    return {metric.name: _forest(results, metric) for metric in ranked_metrics(results)}
 
 
 def _forest(results: Results, metric: MetricInfo) -> Forest:
-    rows = [row for row in apart(results)[0] if row.scores[metric.name].mean is not None]
+    rows = [row for row in split_ranked(results)[0] if row.scores[metric.name].mean is not None]
     truth = next((row for row in results.methods if row.name == GROUND_TRUTH.name), None)
     real = truth.scores[metric.name].mean if truth else None
     shown = [value for row in rows for value in _extent(row.scores[metric.name])]
@@ -103,7 +102,7 @@ def _extent(score: Score) -> list[float]:
 
 
 def axis(values: Sequence[float], decimals: int) -> tuple[float, float, list[tuple[float, str]]]:
-    """Ends of an axis that holds all values with a little room, and two to five round ticks with their labels.
+    """Ends of an axis that holds all values with a margin, and two to five round ticks with their labels.
     Values that are all the same get a unit of their last decimal on either side."""
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 10.0**-decimals
@@ -127,11 +126,11 @@ class Bar:
     high: float
 
 
-def bar_of(duel: Duel) -> Bar:
-    """Its advantage on its own scale: the farther end reaches the edge. Needs a tested duel."""
-    assert duel.advantage is not None
-    scale = HALF_BAR / max(*(abs(value) for value in duel.advantage), 1e-300)
-    return Bar(*(round(value * scale, 1) for value in duel.advantage))
+def bar_of(compared: TypeComparison) -> Bar:
+    """The advantage scaled so that the farther end of its interval is at the edge. Needs `compared.advantage`."""
+    assert compared.advantage is not None
+    scale = HALF_BAR / max(*(abs(value) for value in compared.advantage), 1e-300)
+    return Bar(*(round(value * scale, 1) for value in compared.advantage))
 
 
 def value_range(curves: Iterable[np.ndarray | None]) -> tuple[float, float]:

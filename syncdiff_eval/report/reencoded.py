@@ -1,4 +1,4 @@
-"""How far numbers move when files are re-encoded once, as cells for Markdown and the terminal."""
+"""Changes of the metrics when files are re-encoded once, as cells for Markdown and the terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ TITLE = "Re-encoded once"
 
 
 def notes(results: Results) -> list[str]:
-    """What the table shows, and which files have no score any more."""
+    """Description of the table, and the files without a score after re-encoding."""
     encoder = results.reencoding[0].encoder
     return [
-        f"Every file encoded once more with {encoder}, and scored again. Each cell: mean change, mean size of the "
-        "change and the largest, clips. Smaller differences between methods may be the coding's. Nothing of it enters "
-        "the means above.",
+        f"Every file re-encoded once with {encoder} and scored again. Each cell: mean change, mean and largest "
+        "absolute change, clips. Smaller differences between methods may come from encoding. These numbers do not "
+        "enter the means above.",
         *(
             f"{row.method}: {failures(row.failures)} of {row.n_attempted} once re-encoded."
             for row in results.reencoding
@@ -25,7 +25,7 @@ def notes(results: Results) -> list[str]:
 
 def table(results: Results, separator: str) -> list[list[str]]:
     """A line of headings, then one per metric that ran on some file or lacks its weights; lines within a cell are
-    parted by `separator`."""
+    joined by `separator`."""
     metrics = [
         metric
         for metric in results.metrics

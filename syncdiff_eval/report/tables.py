@@ -13,22 +13,22 @@ from rich.table import Table
 
 from syncdiff_data.tables import plain_cell
 from syncdiff_eval.report import reencoded
-from syncdiff_eval.report.by_type import DIFFUSION, GAN, Duel, duels
+from syncdiff_eval.report.by_type import DIFFUSION, GAN, TypeComparison, type_comparisons
 from syncdiff_eval.report.cells import (
     TYPES,
-    apart,
+    comparison_mean,
     counts,
     frames,
     heading,
     interval,
-    level,
     number,
     p_value,
     plain_reason,
     published_tables,
     shared,
     span,
-    wins,
+    split_ranked,
+    win_matrix,
 )
 from syncdiff_eval.report.groups import Group, groups
 from syncdiff_eval.report.warnings import warnings
@@ -42,16 +42,16 @@ def markdown(results: Results) -> str:
     parts = [
         f"# Leaderboard: {protocol.name} (version {protocol.version}), {protocol.setting}",
         f"{results.n_clips} clips. Each cell: mean, {protocol.confidence:.0%} interval over clips, clips "
-        "scored / attempted, rank. Methods that cannot be told apart share a rank. Real video stands last, for "
-        "orientation, and is not ranked.",
-        *(["> **Before you read on**\n>\n" + "\n".join(f"> - {note}" for note in notes)] if notes else []),
+        "scored / attempted, rank. Methods without a significant difference share a rank. Real video is in the "
+        "last rows and is not ranked.",
+        *(["> **Warnings**\n>\n" + "\n".join(f"> - {note}" for note in notes)] if notes else []),
         *(part for group in groups(results) for part in _markdown_group(results, group)),
-        *_markdown_duels(duels(results)),
-        *_markdown_wins(results),
+        *_markdown_types(type_comparisons(results)),
+        *_markdown_win_matrix(results),
         *_markdown_reencoded(results),
     ]
     if results.published:
-        parts += ["## Published elsewhere", "Not measured here; compare within one table only."]
+        parts += ["## Published numbers", "Not measured here; compare within one table only."]
         parts += _markdown_published(results)
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +76,7 @@ def comma_separated(results: Results) -> str:
 
 
 def terminal(results: Results, console: Console) -> None:
-    """Print the leaderboard, each group in as many tables as the width asks for."""
+    """Print the leaderboard, each group in as many tables as fit the width."""
     protocol = results.protocol
     console.print(f"[bold]{protocol.name}[/bold] version {protocol.version}, {protocol.setting}, "
                   f"{results.n_clips} clips; {protocol.confidence:.0%} intervals over clips")  # fmt: skip
@@ -96,7 +96,7 @@ def terminal(results: Results, console: Console) -> None:
 
 
 def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
-    ranked, real = apart(results)
+    ranked, real = split_ranked(results)
     table = Table(box=SIMPLE_HEAD, show_lines=False, pad_edge=False)
     table.add_column("")
     for metric in metrics:
@@ -133,7 +133,7 @@ def _markdown_group(results: Results, group: Group) -> list[str]:
     parts = [f"## {group.title}"]
     parts += [f"{titles}: `{reason}`" for titles, reason in group.unavailable]
     if group.metrics:
-        rows = [row for part in apart(results) for row in part]
+        rows = [row for part in split_ranked(results) for row in part]
         cells = [
             [row.name, TYPES[row.type], *(_lines(row, m, "<br>") for m in group.metrics)] for row in rows
         ]
@@ -141,43 +141,43 @@ def _markdown_group(results: Results, group: Group) -> list[str]:
     return parts
 
 
-def _markdown_duels(found: Sequence[Duel]) -> list[str]:
+def _markdown_types(found: Sequence[TypeComparison]) -> list[str]:
     if not found:
         return []
     return [
         "## GAN and diffusion",
-        "The best of each type under each metric; difference: diffusion less GAN on the clips both have.",
+        "The best method of each type under each metric; difference: diffusion minus GAN on the clips both have.",
         _markdown_table(
             ["metric", "best GAN", "best diffusion", "difference", "p (Holm)", "better"],
-            [_duel_cells(duel) for duel in found],
+            [_type_cells(compared) for compared in found],
             1,
         ),
     ]
 
 
-def _duel_cells(duel: Duel) -> list[str]:
+def _type_cells(compared: TypeComparison) -> list[str]:
     best = [
-        f"{number(level(duel.best[kind], duel.metric), duel.metric)}<br>{duel.best[kind].name}"
-        for kind in (GAN, DIFFUSION)
+        f"{number(comparison_mean(row, compared.metric), compared.metric)}<br>{row.name}"
+        for row in (compared.best[GAN], compared.best[DIFFUSION])
     ]
-    if duel.difference is None or duel.p_holm is None:
-        return [heading(duel.metric), *best, "one number per method", "", ""]
-    difference = number(duel.difference, duel.metric, "+")
-    verdict = TYPES[duel.winner] if duel.winner else "cannot be told apart"
-    return [heading(duel.metric), *best, f"{difference}<br>{span(duel.low, duel.high, duel.metric, '+')}",
-            p_value(duel.p_holm), verdict]  # fmt: skip
+    if compared.difference is None or compared.p_holm is None:
+        return [heading(compared.metric), *best, "one number per method", "", ""]
+    difference = number(compared.difference, compared.metric, "+")
+    verdict = TYPES[compared.winner] if compared.winner else "not significant"
+    interval = span(compared.low, compared.high, compared.metric, "+")
+    return [heading(compared.metric), *best, f"{difference}<br>{interval}", p_value(compared.p_holm), verdict]
 
 
-def _markdown_wins(results: Results) -> list[str]:
-    table = wins(results)
+def _markdown_win_matrix(results: Results) -> list[str]:
+    table = win_matrix(results)
     if len(table) < 2:
         return []
     rows = [
         [name, *("" if other == name else str(n) for other, n in row.items())] for name, row in table.items()
     ]
     return [
-        "## Who beats whom",
-        "Metrics under which the row's method beats the column's.",
+        "## Win matrix",
+        "Number of metrics under which the row's method is significantly better than the column's.",
         _markdown_table(["", *table], rows, 1),
     ]
 

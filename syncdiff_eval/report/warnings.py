@@ -1,5 +1,4 @@
-"""What a reader must know before believing the table; the same sentences on the page, in Markdown and in the
-terminal."""
+"""Warnings about the numbers of a report; the same sentences on the page, in Markdown and in the terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +6,17 @@ from itertools import count
 
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.report.cells import failures
-from syncdiff_eval.report.groups import frames_of
+from syncdiff_eval.report.groups import frame_count_of
 from syncdiff_eval.results import MethodResult, Results
 
 ENOUGH_FRAMES = 2048
-"""Width of the features of FID: on fewer frames their covariance has not full rank."""
+"""Dimension of FID's features: on fewer frames their covariance is not of full rank."""
 UNEVEN = 1.5
-"""Ratio of median bit rates from which on files count as differently encoded."""
+"""Ratio of median bit rates above which files count as differently encoded."""
 
 
 def warnings(results: Results) -> list[str]:
-    """Sentences, the gravest first; empty where there is nothing to say."""
+    """Sentences, the most important first; may be empty."""
     return [*_few_clips(results), *_failures(results), *_few_frames(results), *_encoding(results)]
 
 
@@ -46,14 +45,14 @@ def _failures(results: Results) -> list[str]:
 def _few_frames(results: Results) -> list[str]:
     sentences = []
     for metric in results.metrics:
-        base = frames_of(metric, results)
+        base = frame_count_of(metric, results)
         numbers = [row.scores[metric.name].mean for row in _ranked(results)]
         frames = [value for value in numbers if value is not None]
         if base and frames and min(frames) < ENOUGH_FRAMES:
             title = next(other.title for other in results.metrics if other.name == base)
             sentences.append(
-                f"{title} rests on {min(frames):,.0f} frames: under {ENOUGH_FRAMES:,} it depends on their number "
-                "more than on the frames, so hold it against nothing outside this table."
+                f"{title} was computed from {min(frames):,.0f} frames: under {ENOUGH_FRAMES:,} it depends on their "
+                "number more than on the frames, so do not compare it with numbers outside this table."
             )
     return sentences
 
@@ -65,12 +64,12 @@ def _encoding(results: Results) -> list[str]:
     rates = {row.name: row.bit_rate for row in made if row.bit_rate}
     sentences = []
     if len(codecs) > 1:
-        sentences.append(f"Files are coded in different ways ({', '.join(codecs)}); coding alone moves LSE.")
+        sentences.append(f"Files use different codecs ({', '.join(codecs)}); encoding alone changes LSE.")
     if rates and max(rates.values()) > UNEVEN * min(rates.values()):
         low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
         sentences.append(
-            f"Bit rates differ: {low} has {_kbit(rates[low])}, {high} {_kbit(rates[high])} (medians); coding "
-            "alone moves LSE, --reencode-check tells how far."
+            f"Bit rates differ: {low} has {_kbit(rates[low])}, {high} {_kbit(rates[high])} (medians); "
+            "encoding alone changes LSE, --reencode-check measures by how much."
         )
     return sentences
 
