@@ -21,7 +21,7 @@ def inspect(report: tyro.conf.Positional[Path]) -> None:
 
 
 def validate(report: tyro.conf.Positional[Path]) -> None:
-    """Check a report's files against the schema and against each other; exit status 2 with a message if it is not valid."""
+    """Check a report's files against the schema and against each other; exit status 2 if they do not agree."""
     print(validate_report(report))
 
 

@@ -37,7 +37,8 @@ _FACTS = tuple(name for name, _ in TAIL[2:])
 
 def per_clip_schema(metrics: Sequence[MetricInfo]) -> pa.Schema:
     """method, clip, status (scored | failed), reason and num_frames; one float64 column per metric, null with
-    a reason in null_reasons (metric -> reason); detail of a failure; then facts of the scored file (hash, codec, size, rate)."""
+    a reason in null_reasons (metric -> reason); detail of a failure; then facts of the scored file (hash, codec, size,
+    rate)."""
     columns = [(metric.name, pa.float64()) for metric in metrics if not metric.pooled]
     return pa.schema([*HEAD, *columns, *TAIL])
 

@@ -33,7 +33,7 @@ def validate_report(report: Path) -> str:
             f"{report}/per_clip.parquet has {len(rows)} rows; {len(results.methods)} methods on "
             f"{results.n_clips} clips make {len(results.methods) * results.n_clips}."
         )
-    return f"{report} is sound: {len(results.methods)} methods, {results.n_clips} clips, {len(rows)} rows."
+    return f"{report} is valid: {len(results.methods)} methods, {results.n_clips} clips, {len(rows)} rows."
 
 
 def _read_table(path: Path, results: Results) -> pa.Table:

@@ -401,7 +401,7 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
         validate_report(out)
     (out / "results.json").write_text(text)
     table = pd.read_parquet(out / "per_clip.parquet")
-    assert "is sound" in validate_report(out)
+    assert "is valid" in validate_report(out)
     table.iloc[:-1].to_parquet(out / "per_clip.parquet")
     with pytest.raises(UserError):
         validate_report(out)

@@ -177,7 +177,7 @@ def table_of(
 
 
 def test_real_video_is_always_there_and_never_ranked() -> None:
-    """Bug 5: generated video beats real video (10.22 against 8.21), which nobody sees without a row of real video."""
+    """Bug 5: generated video beats real video (10.22 against 8.21), which is visible only with a row of real video."""
     assert baselines(frozen=False, audio_shift=(), other_audio=False) == [GROUND_TRUTH]
     rng = np.random.default_rng(0)
     better = Method("better", MethodType.GAN)
@@ -193,7 +193,7 @@ def test_real_video_is_always_there_and_never_ranked() -> None:
     assert comparisons == []
 
 
-def test_a_gap_under_the_noise_is_no_win() -> None:
+def test_a_difference_under_the_noise_is_not_significant() -> None:
     """Bug 6: with 218 clips of sd 1.71 a gap of 0.2 is noise; every mean has an interval, and the two share a rank."""
     rng = np.random.default_rng(3)
     a, b = rng.normal(0, 1.71, (2, 218))
@@ -239,7 +239,7 @@ def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> Non
     assert fresh is None
 
 
-def test_the_anchor_of_the_real_weights(shared: Path) -> None:
+def test_known_scores_of_the_real_weights(shared: Path) -> None:
     """Bug 7: with syncnet_v2.model and sfd_face.pth as published, syncnet-python's example is 1 / 4.529 / 9.237."""
     try:
         found = {name: locate(WEIGHTS[name]) for name in ("syncnet", "sfd")}

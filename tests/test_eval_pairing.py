@@ -1,4 +1,4 @@
-"""Who belongs to whom: names, lists, column orders, and what is refused."""
+"""Pairing of outputs with references and audio: names, lists, column orders, and what is refused."""
 
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def test_baselines_take_the_audio_they_are_for(tmp_path: Path) -> None:
     assert not by_method["ground_truth"][0].crossed
 
 
-def test_links_are_followed_and_one_that_leads_nowhere_is_still_a_clip(tmp_path: Path) -> None:
+def test_links_are_followed_and_a_broken_link_is_still_a_clip(tmp_path: Path) -> None:
     store = tree(tmp_path / "store", "a.b c.mp4", ".hidden.mp4")
     (tmp_path / "ref").mkdir()
     (tmp_path / "ref/s1").symlink_to(store)
@@ -119,7 +119,7 @@ def test_lists_may_spell_one_path_in_several_ways(tmp_path: Path) -> None:
     ]
 
 
-def test_a_list_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
+def test_a_list_that_is_not_text_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_bytes(b"video,audio,output\n\xff,a,x\n")
     with pytest.raises(UserError, match="UTF-8"):
         pair_by_list(tree(tmp_path / "ref", "a.mp4"), tmp_path / "pairs.csv", "csv")

@@ -17,7 +17,7 @@ def test_every_number_says_where_it_comes_from() -> None:
     assert len(keys) == len(numbers)
 
 
-def test_own_and_crossed_audio_are_told_apart() -> None:
+def test_own_and_crossed_audio_are_in_separate_tables() -> None:
     """The two anchors: LRS2 ground truth, and Wav2Lip's crossed pairs."""
     lrs2 = read_published("LRS2")
     truth = {

@@ -57,7 +57,7 @@ def changed(made: Sample, **changes: Any) -> Sample:
     return replace(made, results=made.results.model_copy(update={"methods": methods}))
 
 
-def test_every_metric_stands_in_one_group_of_at_most_seven(made: Sample) -> None:
+def test_every_metric_is_in_one_group_of_at_most_seven(made: Sample) -> None:
     found = groups(made.results)
     placed = [metric.name for group in found for metric in group.metrics]
     names = [m.name for m in made.results.metrics if not m.not_available and not m.name.endswith("_frames")]
@@ -73,7 +73,7 @@ def test_a_metric_that_did_not_run_is_named_once_with_its_command(made: Sample) 
     assert "AVS_u" in printed(made)
 
 
-def test_methods_stand_in_the_order_of_the_leading_metric(made: Sample) -> None:
+def test_methods_are_sorted_by_the_ordering_metric(made: Sample) -> None:
     metric = ordering_metric(made.results)
     assert metric is not None
     assert metric.name == "lse_c"
@@ -81,7 +81,7 @@ def test_methods_stand_in_the_order_of_the_leading_metric(made: Sample) -> None:
     assert levels == sorted(levels, reverse=True)
 
 
-def test_best_gan_meets_best_diffusion_on_the_clips_both_have(made: Sample) -> None:
+def test_best_gan_is_compared_with_best_diffusion_on_the_clips_both_have(made: Sample) -> None:
     """Recomputed from the rows; the sign, the winner and the bar agree with the metric's direction."""
     rows = made.per_clip.to_pandas().set_index("clip")
     found = {compared.metric.name: compared for compared in type_comparisons(made.results)}
@@ -110,7 +110,7 @@ def test_without_a_diffusion_method_nothing_is_compared_by_type() -> None:
 
 
 @pytest.mark.parametrize(("num_clips", "significant"), [(6, False), (7, True)])
-def test_too_few_clips_are_told_exactly_where_nothing_can_be_significant(
+def test_the_warning_of_too_few_clips_appears_exactly_where_nothing_can_be_significant(
     num_clips: int, significant: bool
 ) -> None:
     """Three methods make three comparisons: 3 x 2^(1 - n) lies below 0.05 from n = 7 on."""
@@ -130,7 +130,7 @@ def test_warnings_are_on_the_page_in_markdown_and_in_the_terminal(made: Sample) 
         assert sentence in shown
 
 
-def test_nothing_is_warned_of_where_nothing_is_wrong() -> None:
+def test_there_are_no_warnings_where_nothing_is_wrong() -> None:
     made = sample(40, failures=0)
     enough = changed(
         made,
@@ -176,7 +176,7 @@ def test_page_grows_with_methods_not_with_clips(made: Sample) -> None:
     assert len(page_of(sample(120, reencoded=True, published="HDTF"))) < 1.1 * len(page_of(made))
 
 
-def test_page_is_the_same_every_time_and_spells_names_as_text(made: Sample) -> None:
+def test_page_is_the_same_every_time_and_escapes_names(made: Sample) -> None:
     assert page_of(made) == page_of(
         sample(40, reencoded=True, published="HDTF", bit_rates=(400_000, 900_000))
     )
@@ -186,7 +186,7 @@ def test_page_is_the_same_every_time_and_spells_names_as_text(made: Sample) -> N
 
 
 @pytest.mark.parametrize("width", [60, 100, 200])
-def test_terminal_never_runs_over(made: Sample, width: int) -> None:
+def test_terminal_tables_fit_the_width(made: Sample, width: int) -> None:
     assert max(map(len, printed(made, width).splitlines())) <= width
 
 
@@ -199,7 +199,7 @@ def test_markdown_tables_are_whole(made: Sample) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6), st.integers(0, 4))
-def test_axis_holds_every_value_and_its_labels_tell_the_truth(values: list[float], decimals: int) -> None:
+def test_axis_contains_every_value_and_its_labels_match_its_ticks(values: list[float], decimals: int) -> None:
     low, high, ticks = axis(values, decimals)
     assert low <= min(values) <= max(values) <= high
     for tick, label in ticks:
@@ -208,7 +208,7 @@ def test_axis_holds_every_value_and_its_labels_tell_the_truth(values: list[float
     assert len({label for _, label in ticks}) == len(ticks) <= 6
 
 
-def test_marks_lie_where_the_numbers_say(made: Sample) -> None:
+def test_marks_are_at_the_coordinates_of_their_numbers(made: Sample) -> None:
     plot = forests(made.results)["lse_d"]
     order = sorted(plot.marks, key=lambda mark: mark.x)
     means = {row.name: row.scores["lse_d"].mean for row in made.results.methods}

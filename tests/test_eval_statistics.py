@@ -41,7 +41,7 @@ def test_paired_p_agrees_with_the_permutation_test(effect: float) -> None:
     assert found.p == pytest.approx(expected.pvalue, abs=0.03)
 
 
-def test_pairing_finds_what_two_intervals_hide() -> None:
+def test_a_paired_test_finds_a_difference_within_overlapping_intervals() -> None:
     rng = np.random.default_rng(4)
     hard = rng.normal(7, 2, 60)
     a, b = hard + 0.3, hard + rng.normal(0, 0.2, 60)
@@ -52,14 +52,14 @@ def test_pairing_finds_what_two_intervals_hide() -> None:
     assert low_a < high_b
 
 
-def test_few_clips_prove_nothing() -> None:
+def test_on_few_clips_nothing_is_significant() -> None:
     found = paired_difference(np.array([2.0, 2.1, 2.2, 2.3, 2.4]), np.ones(5), BOOTSTRAP)
     assert found is not None
     assert found.p == 2**-4
     assert paired_difference(np.ones(1), np.zeros(1), BOOTSTRAP) is None
 
 
-def test_equal_methods_differ_by_nothing() -> None:
+def test_equal_methods_have_a_difference_of_zero() -> None:
     found = paired_difference(np.ones(20), np.ones(20), BOOTSTRAP)
     assert found is not None
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)

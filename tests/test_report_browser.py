@@ -111,7 +111,7 @@ def test_everything_is_in_the_page_and_fits(browser: Any, full: Path, width: int
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_nobody_is_shut_out(browser: Any, small: Path, width: int, scheme: str) -> None:
+def test_the_page_is_accessible(browser: Any, small: Path, width: int, scheme: str) -> None:
     """Contrast, names, headings, languages: axe-core's rules."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     view = look(browser, small, width, scheme)
@@ -122,7 +122,7 @@ def test_nobody_is_shut_out(browser: Any, small: Path, width: int, scheme: str) 
     view.page.close()
 
 
-def test_a_page_with_little_to_say_has_no_empty_sections(browser: Any, least: Path) -> None:
+def test_a_report_without_optional_parts_has_no_empty_sections(browser: Any, least: Path) -> None:
     page = look(browser, least, 390, "light").page
     sections = page.locator("h2[id]").evaluate_all("all => all.map(each => each.id)")
     assert sections == ["warnings", "scores", "comparisons", "clips", "settings"]
