@@ -22,7 +22,8 @@ from rich.console import Console
 from syncdiff_data.loader import stream
 from syncdiff_data.media import AudioTrack, Video, encode, write_video
 from syncdiff_data.media.video import MAX_GAP_S, _check_gaps
-from syncdiff_data.records import MediaError, Reason, UserError
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.sources.folder import read_manifest
 from syncdiff_data.tables import plain_cell, read_csv
 from syncdiff_model.pairs import check_outputs, read_pairs
