@@ -266,8 +266,8 @@ def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
     families = {
         name: FAMILIES[name] for name in SYNCDIFF_V1.metrics if set(FAMILIES[name].weights) <= set(weights)
     }
-    starts = {name: family.load(weights, "cpu") for name, family in families.items()}
-    scorer = Scorer(SYNCDIFF_V1, families, starts, load_backend(FACES, {}))
+    factories = {name: family.load(weights, "cpu") for name, family in families.items()}
+    scorer = Scorer(SYNCDIFF_V1, families, factories, load_backend(FACES, {}))
 
     def score() -> None:
         reference = measure_reference(path, scorer, FACES)

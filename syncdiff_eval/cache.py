@@ -119,7 +119,7 @@ def forget_all(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FrameFeatureCache:
     """Arrays made from one clip's frames alone, kept for other rows that show the same frames: the reference
     with its own, a shifted and another clip's sound, or the same file under another protocol."""
 
@@ -127,14 +127,14 @@ class Shelf:
     frames: Mapping[str, object]
     """Facts that say which frames these are."""
 
-    def read(self, **maker: object) -> dict[str, np.ndarray] | None:
-        """What `keep` was given under the same facts of the maker (name, version, weights); None where
+    def read(self, **producer: object) -> dict[str, np.ndarray] | None:
+        """What `store` was given under the same facts of the producer (name, version, weights); None where
         nothing was."""
-        key = key_of(kind="shelf", frames=dict(self.frames), maker=maker)
+        key = key_of(kind="frame features", frames=dict(self.frames), producer=producer)
         return self.cache.arrays(key) if self.cache.read(key) else None
 
-    def keep(self, arrays: Mapping[str, np.ndarray], **maker: object) -> None:
-        key = key_of(kind="shelf", frames=dict(self.frames), maker=maker)
+    def store(self, arrays: Mapping[str, np.ndarray], **producer: object) -> None:
+        key = key_of(kind="frame features", frames=dict(self.frames), producer=producer)
         self.cache.write(key, {"status": "kept"}, arrays)
 
 

@@ -26,18 +26,18 @@ from syncdiff_data.records import FPS, SAMPLE_RATE, MediaError, UserError
 from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 
 CRF = 23
-Timed = tuple[int, VideoFrame]
+TimedFrame = tuple[int, VideoFrame]
 """Ticks of the frame's time base since the first frame, and the frame."""
 ENCODER = f"libx264 crf {CRF} yuv420p (yuv444p for odd sizes), {ENCODERS}"
 """All that decides what `reencode` makes of a file; part of the cache's keys."""
 
 
-def reencode(path: Path, out: Path, alive: Callable[[], None] = lambda: None) -> None:
+def reencode(path: Path, out: Path, heartbeat: Callable[[], None] = lambda: None) -> None:
     """Encode the first video and audio stream of a file once more, as `ENCODER` says, to an mp4.
 
     Every coded frame stays, upright and of the same size, at the same time after the first; so does the average rate.
     The sound runs from the first frame to the end of the last. yuv420p holds even sizes only: a picture of odd width
-    or height becomes yuv444p. alive: called once per frame. Raises MediaError for a file that does not decode or
+    or height becomes yuv444p. heartbeat: called once per frame. Raises MediaError for a file that does not decode or
     whose presentation times do not increase, UserError where `out` cannot be written.
     """
     facts = read_facts(path)
@@ -49,7 +49,7 @@ def reencode(path: Path, out: Path, alive: Callable[[], None] = lambda: None) ->
             voice = None
             if facts.has_audio:
                 voice = add_audio_stream(container)
-            packets = _encoded(video, chain([head], frames), facts, alive)
+            packets = _encoded(video, chain([head], frames), facts, heartbeat)
             seconds = _mux(container, packets, facts.fps, video.codec_context.time_base)
             if voice is not None:
                 samples = read_audio(path, head[1].time or 0.0, math.ceil(seconds * FPS))
@@ -61,7 +61,7 @@ def reencode(path: Path, out: Path, alive: Callable[[], None] = lambda: None) ->
         raise MediaError(Reason.UNREADABLE, f"could not be encoded again ({words(error)})") from error
 
 
-def _timed(frames: Iterable[VideoFrame]) -> Iterator[Timed]:
+def _timed(frames: Iterable[VideoFrame]) -> Iterator[TimedFrame]:
     """The frames with their times since the first, known to increase."""
     first = last = None
     for index, frame in enumerate(frames):
@@ -105,11 +105,11 @@ def _picture(frame: VideoFrame, pix_fmt: str) -> VideoFrame:
 
 
 def _encoded(
-    stream: VideoStream, frames: Iterable[Timed], facts: FileFacts, alive: Callable[[], None]
+    stream: VideoStream, frames: Iterable[TimedFrame], facts: FileFacts, heartbeat: Callable[[], None]
 ) -> Iterator[Packet]:
     """One packet per frame, in decoding order."""
     for index, (time, frame) in enumerate(frames):
-        alive()
+        heartbeat()
         picture = _picture(frame, stream.pix_fmt or "")
         if (picture.width, picture.height) != (facts.width, facts.height):
             raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {index}")

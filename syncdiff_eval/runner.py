@@ -23,11 +23,11 @@ from syncdiff_data.records import MediaError
 from syncdiff_data.stage import ReportProgress, run_plans
 from syncdiff_data.stage.heartbeat import Watchdog
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.cache import Cache, Shelf, open_run
+from syncdiff_eval.cache import Cache, FrameFeatureCache, open_run
 from syncdiff_eval.metrics.base import Regions
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
-    Alive,
+    Heartbeat,
     Reference,
     Scorer,
     ScoringError,
@@ -91,8 +91,8 @@ class _Measure:
         video = self.videos[int(plan)]
         path = self.benchmark.reference / video
 
-        def measure(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
-            return _pack(measure_reference(path, scorer, self.benchmark.face_config, alive))
+        def measure(scorer: Scorer, heartbeat: Heartbeat) -> tuple[Record, Arrays]:
+            return _pack(measure_reference(path, scorer, self.benchmark.face_config, heartbeat))
 
         try:
             key = self.benchmark.reference_key(_content(path, Reason.REFERENCE_UNREADABLE))
@@ -140,16 +140,16 @@ class _Score:
         hashes = measured["facts"]["sha256"], output_hash
         key = self.benchmark.score_key(task, *hashes, audio_hash)
         frames_of = self.benchmark.frames_facts
-        shelf = Shelf(self.cache, frames_of(*hashes, task.baseline.frozen, task.encoder))
-        reference_shelf = Shelf(self.cache, frames_of(hashes[0], None, False, None))
+        frame_cache = FrameFeatureCache(self.cache, frames_of(*hashes, task.baseline.frozen, task.encoder))
+        reference_frame_cache = FrameFeatureCache(self.cache, frames_of(hashes[0], None, False, None))
 
-        def score(scorer: Scorer, alive: Alive) -> tuple[Record, Arrays]:
+        def score(scorer: Scorer, heartbeat: Heartbeat) -> tuple[Record, Arrays]:
             reference = _unpack(measured, self.cache.arrays(reference_key))
             audio = _audio(root / task.audio, task, reference) if driven else None
-            with _file_to_score(task, output, video, self.cache, alive) as file:
+            with _file_to_score(task, output, video, self.cache, heartbeat) as file:
                 return score_clip(
-                    video, reference, file, task.baseline, audio, task.crossed, scorer, shelf, reference_shelf,
-                    alive,
+                    video, reference, file, task.baseline, audio, task.crossed, scorer, frame_cache,
+                    reference_frame_cache, heartbeat,
                 )  # fmt: skip
 
         return {**_once(self.benchmark, self.cache, key, name, score), "key": key}
@@ -157,14 +157,14 @@ class _Score:
 
 @contextmanager
 def _file_to_score(
-    task: Task, output: Path | None, video: Path, cache: Cache, alive: Alive
+    task: Task, output: Path | None, video: Path, cache: Cache, heartbeat: Heartbeat
 ) -> Iterator[Path | None]:
     """The method's file, or none for a baseline; what is re-encoded lies there for as long as the body runs."""
     if not task.reencoded:
         yield output
         return
     with cache.scratch() as again:
-        reencode(output or video, again, alive)
+        reencode(output or video, again, heartbeat)
         yield again
 
 
@@ -185,7 +185,7 @@ def _once(
     cache: Cache,
     key: str,
     name: str,
-    work: Callable[[Scorer, Alive], tuple[Record, Arrays]],
+    work: Callable[[Scorer, Heartbeat], tuple[Record, Arrays]],
 ) -> Record:
     """The cached record, or that of doing the work now; what cannot be scored becomes a record with its
     reason. name: of the task within this run, whose crashes are counted.
@@ -261,7 +261,7 @@ def load_scorer(benchmark: Benchmark) -> Scorer:
         _scorers[key] = Scorer(
             protocol=benchmark.protocol,
             families=benchmark.families,
-            starts={
+            factories={
                 name: family.load(benchmark.weights, benchmark.device)
                 for name, family in benchmark.families.items()
             },

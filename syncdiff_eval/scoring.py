@@ -17,18 +17,18 @@ import numpy as np
 from syncdiff_data.media import Video, read_audio
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, MediaError
-from syncdiff_eval.cache import Shelf
+from syncdiff_eval.cache import FrameFeatureCache
 from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics.base import (
     ClipContext,
     FrameBatch,
+    FrameInput,
     KeepsArrays,
-    Look,
     Metric,
+    MetricFactory,
     MetricFamily,
     MissingValue,
     Regions,
-    Start,
     Values,
     reason_inapplicable,
 )
@@ -36,13 +36,13 @@ from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.regions import build_regions, generated_landmarks, speaker_of
 from syncdiff_eval.videos import FileFacts, frames, read_facts
 
-BATCH = 8
+FRAMES_PER_BATCH = 8
 """Frames in memory at a time, of either side."""
 
-Timed = tuple[float, np.ndarray]
-Alive = Callable[[], None]
+TimedFrame = tuple[float, np.ndarray]
+Heartbeat = Callable[[], None]
 """To be called at a sign of life: who shows none for long is taken to hang."""
-NotDecoded = tuple[float, None]
+TimestampOnly = tuple[float, None]
 """A frame nobody looks at: its time alone."""
 
 
@@ -72,13 +72,15 @@ class Scorer:
 
     protocol: ProtocolDefinition
     families: Mapping[str, MetricFamily]
-    starts: Mapping[str, Start]
+    factories: Mapping[str, MetricFactory]
     """Only of families whose weights are there."""
     backend: Any
 
 
-def measure_reference(path: Path, scorer: Scorer, face_config: Any, alive: Alive = lambda: None) -> Reference:
-    """Decode the reference, follow its faces and lay the regions around the speaker. alive: called once per frame.
+def measure_reference(
+    path: Path, scorer: Scorer, face_config: Any, heartbeat: Heartbeat = lambda: None
+) -> Reference:
+    """Decode the reference, follow its faces and lay the regions around the speaker. heartbeat: called once per frame.
     Raises MediaError."""
     from syncdiff_data.faces import find_tracks
 
@@ -87,7 +89,7 @@ def measure_reference(path: Path, scorer: Scorer, face_config: Any, alive: Alive
 
     def images() -> Iterator[np.ndarray]:
         for time, image in frames(path):
-            alive()
+            heartbeat()
             times.append(time)
             yield image
 
@@ -114,37 +116,41 @@ def score_clip(
     audio: np.ndarray | None,
     crossed: bool,
     scorer: Scorer,
-    shelf: Shelf | None = None,
-    reference_shelf: Shelf | None = None,
-    alive: Alive = lambda: None,
+    frame_cache: FrameFeatureCache | None = None,
+    reference_frame_cache: FrameFeatureCache | None = None,
+    heartbeat: Heartbeat = lambda: None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Score one clip and return its record and the arrays its metrics keep.
 
     output: the method's file, or None for a baseline made from the reference. audio: the driving audio (see
     `driving_audio`). crossed: the audio is another clip's, so that frames cannot be held against the
-    reference's. shelf: of the frames scored; reference_shelf: of the reference's. alive: called
+    reference's. frame_cache: of the frames scored; reference_frame_cache: of the reference's. heartbeat: called
     at least once per batch of frames. Raises ScoringError and MediaError.
     """
     facts = read_facts(output) if output else reference.facts
     real = output is None and not baseline.frozen
-    families = {name: scorer.families[name] for name in scorer.starts}
+    families = {name: scorer.families[name] for name in scorer.factories}
     wanted = [name for name, family in families.items() if _has_columns(family, crossed, real)]
     if scorer.protocol.standalone:
-        context = _alone(output or reference_path, None if output else audio, baseline, shelf, alive)
-        metrics = {name: scorer.starts[name](context) for name in wanted}
+        context = _standalone_context(
+            output or reference_path, None if output else audio, baseline, frame_cache, heartbeat
+        )
+        metrics = {name: scorer.factories[name](context) for name in wanted}
         num_frames = context.num_frames
     else:
         _check_format(reference.facts, facts, scorer.protocol)
         compares = not (crossed or real)
-        context = _beside(reference, audio, compares, shelf, reference_shelf, alive)
-        metrics = {name: scorer.starts[name](context) for name in wanted}
-        looks_at = frozenset[Look]().union(*(families[name].looks_at for name in wanted))
-        ours = frames(reference_path) if "reference" in looks_at else _times_only(reference)
+        context = _paired_context(reference, audio, compares, frame_cache, reference_frame_cache, heartbeat)
+        metrics = {name: scorer.factories[name](context) for name in wanted}
+        required_inputs = frozenset[FrameInput]().union(*(families[name].required_inputs for name in wanted))
+        ours = frames(reference_path) if "reference" in required_inputs else _times_only(reference)
         theirs = _same_area(output, reference.facts) if output else _baseline_frames(reference_path, baseline)
         paired = _Paired(ours, theirs, facts.fps, scorer.protocol)
-        num_frames = _update_all(metrics, paired, looks_at, reference.regions, scorer.backend, alive)
+        num_frames = _update_all(
+            metrics, paired, required_inputs, reference.regions, scorer.backend, heartbeat
+        )
         paired.check_lengths(crossed)
-    values = _compute(metrics, families, crossed, real, alive)
+    values = _compute(metrics, families, crossed, real, heartbeat)
     return _record(facts, num_frames, values), _kept_arrays(metrics)
 
 
@@ -170,14 +176,25 @@ def _has_columns(family: MetricFamily, crossed: bool, real: bool) -> bool:
     return any(reason_inapplicable(column, crossed, real) is None for column in family.columns)
 
 
-def _alone(
-    path: Path, audio: np.ndarray | None, baseline: Baseline, shelf: Shelf | None, alive: Alive = lambda: None
+def _standalone_context(
+    path: Path,
+    audio: np.ndarray | None,
+    baseline: Baseline,
+    frame_cache: FrameFeatureCache | None,
+    heartbeat: Heartbeat = lambda: None,
 ) -> ClipContext:
     """The file on its own clock, with its own sound where `audio` is None."""
     video = Video(path)
     sound = _sound_of(video) if audio is None else audio
     return ClipContext(
-        FPS, video.num_frames, sound, None, video=video, frozen=baseline.frozen, shelf=shelf, alive=alive
+        FPS,
+        video.num_frames,
+        sound,
+        None,
+        video=video,
+        frozen=baseline.frozen,
+        frame_cache=frame_cache,
+        heartbeat=heartbeat,
     )
 
 
@@ -191,13 +208,13 @@ def _sound_of(video: Video) -> np.ndarray | None:
         return None
 
 
-def _beside(
+def _paired_context(
     reference: Reference,
     audio: np.ndarray | None,
     compares: bool,
-    shelf: Shelf | None,
-    reference_shelf: Shelf | None,
-    alive: Alive,
+    frame_cache: FrameFeatureCache | None,
+    reference_frame_cache: FrameFeatureCache | None,
+    heartbeat: Heartbeat,
 ) -> ClipContext:
     """Frames that pair with the reference's, shown at its times, under the driving audio."""
     return ClipContext(
@@ -207,9 +224,9 @@ def _beside(
         eye_distance=reference.regions.eye_distance if reference.regions else None,
         regions=reference.regions,
         times=reference.times - reference.times[0],
-        shelf=shelf,
-        reference_shelf=reference_shelf,
-        alive=alive,
+        frame_cache=frame_cache,
+        reference_frame_cache=reference_frame_cache,
+        heartbeat=heartbeat,
         compares=compares,
     )
 
@@ -217,19 +234,19 @@ def _beside(
 def _update_all(
     metrics: Mapping[str, Metric],
     paired: Iterable[tuple[float, np.ndarray | None, np.ndarray]],
-    looks_at: frozenset[Look],
+    required_inputs: frozenset[FrameInput],
     regions: Regions | None,
     backend: Any,
-    alive: Alive,
+    heartbeat: Heartbeat,
 ) -> int:
     """Feed every paired frame to every metric and return their number; ScoringError where they do not pair."""
     first = 0
     pairs = iter(paired)
-    while batch := list(islice(pairs, BATCH)):
+    while batch := list(islice(pairs, FRAMES_PER_BATCH)):
         here = regions.span(first, first + len(batch)) if regions else None
         generated = [image for _, _, image in batch]
         landmarks = (
-            generated_landmarks(backend, generated, here) if here and "landmarks" in looks_at else None
+            generated_landmarks(backend, generated, here) if here and "landmarks" in required_inputs else None
         )
         frame_batch = FrameBatch(
             first_frame=first,
@@ -242,7 +259,7 @@ def _update_all(
         for metric in metrics.values():
             metric.update(frame_batch)
         first += len(batch)
-        alive()
+        heartbeat()
     return first
 
 
@@ -251,8 +268,8 @@ class _Paired:
 
     def __init__(
         self,
-        reference: Iterator[Timed] | Iterator[NotDecoded],
-        generated: Iterator[Timed],
+        reference: Iterator[TimedFrame] | Iterator[TimestampOnly],
+        generated: Iterator[TimedFrame],
         fps: float,
         protocol: ProtocolDefinition,
     ):
@@ -305,7 +322,7 @@ def _check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDef
         )
 
 
-def _times_only(reference: Reference) -> Iterator[NotDecoded]:
+def _times_only(reference: Reference) -> Iterator[TimestampOnly]:
     for time in reference.times.tolist():
         yield time, None
 
@@ -315,13 +332,13 @@ def _same_side(reference: int, output: int) -> bool:
     return output == reference + reference % 2 or output == reference
 
 
-def _same_area(path: Path, reference: FileFacts) -> Iterator[Timed]:
+def _same_area(path: Path, reference: FileFacts) -> Iterator[TimedFrame]:
     """Frames of an output without the row and column that made an odd size even."""
     for time, image in frames(path):
         yield time, np.ascontiguousarray(image[: reference.height, : reference.width])
 
 
-def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[Timed]:
+def _baseline_frames(path: Path, baseline: Baseline) -> Iterator[TimedFrame]:
     first: np.ndarray | None = None
     for time, image in frames(path):
         first = image if first is None else first
@@ -333,12 +350,12 @@ def _compute(
     families: Mapping[str, MetricFamily],
     crossed: bool,
     real: bool,
-    alive: Alive,
+    heartbeat: Heartbeat,
 ) -> Values:
     """Values of every column that can exist, or why it does not."""
     values: Values = {}
     for name, family in families.items():
-        alive()
+        heartbeat()
         computed = metrics[name].compute() if name in metrics else {}
         for column in family.columns:
             if not column.pooled:

@@ -18,14 +18,14 @@ from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.demo.face import Look, render
+from syncdiff_data.demo.face import FrameInput, render
 from syncdiff_data.demo.talkers import SPEAKERS
 from syncdiff_data.faces import mean_face, mouth_crops
 from syncdiff_data.features import logfbank
 from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.benchmark import benchmark
-from syncdiff_eval.cache import Cache, Shelf
+from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.methods import Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES, lip_reader
 from syncdiff_eval.metrics.avs import Avs, avs_from_arrays, frame_similarity
@@ -278,14 +278,19 @@ def test_lips_are_read_once_for_every_sound_and_every_method(
     real = pictures(opening)
     found = []
     for file, seed, sound in (("a", 1, 0), ("a", 1, 1), ("b", 2, 0)):
-        shelves = {"shelf": Shelf(cache, {"file": file}), "reference_shelf": Shelf(cache, {"file": "r"})}
+        caches = {
+            "frame_cache": FrameFeatureCache(cache, {"file": file}),
+            "reference_frame_cache": FrameFeatureCache(cache, {"file": "r"}),
+        }
         made = pictures(opening_of(12, seed))
         bare = avs(context_of(opening, speech(12, sound)), reader, made, real)
         del looked[-2:]
-        found.append(avs(context_of(opening, speech(12, sound), **shelves), reader, made, real))
+        found.append(avs(context_of(opening, speech(12, sound), **caches), reader, made, real))
         assert found[-1] == pytest.approx(bare, abs=1e-6)
     assert looked == [12, 12, 12]  # a and r, then b
-    alone = context_of(opening, speech(12), shelf=Shelf(cache, {"file": "a"}), compares=False)
+    alone = context_of(
+        opening, speech(12), frame_cache=FrameFeatureCache(cache, {"file": "a"}), compares=False
+    )
     values = avs(alone, reader, pictures(opening_of(12, 1)), [])
     assert values["avs_u"] == found[0]["avs_u"]
     assert len(looked) == 3
@@ -390,7 +395,7 @@ def test_lips_leak_in_avhuberts_eyes(reader: LipReader) -> None:
 
 
 def dubbed(
-    out: Path, name: str, look: Look, mouth: np.ndarray, motion: np.ndarray, sound: Any = None
+    out: Path, name: str, look: FrameInput, mouth: np.ndarray, motion: np.ndarray, sound: Any = None
 ) -> None:
     """A talker of that look and head motion whose mouth opens as `mouth` [T] says."""
     frames = render(

@@ -22,7 +22,7 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, UserError
 from syncdiff_data.weights import WEIGHTS, check_hash, locate
 from syncdiff_eval.benchmark import FACES
-from syncdiff_eval.cache import Shelf, open_run
+from syncdiff_eval.cache import FrameFeatureCache, open_run
 from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext
@@ -99,8 +99,8 @@ def toy_scorer(metrics: tuple[str, ...]) -> Scorer:
     """syncdiff-v1 with a network that needs no weights, over references whose face is known."""
     lse = replace(SYNC, load=lambda weights, device: lambda context: SpeakerSync(context, ToyNetwork(), "w"))  # type: ignore[arg-type]
     families = {name: lse if name == "lse" else FAMILIES[name] for name in metrics}
-    starts = {name: family.load({}, "cpu") for name, family in families.items()}
-    return Scorer(replace(SYNCDIFF_V1, metrics=metrics), families, starts, None)
+    factories = {name: family.load({}, "cpu") for name, family in families.items()}
+    return Scorer(replace(SYNCDIFF_V1, metrics=metrics), families, factories, None)
 
 
 def toy_reference(path: Path) -> Reference:
@@ -228,11 +228,13 @@ def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> Non
 
     levels = levels_of(20)
     with open_run(tmp_path / "cache", set()) as cache:
-        shelf = Shelf(cache, {"file": "a"})
-        context = ClipContext(25, 20, sound_of(levels), 20.0, regions_of(np.ones(20, bool)), shelf=shelf)
-        maker = {"name": "lse", "version": 1}
-        shelf.keep(
-            {"lips": np.zeros((16, 1024), np.float32), "start_s": np.array(0.0)}, **maker, weights="2018"
+        frame_cache = FrameFeatureCache(cache, {"file": "a"})
+        context = ClipContext(
+            25, 20, sound_of(levels), 20.0, regions_of(np.ones(20, bool)), frame_cache=frame_cache
+        )
+        producer = {"name": "lse", "version": 1}
+        frame_cache.store(
+            {"lips": np.zeros((16, 1024), np.float32), "start_s": np.array(0.0)}, **producer, weights="2018"
         )
         kept, fresh = (SpeakerSync(context, ToyNetwork(), weights)._lips for weights in ("2018", "later"))  # type: ignore[arg-type]
     assert kept is not None

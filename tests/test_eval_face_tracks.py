@@ -20,10 +20,10 @@ from syncdiff_data.faces.embedded import EmbeddedBackend
 from syncdiff_data.media import Video, read_audio, write_video
 from syncdiff_data.records import UserError
 from syncdiff_eval.benchmark import FACES, benchmark
-from syncdiff_eval.cache import Shelf, open_run
+from syncdiff_eval.cache import FrameFeatureCache, open_run
 from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType
 from syncdiff_eval.metrics import FAMILIES, face_tracks
-from syncdiff_eval.metrics.base import MetricFamily, Start
+from syncdiff_eval.metrics.base import MetricFactory, MetricFamily
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
 from syncdiff_eval.metrics.face_tracks import CONFIDENCE, DETECTION_SCALE, S3fdDetector
 from syncdiff_eval.metrics.lse import lse_from_arrays
@@ -115,7 +115,7 @@ class Embedded:
 def with_embedded(family: MetricFamily) -> MetricFamily:
     """The family with that detector, in whatever process it is loaded."""
 
-    def load(weights: Mapping[str, Path], device: str) -> Start:
+    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
         with patch.object(face_tracks, "S3fdDetector", Embedded):
             return family.load(weights, device)
 
@@ -192,11 +192,11 @@ def test_the_other_protocols_choose_among_the_same_tracks(
     with open_run(tmp_path, set()) as cache:
         for protocol in (MOCHABENCH, SYNCNET_TRACK):
             families = {name: with_embedded(FAMILIES[name]) for name in protocol.metrics}
-            starts = {name: family.load(files, "cpu") for name, family in families.items()}
-            scorer = Scorer(protocol, families, starts, None)
+            factories = {name: family.load(files, "cpu") for name, family in families.items()}
+            scorer = Scorer(protocol, families, factories, None)
             record, _ = score_clip(
                 path, measure_reference(path, scorer, FACES), path, Baseline(), None, False, scorer,
-                Shelf(cache, {"file": "two"}),
+                FrameFeatureCache(cache, {"file": "two"}),
             )  # fmt: skip
             values[protocol.name] = record["values"] | record["missing"]
     _, distances, confidences = by_hand["two"].T

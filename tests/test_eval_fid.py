@@ -16,7 +16,7 @@ from seeded_networks import inception_state, saved
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_eval.cache import Cache, Shelf
+from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
 from syncdiff_eval.metrics.fid import (
     DIMENSIONS,
@@ -125,7 +125,7 @@ def test_clip_keeps_the_features_of_its_face_frames_in_any_batches(network: Ince
 def test_the_same_frames_with_other_sound_are_not_seen_twice(tmp_path: Path, network: Inception) -> None:
     images = list(np.random.default_rng(1).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))
     cache = Cache(tmp_path)
-    context = ClipContext(25, 2, None, None, shelf=Shelf(cache, {"file": "a"}))
+    context = ClipContext(25, 2, None, None, frame_cache=FrameFeatureCache(cache, {"file": "a"}))
     first = FrameFeatures(context, network, "full", "w")
     first.update(batch(0, images, None))
     kept = first.arrays()["features"]

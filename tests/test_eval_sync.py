@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syncdiff_data.media import Video, write_video
 from syncdiff_data.media.timeline import nearest_frames
 from syncdiff_data.reasons import Reason
-from syncdiff_eval.cache import Cache, Shelf
+from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, MissingValue, Regions
 from syncdiff_eval.metrics.rate import Resampler
@@ -180,7 +180,9 @@ def test_embeddings_serve_every_sound_of_the_same_frames(tmp_path: Path) -> None
     for late in (0, 2):
         network = ToyNetwork()
         context = context_of(
-            levels, shift_audio(sound_of(levels), late, 25), shelf=Shelf(cache, {"file": "a"})
+            levels,
+            shift_audio(sound_of(levels), late, 25),
+            frame_cache=FrameFeatureCache(cache, {"file": "a"}),
         )
         metric = feed(SpeakerSync(context, network, "w"), context, pictures_of(levels))  # type: ignore[arg-type]
         offsets.append(metric.compute()["av_offset"])

@@ -22,9 +22,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.lips import Mouths
@@ -66,8 +66,8 @@ class Avs(WholeClip):
     def __init__(self, context: ClipContext, reader: LipReader):
         super().__init__()
         self._context = context
-        self._look = partial(reader.look, alive=context.alive)
-        self._features = partial(reader.features, alive=context.alive)
+        self._look = partial(reader.look, heartbeat=context.heartbeat)
+        self._features = partial(reader.features, heartbeat=context.heartbeat)
         self._mouths = Mouths(context, with_reference=context.compares)
 
     def update(self, batch: FrameBatch) -> None:
@@ -82,21 +82,21 @@ class Avs(WholeClip):
 
     def _similarities(self, mouths: np.ndarray, samples: np.ndarray | None) -> Values:
         values: Values = {column.name: MissingValue(Reason.NO_AUDIO) for column in AVS.columns}
-        made = self._look(mouths[0], self._context.shelf)
+        made = self._look(mouths[0], self._context.frame_cache)
         lips = self._features(made)
         if samples is not None:
             values["avs_u"] = MissingValue(Reason.SILENT_AUDIO)
             if not is_silent(samples, FPS, len(lips)):
                 values["avs_u"] = similarity(self._features(samples=samples), lips)
         if self._context.compares:
-            real = self._look(mouths[1], self._context.reference_shelf)
+            real = self._look(mouths[1], self._context.reference_frame_cache)
             values["avs_v"] = similarity(lips, self._features(real))
             if samples is not None:
                 values["avs_m"] = similarity(self._features(made, samples), self._features(real, samples))
         return values
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     from syncdiff_eval.metrics.lip_reader import load_reader
 
     reader = load_reader(weights["avhubert-base"], device)
@@ -113,5 +113,5 @@ AVS = MetricFamily(
     version=1,
     load=_load,
     weights=("avhubert-base",),
-    looks_at=frozenset({"reference"}),
+    required_inputs=frozenset({"reference"}),
 )

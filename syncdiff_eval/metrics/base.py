@@ -14,7 +14,7 @@ import numpy as np
 
 from syncdiff_data.media import Video
 from syncdiff_data.reasons import Reason
-from syncdiff_eval.cache import Shelf
+from syncdiff_eval.cache import FrameFeatureCache
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ class ClipContext:
     """Under a protocol of clock "own" only: the scored file, resampled to 25 fps by time."""
     frozen: bool = False
     """Whether each frame of `video` stands for its first."""
-    shelf: Shelf | None = None
+    frame_cache: FrameFeatureCache | None = None
     """For what is made from the frames alone; None keeps nothing."""
-    reference_shelf: Shelf | None = None
+    reference_frame_cache: FrameFeatureCache | None = None
     """The same for the reference's own frames, whatever is scored."""
     compares: bool = True
     """Whether columns that compare with the reference will have a value."""
-    alive: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], None] = lambda: None
     """For metrics that read frames themselves: to be called at each, or the clip counts as hanging."""
 
 
@@ -141,8 +141,8 @@ class KeepsArrays(Protocol):
     def arrays(self) -> dict[str, np.ndarray]: ...
 
 
-Start = Callable[[ClipContext], Metric]
-Look = Literal["reference", "landmarks"]
+MetricFactory = Callable[[ClipContext], Metric]
+FrameInput = Literal["reference", "landmarks"]
 ClipArrays = Mapping[str, np.ndarray]
 
 
@@ -166,17 +166,17 @@ class MetricFamily:
     weights: names in the registry of `syncdiff_data.weights`; where one is missing the family's columns read
     "not available: <command that gets it>". load: called once per worker process with the weight files' paths
     and the device; returns a function that starts the state of a clip. Families with pooled columns
-    start a metric that KeepsArrays and have a `pool`. looks_at: what `update` reads beside the generated
+    start a metric that KeepsArrays and have a `pool`. required_inputs: what `update` reads beside the generated
     frames; the rest is not made, which saves more than half of the time where only LSE is wanted.
     """
 
     name: str
     columns: tuple[Column, ...]
     version: int
-    load: Callable[[Mapping[str, Path], str], Start]
+    load: Callable[[Mapping[str, Path], str], MetricFactory]
     weights: tuple[str, ...] = ()
     pool: Pool | None = None
-    looks_at: frozenset[Look] = frozenset({"reference", "landmarks"})
+    required_inputs: frozenset[FrameInput] = frozenset({"reference", "landmarks"})
 
 
 def reason_inapplicable(column: Column, crossed: bool, real: bool) -> Reason | None:

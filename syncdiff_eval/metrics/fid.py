@@ -21,10 +21,10 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
     Pool,
-    Start,
     Values,
 )
 
@@ -100,9 +100,9 @@ class FrameFeatures:
     def __init__(self, context: ClipContext, network: Inception, region: Region, weights: str):
         self._network = network
         self._region = region
-        self._shelf = context.shelf
-        self._maker = {"name": f"fid-{region}", "version": VERSION, "weights": weights}
-        kept = self._shelf.read(**self._maker) if self._shelf else None
+        self._frame_cache = context.frame_cache
+        self._producer = {"name": f"fid-{region}", "version": VERSION, "weights": weights}
+        kept = self._frame_cache.read(**self._producer) if self._frame_cache else None
         self._known = kept is not None
         self._parts = [kept["features"]] if kept else []
 
@@ -132,8 +132,8 @@ class FrameFeatures:
     def arrays(self) -> dict[str, np.ndarray]:
         """features: float32 [frames, 2048]. Smaller than their outer products for any clip under 4,096 frames."""
         features = np.concatenate(self._parts) if self._parts else np.empty((0, DIMENSIONS), np.float32)
-        if self._shelf and not self._known:
-            self._shelf.keep({"features": features}, **self._maker)
+        if self._frame_cache and not self._known:
+            self._frame_cache.store({"features": features}, **self._producer)
         return {"features": features}
 
 
@@ -156,7 +156,7 @@ def fid_family(region: Region) -> MetricFamily:
     """FID of the face crop or of the full frame, and the number of frames it was measured on."""
     distance, frames = f"fid_{region}", f"fid_{region}_frames"
 
-    def load(weights: Mapping[str, Path], device: str) -> Start:
+    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
         from syncdiff_eval.metrics.inception import Inception
 
         path = weights["inception-fid"]
@@ -186,7 +186,7 @@ def fid_family(region: Region) -> MetricFamily:
         load=load,
         weights=("inception-fid",),
         pool=Pool(_Gathered, compare),
-        looks_at=frozenset(),
+        required_inputs=frozenset(),
     )
 
 

@@ -13,9 +13,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 
@@ -167,7 +167,7 @@ class ImageQuality:
 REGIONS = ("face", "mouth", "full")
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     del weights, device
 
     def start(context: ClipContext) -> ImageQuality:
@@ -189,5 +189,5 @@ IMAGE = MetricFamily(
     ),
     version=1,
     load=_load,
-    looks_at=frozenset({"reference"}),
+    required_inputs=frozenset({"reference"}),
 )

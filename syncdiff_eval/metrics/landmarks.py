@@ -12,9 +12,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.sums import PairSums
@@ -92,7 +92,7 @@ class LandmarkMetrics:
         }
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     del weights, device
 
     def start(context: ClipContext) -> LandmarkMetrics:
@@ -110,5 +110,5 @@ LANDMARKS = MetricFamily(
     ),
     version=1,
     load=_load,
-    looks_at=frozenset({"landmarks"}),
+    required_inputs=frozenset({"landmarks"}),
 )

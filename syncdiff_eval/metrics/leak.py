@@ -19,9 +19,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.landmarks import mouth_opening
@@ -145,19 +145,20 @@ class LipLeak(WholeClip):
             return mouths
         if mouths.shape[1] < MIN_SECONDS * FPS:
             return MissingValue(Reason.TOO_SHORT_FOR_LEAK)
-        shelves = (self._context.shelf, self._context.reference_shelf)
+        caches = (self._context.frame_cache, self._context.reference_frame_cache)
         generated, source = (
-            self._reader.look(side, shelf, self._context.alive) for side, shelf in zip(mouths, shelves)
+            self._reader.look(side, frame_cache, self._context.heartbeat)
+            for side, frame_cache in zip(mouths, caches)
         )
         return shared_motion(source[EDGE:-EDGE], generated[EDGE:-EDGE])
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     del weights, device
     return Leak
 
 
-def _load_reader(weights: Mapping[str, Path], device: str) -> Start:
+def _load_reader(weights: Mapping[str, Path], device: str) -> MetricFactory:
     from syncdiff_eval.metrics.lip_reader import load_reader
 
     reader = load_reader(weights["avhubert-base"], device)
@@ -172,7 +173,7 @@ LEAK = MetricFamily(
     ),
     version=1,
     load=_load,
-    looks_at=frozenset({"landmarks"}),
+    required_inputs=frozenset({"landmarks"}),
 )
 LEAK_AVS = MetricFamily(
     name="leak-avs",
@@ -180,5 +181,5 @@ LEAK_AVS = MetricFamily(
     version=1,
     load=_load_reader,
     weights=("avhubert-base",),
-    looks_at=frozenset({"reference"}),
+    required_inputs=frozenset({"reference"}),
 )

@@ -15,11 +15,11 @@ from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, v
 from syncdiff_data.features import logfbank
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.cache import Shelf
+from syncdiff_eval.cache import FrameFeatureCache
 
 LONGEST = 30 * FPS
 """Frames that AV-HuBERT sees at a time. Longer clips are read in parts, as those of a data set are split."""
-Alive = Callable[[], None]
+Heartbeat = Callable[[], None]
 VERSION = 1
 """Bumped by hand when mouths, their crops or their projection could change."""
 
@@ -27,38 +27,43 @@ VERSION = 1
 class LipReader:
     """Reads each clip alone, part by part: no number depends on a batch, and memory is that of one part.
 
-    alive: called after every part.
+    heartbeat: called after every part.
     """
 
     def __init__(self, encoder: AVHubertEncoder, weights: str, device: str = "cpu"):
         """weights: the file's sha256, under which projected lips are kept."""
         self._encoder = encoder.to(device)
         self._device = device
-        self._maker = {"name": "lips", "version": VERSION, "weights": weights}
+        self._producer = {"name": "lips", "version": VERSION, "weights": weights}
 
-    def look(self, mouths: np.ndarray, shelf: Shelf | None = None, alive: Alive = lambda: None) -> np.ndarray:
+    def look(
+        self,
+        mouths: np.ndarray,
+        frame_cache: FrameFeatureCache | None = None,
+        heartbeat: Heartbeat = lambda: None,
+    ) -> np.ndarray:
         """float32 [T, D] from gray crops uint8 [T, 96, 96]: the lips before any sound joins them.
 
-        Most of the time goes here, so what comes out is kept on the shelf of the frames these mouths are of.
+        Most of the time goes here, so what comes out is kept on the frame_cache of the frames these mouths are of.
         """
-        maker = self._maker | {"frames": len(mouths)}
-        kept = shelf.read(**maker) if shelf else None
+        producer = self._producer | {"frames": len(mouths)}
+        kept = frame_cache.read(**producer) if frame_cache else None
         if kept is not None:
             return kept["lips"]
         projected = (
             self._encoder.project_video(self._tensor(video_input(mouths[part])))
             for part in parts(len(mouths))
         )
-        lips = _join(projected, alive)
-        if shelf:
-            shelf.keep({"lips": lips}, **maker)
+        lips = _join(projected, heartbeat)
+        if frame_cache:
+            frame_cache.store({"lips": lips}, **producer)
         return lips
 
     def features(
         self,
         lips: np.ndarray | None = None,
         samples: np.ndarray | None = None,
-        alive: Alive = lambda: None,
+        heartbeat: Heartbeat = lambda: None,
     ) -> np.ndarray:
         """float32 [T, D]: the final output for lips (float32 [T, D] of `look`), for sound (int16 [640 T] at 16 kHz),
         or for both."""
@@ -72,7 +77,7 @@ class LipReader:
             )
             for part in parts(num_frames)
         )
-        return _join(encoded, alive)
+        return _join(encoded, heartbeat)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self._device)
@@ -100,10 +105,10 @@ def _heard(samples: np.ndarray, part: slice) -> np.ndarray:
     return audio_input(align_frames(logfbank(sound), part.stop - part.start))
 
 
-def _join(states: Iterator[Tensor], alive: Alive) -> np.ndarray:
+def _join(states: Iterator[Tensor], heartbeat: Heartbeat) -> np.ndarray:
     """Parts [1, t, D] one after the other: float32 [T, D]."""
     rows = []
     for state in states:
         rows.append(state[0].float().cpu().numpy())
-        alive()
+        heartbeat()
     return np.concatenate(rows)

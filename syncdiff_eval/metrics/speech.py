@@ -13,9 +13,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.landmarks import mouth_opening
@@ -125,7 +125,7 @@ class MouthAudio:
         return None
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     del weights, device
     return MouthAudio
 
@@ -139,5 +139,5 @@ MOUTH_AUDIO = MetricFamily(
     ),
     version=2,
     load=_load,
-    looks_at=frozenset({"landmarks"}),
+    required_inputs=frozenset({"landmarks"}),
 )

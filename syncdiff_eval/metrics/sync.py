@@ -15,9 +15,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
@@ -61,10 +61,10 @@ class SpeakerSync(WholeClip):
         super().__init__()
         self._network = network
         self._audio = context.audio
-        self._shelf = context.shelf
-        self._maker = {"name": "lse", "version": VERSION, "weights": weights}
+        self._frame_cache = context.frame_cache
+        self._producer = {"name": "lse", "version": VERSION, "weights": weights}
         self._first, self._path = _speaker_path(context)
-        kept = self._shelf.read(**self._maker) if self._shelf else None
+        kept = self._frame_cache.read(**self._producer) if self._frame_cache else None
         self._lips = kept["lips"] if kept else None
         self._start_s = float(kept["start_s"]) if kept else 0.0
         self._frames = Resampler()
@@ -104,9 +104,9 @@ class SpeakerSync(WholeClip):
             for picture in self._frames.finish():
                 self._stream.add(picture)
             self._lips = self._stream.finish()
-            if self._shelf:
+            if self._frame_cache:
                 start_s = np.array(self._start_s)
-                self._shelf.keep({"lips": self._lips, "start_s": start_s}, **self._maker)
+                self._frame_cache.store({"lips": self._lips, "start_s": start_s}, **self._producer)
         return self._lips
 
 
@@ -120,7 +120,7 @@ def _speaker_path(context: ClipContext) -> tuple[int, np.ndarray]:
     return int(present[0]), crop_path(np.column_stack(boxes), "held")
 
 
-def _load(weights: Mapping[str, Path], device: str) -> Start:
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     from syncdiff_eval.metrics.syncnet import SyncNet
 
     path = weights["syncnet"]
@@ -129,5 +129,10 @@ def _load(weights: Mapping[str, Path], device: str) -> Start:
 
 
 SYNC = MetricFamily(
-    name="lse", columns=COLUMNS, version=VERSION, load=_load, weights=("syncnet",), looks_at=frozenset()
+    name="lse",
+    columns=COLUMNS,
+    version=VERSION,
+    load=_load,
+    weights=("syncnet",),
+    required_inputs=frozenset(),
 )

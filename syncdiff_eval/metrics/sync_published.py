@@ -16,7 +16,7 @@ from syncdiff_data.media import Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFamily, Start, Values
+from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFactory, MetricFamily, Values
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
 from syncdiff_eval.metrics.lse import Sync, sync_of
 from syncdiff_eval.metrics.sums import WholeClip
@@ -43,12 +43,12 @@ class OwnFrames:
 
     video: Video
     frozen: bool = False
-    alive: Callable[[], None] = lambda: None
+    heartbeat: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         first: np.ndarray | None = None
         for frame in self.video.frames():
-            self.alive()
+            self.heartbeat()
             first = frame if first is None else first
             yield first if self.frozen else frame
 
@@ -100,14 +100,14 @@ class FileSync(WholeClip):
     """One file scored alone. It reads its frames itself, as it may need them twice; batches say nothing to it."""
 
     def __init__(
-        self, context: ClipContext, network: SyncNet, embed: Embed, maker: dict[str, object],
+        self, context: ClipContext, network: SyncNet, embed: Embed, producer: dict[str, object],
         min_track: int, reduce: Reduce,
     ):  # fmt: skip
         super().__init__()
         self._context = context
         self._network = network
         self._embed = embed
-        self._maker = maker
+        self._producer = producer
         self._min_track = min_track
         self._reduce = reduce
 
@@ -136,26 +136,26 @@ class FileSync(WholeClip):
         return sync_of(lips, sound, self._network, "zero")
 
     def _embeddings(self) -> Arrays:
-        shelf, video = self._context.shelf, self._context.video
-        kept = shelf.read(**self._maker) if shelf else None
+        frame_cache, video = self._context.frame_cache, self._context.video
+        kept = frame_cache.read(**self._producer) if frame_cache else None
         if kept is not None:
             return kept
         if video is None:
             raise ValueError("published LSE protocols need a protocol of clock 'own'")
-        arrays = self._embed(OwnFrames(video, self._context.frozen, self._context.alive))
-        if shelf:
-            shelf.keep(arrays, **self._maker)
+        arrays = self._embed(OwnFrames(video, self._context.frozen, self._context.heartbeat))
+        if frame_cache:
+            frame_cache.store(arrays, **self._producer)
         return arrays
 
 
 def _whole_family(name: str) -> MetricFamily:
-    def load(weights: Mapping[str, Path], device: str) -> Start:
+    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
         from syncdiff_eval.metrics.syncnet import SyncNet
 
         network = SyncNet.from_file(weights["syncnet"], device)
-        maker = _maker("lse-whole-frame", weights, ("syncnet",))
+        producer = _producer("lse-whole-frame", weights, ("syncnet",))
         return lambda context: FileSync(
-            context, network, lambda frames: embed_whole(frames, network), maker, 0, mean_of_tracks
+            context, network, lambda frames: embed_whole(frames, network), producer, 0, mean_of_tracks
         )
 
     return MetricFamily(name, COLUMNS, VERSION, load, ("syncnet",))
@@ -164,21 +164,26 @@ def _whole_family(name: str) -> MetricFamily:
 def _track_family(name: str, min_track: int, reduce: Reduce) -> MetricFamily:
     needed = ("syncnet", "sfd")
 
-    def load(weights: Mapping[str, Path], device: str) -> Start:
+    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
         from syncdiff_eval.metrics.face_tracks import S3fdDetector
         from syncdiff_eval.metrics.syncnet import SyncNet
 
         network = SyncNet.from_file(weights["syncnet"], device)
         detector = S3fdDetector(weights["sfd"], device)
-        maker = _maker("lse-face-tracks", weights, needed)
+        producer = _producer("lse-face-tracks", weights, needed)
         return lambda context: FileSync(
-            context, network, lambda frames: embed_tracks(frames, network, detector), maker, min_track, reduce
+            context,
+            network,
+            lambda frames: embed_tracks(frames, network, detector),
+            producer,
+            min_track,
+            reduce,
         )
 
     return MetricFamily(name, COLUMNS, VERSION, load, needed)
 
 
-def _maker(name: str, weights: Mapping[str, Path], needed: Sequence[str]) -> dict[str, object]:
+def _producer(name: str, weights: Mapping[str, Path], needed: Sequence[str]) -> dict[str, object]:
     return {"name": name, "version": VERSION, **{key: file_sha256(weights[key]) for key in needed}}
 
 

@@ -15,9 +15,9 @@ from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
     FrameBatch,
+    MetricFactory,
     MetricFamily,
     MissingValue,
-    Start,
     Values,
 )
 from syncdiff_eval.metrics.rate import Resampler
@@ -89,9 +89,9 @@ def sync_scorer_family(
     if "lse" in name.lower() or "lse" in title.lower():
         raise ValueError(f"{title!r} ({name}) would pass for SyncNet's LSE; give the scorer its own name")
 
-    def start_of(files: Mapping[str, Path], device: str) -> Start:
+    def start_of(files: Mapping[str, Path], device: str) -> MetricFactory:
         scorer = load(files, device)
         return lambda context: _Scored(context, scorer, name)
 
     column = Column(name, title, "", higher_is_better, 3)
-    return MetricFamily(name, (column,), version, start_of, weights, looks_at=frozenset())
+    return MetricFamily(name, (column,), version, start_of, weights, required_inputs=frozenset())
