@@ -195,9 +195,9 @@ def file_sync(
     path: Path, embed: Any, min_track: int = 0, reduce: Any = mean_of_tracks, **more: Any
 ) -> dict[str, Any]:
     from syncdiff_eval.methods import Baseline
-    from syncdiff_eval.scoring import _alone
+    from syncdiff_eval.scoring import _standalone_context
 
-    context = replace(_alone(path, None, Baseline(), None), **more)
+    context = replace(_standalone_context(path, None, Baseline(), None), **more)
     return FileSync(context, ToyNetwork(), embed, {"name": "toy"}, min_track, reduce).compute()  # type: ignore[arg-type]
 
 
