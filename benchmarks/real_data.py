@@ -31,7 +31,7 @@ from syncdiff_eval.metrics.image import psnr
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.pairing import pair_by_name
-from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1, ProtocolDefinition
+from syncdiff_eval.protocols import SYNCDIFF_INDEX, SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.results import Results
 from syncdiff_eval.scoring import Reference, Scorer, driving_audio, measure_reference, shift_audio
 from syncdiff_eval.videos import frames
@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from seeded_networks import inception_state, saved
 
 Images = list[np.ndarray]
-PROTOCOL = replace(SYNCDIFF_V1, metrics=("fid-face", "image", "landmarks", "mouth_audio"), resamples=2000)
+PROTOCOL = replace(SYNCDIFF, metrics=("fid-face", "image", "landmarks", "mouth_audio"), resamples=2000)
 LADDERS = {
     "blur": (1.0, 2.0, 4.0),
     "noise": (4.0, 8.0, 16.0),
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
 
 def shifts(files: Sequence[Path]) -> None:
     """Every clip's sound moved by -10 to 10 frames, its best lag and its fit at lag 0."""
-    scorer = Scorer(SYNCDIFF_V1, {}, {}, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, {}, {}, load_backend(FACES, {}))
     clips = [(path, measure_reference(path, scorer, FACES)) for path in files]
     openings = [_opening(reference) for _, reference in clips]
     sounds = [driving_audio(path, r.start_s, r.num_frames, r.facts.fps) for path, r in clips]
@@ -164,7 +164,7 @@ def _noisy(images: Images, sd: float, seed: int) -> Images:
 
 
 def _mouth_boxes(files: Sequence[Path]) -> list[np.ndarray]:
-    scorer = Scorer(SYNCDIFF_V1, {}, {}, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, {}, {}, load_backend(FACES, {}))
     found = []
     for path in files:
         regions = measure_reference(path, scorer, FACES).regions
@@ -236,14 +236,14 @@ def pairs(clips: Path, folder: Path, ray: RayOptions) -> None:
     """Outputs of Wav2Lip, VideoReTalking and others beside the video they were made from."""
     print("### Outputs of real generators\n")
     print(
-        "| output | syncdiff-v1 | syncdiff-index-v1 | PSNR full by index | by time |\n| --- | --- | --- | ---: | ---: |"
+        "| output | syncdiff-v2 | syncdiff-index-v2 | PSNR full by index | by time |\n| --- | --- | --- | ---: | ---: |"
     )
     sources = {"pair_B": "retalk_face1_vfr.mp4", "pair_C": "pair_C_src_man.mp4"}
     for prefix, source in sources.items():
         outputs = sorted(clips.glob(f"{prefix}_gen_*"))
         strict, by_index = (
             _score_pair(clips / source, outputs, folder / prefix, protocol, ray)
-            for protocol in (SYNCDIFF_V1, SYNCDIFF_INDEX_V1)
+            for protocol in (SYNCDIFF, SYNCDIFF_INDEX)
         )
         for output in outputs:
             cells = (output.name, strict[output.stem], by_index[output.stem],

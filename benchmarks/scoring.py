@@ -124,12 +124,12 @@ def sync_with_faces(files: list[Path], methods: int, weights: dict[str, Path]) -
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.methods import Baseline
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF_V1
+    from syncdiff_eval.protocols import SYNCDIFF
     from syncdiff_eval.scoring import Scorer, driving_audio, measure_reference, score_clip
     from syncdiff_eval.videos import read_facts
 
     start = FAMILIES["lse"].load(weights, "cpu")
-    scorer = Scorer(SYNCDIFF_V1, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
     published = published_pipeline(weights)
 
     def ours(path: Path) -> None:
@@ -253,21 +253,21 @@ def main(options: Options) -> None:
 
 
 def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
-    """Peak memory of a worker that scores one long clip under all of syncdiff-v1; first of all, so that nothing else
+    """Peak memory of a worker that scores one long clip under all of syncdiff-v2; first of all, so that nothing else
     counts. The reference is held against a copy of itself."""
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.methods import Baseline
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF_V1
+    from syncdiff_eval.protocols import SYNCDIFF
     from syncdiff_eval.scoring import Scorer, driving_audio, measure_reference, score_clip
 
     path = make_long_clip(folder, seconds)
     families = {
-        name: FAMILIES[name] for name in SYNCDIFF_V1.metrics if set(FAMILIES[name].weights) <= set(weights)
+        name: FAMILIES[name] for name in SYNCDIFF.metrics if set(FAMILIES[name].weights) <= set(weights)
     }
     factories = {name: family.load(weights, "cpu") for name, family in families.items()}
-    scorer = Scorer(SYNCDIFF_V1, families, factories, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, families, factories, load_backend(FACES, {}))
 
     def score() -> None:
         reference = measure_reference(path, scorer, FACES)

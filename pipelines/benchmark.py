@@ -40,8 +40,8 @@ class Options:
     pairs_order: PairsOrder = "csv"
     """What --pairs is: a CSV with a header, or a list of Wav2Lip's, whose columns are audio video (lrs) or
     video audio (resynced)."""
-    protocol: str = "syncdiff-v1"
-    """How to score: syncdiff-v1, syncdiff-index-v1, wav2lip-lrs, syncnet-track, latentsync, mochabench or
+    protocol: str = "syncdiff-v2"
+    """How to score: syncdiff-v2, syncdiff-index-v2, wav2lip-lrs, syncnet-track, latentsync, mochabench or
     pytorch-fid, as docs/protocols.md tells."""
     frozen: bool = True
     """Baseline row of the first frame all through; --no-frozen turns it off."""

@@ -52,9 +52,9 @@ class ProtocolDefinition:
         return {key: value for key, value in asdict(self).items() if key not in statistics}
 
 
-SYNCDIFF_V1 = ProtocolDefinition(
-    name="syncdiff-v1",
-    version=1,
+SYNCDIFF = ProtocolDefinition(
+    name="syncdiff-v2",
+    version=2,
     summary=(
         "Frames by index on one clock, native resolution, regions from the reference's landmarks shared by "
         "all methods, sound from the driving audio."
@@ -62,18 +62,18 @@ SYNCDIFF_V1 = ProtocolDefinition(
     metrics=("lse", "fid-face", "image", "landmarks", "mouth_audio", "avs", "leak", "leak-avs"),
 )
 
-SYNCDIFF_INDEX_V1 = ProtocolDefinition(
-    name="syncdiff-index-v1",
-    version=1,
-    summary="As syncdiff-v1, but frames pair by index alone and lengths may differ by up to 25 frames.",
-    metrics=SYNCDIFF_V1.metrics,
+SYNCDIFF_INDEX = ProtocolDefinition(
+    name="syncdiff-index-v2",
+    version=2,
+    summary="As syncdiff-v2, but frames pair by index alone and lengths may differ by up to 25 frames.",
+    metrics=SYNCDIFF.metrics,
     clock="index",
     max_length_gap=25,
 )
 
 WAV2LIP_LRS = ProtocolDefinition(
     name="wav2lip-lrs",
-    version=1,
+    version=2,
     summary="LSE of calculate_scores_LRS.py: the whole frame at 224 x 224, whatever its shape; file alone.",
     metrics=("lse-wav2lip-lrs",),
     clock="own",
@@ -81,7 +81,7 @@ WAV2LIP_LRS = ProtocolDefinition(
 
 SYNCNET_TRACK = ProtocolDefinition(
     name="syncnet-track",
-    version=1,
+    version=2,
     summary="LSE of run_pipeline.py: S3FD tracks of over 100 detections, mean of a file's tracks; file alone.",
     metrics=("lse-syncnet-track",),
     clock="own",
@@ -89,7 +89,7 @@ SYNCNET_TRACK = ProtocolDefinition(
 
 LATENTSYNC = ProtocolDefinition(
     name="latentsync",
-    version=1,
+    version=2,
     summary="LSE of LatentSync's eval: S3FD tracks of over 50 detections, mean of a file's tracks; file alone.",
     metrics=("lse-latentsync",),
     clock="own",
@@ -97,7 +97,7 @@ LATENTSYNC = ProtocolDefinition(
 
 MOCHABENCH = ProtocolDefinition(
     name="mochabench",
-    version=1,
+    version=2,
     summary="LSE of MoChaBench: S3FD tracks of over 50 detections, the highest C and the lowest D; file alone.",
     metrics=("lse-mochabench",),
     clock="own",
@@ -105,16 +105,16 @@ MOCHABENCH = ProtocolDefinition(
 
 PYTORCH_FID = ProtocolDefinition(
     name="pytorch-fid",
-    version=1,
-    summary="FID of the pytorch_fid command on whole frames, every frame paired as under syncdiff-v1.",
+    version=2,
+    summary="FID of the pytorch_fid command on whole frames, every frame paired as under syncdiff-v2.",
     metrics=("fid-full",),
 )
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        SYNCDIFF_V1,
-        SYNCDIFF_INDEX_V1,
+        SYNCDIFF,
+        SYNCDIFF_INDEX,
         WAV2LIP_LRS,
         SYNCNET_TRACK,
         LATENTSYNC,
@@ -124,8 +124,17 @@ PROTOCOLS = {
 }
 
 
+REPLACED = {"syncdiff-v1": SYNCDIFF, "syncdiff-index-v1": SYNCDIFF_INDEX}
+"""Names of earlier versions, which this program no longer computes."""
+
+
 def find_protocol(name: str) -> ProtocolDefinition:
-    """The protocol of that name; UserError lists the known ones."""
+    """The protocol of that name; UserError lists the known ones, and names the successor of a former one."""
+    if name in REPLACED:
+        raise UserError(
+            f"Protocol {name!r} was replaced by {REPLACED[name].name!r}, whose numbers differ: docs/protocols.md says "
+            "in what. Score again under the new name."
+        )
     if name not in PROTOCOLS:
         raise UserError(f"There is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]

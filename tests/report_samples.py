@@ -13,7 +13,7 @@ from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import applicable
 from syncdiff_eval.per_clip import per_clip_table
-from syncdiff_eval.protocols import SYNCDIFF_V1
+from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.published import read_published
 from syncdiff_eval.results import MetricInfo, Protocol, Reencoding, Results, Shift
 from syncdiff_eval.statistics import Bootstrap
@@ -57,7 +57,7 @@ def sample(
 ) -> Sample:
     """A report of drawn numbers: method k is k steps better than the first in every metric, and each fails on
     `failures` clips of its own."""
-    families = applicable([FAMILIES[name] for name in SYNCDIFF_V1.metrics], crossed=False)
+    families = applicable([FAMILIES[name] for name in SYNCDIFF.metrics], crossed=False)
     infos = metric_infos(families, UNAVAILABLE)
     rows = [GROUND_TRUTH, FROZEN, *methods]
     records = [
@@ -77,7 +77,7 @@ def sample(
     results = Results(
         schema_version=1,
         protocol=Protocol(
-            name="syncdiff-v1", version=1, summary=SYNCDIFF_V1.summary, setting="own-audio", clock="same",
+            name="syncdiff-v2", version=2, summary=SYNCDIFF.summary, setting="own-audio", clock="same",
             max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95,
         ),
         n_clips=num_clips,

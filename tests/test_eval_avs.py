@@ -35,7 +35,7 @@ from syncdiff_eval.metrics.leak import Leak, LipLeak, motion_ratio, shared_motio
 from syncdiff_eval.metrics.lip_reader import LipReader, load_reader, parts
 from syncdiff_eval.metrics.lips import MIN_FRAMES, Mouths
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
-from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF_V1
+from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF
 from syncdiff_eval.validate import validate_report
 
 SIDE = 256
@@ -435,7 +435,7 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
             for a, o in (("silent.wav", "silent"), (f"{w}.mp4", "other"))
         )
     )
-    protocol = replace(SYNCDIFF_V1, metrics=("landmarks", "avs", "leak", "leak-avs"), resamples=200)
+    protocol = replace(SYNCDIFF, metrics=("landmarks", "avs", "leak", "leak-avs"), resamples=200)
     weights = {"avhubert-base": checkpoint}
     crossed = pair_by_list(reference, listed, "csv")
     results = benchmark(
@@ -493,5 +493,5 @@ def test_a_setting_rules_columns_out() -> None:
         *(c.name for c in FAMILIES["image"].columns),
     }
     assert set(names(False)) & {"leak_motion", "leak_corr", "leak_avs"} == set()
-    for protocol in (PROTOCOLS["syncdiff-v1"], PROTOCOLS["syncdiff-index-v1"]):
+    for protocol in (PROTOCOLS["syncdiff-v2"], PROTOCOLS["syncdiff-index-v2"]):
         assert {"avs", "leak", "leak-avs"} <= set(protocol.metrics)

@@ -32,11 +32,11 @@ from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, MissingValue, Pool, Values
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.pairing import pair_by_name
-from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V1
+from syncdiff_eval.protocols import SYNCDIFF_INDEX, SYNCDIFF
 from syncdiff_eval.results import Results, read_results
 from syncdiff_eval.validate import validate_report
 
-QUICK = replace(SYNCDIFF_V1, resamples=200)
+QUICK = replace(SYNCDIFF, resamples=200)
 FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
 
 
@@ -381,8 +381,8 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
     assert frozen["psnr_mouth"] < 60
     assert rows.loc["ground_truth"]["psnr_full"].isna().all()
     assert dict(rows.loc[("audio_shift_+3", "long"), "null_reasons"])["ssim_face"] == "identical_to_reference"
-    with pytest.raises(UserError, match=r"syncdiff-v1 version 1.*--overwrite"):
-        run(reference, methods, out, protocol=SYNCDIFF_INDEX_V1)
+    with pytest.raises(UserError, match=r"syncdiff-v2 version 2.*--overwrite"):
+        run(reference, methods, out, protocol=SYNCDIFF_INDEX)
 
     for change, message in (
         (lambda r: r.update(surprise=1), "surprise"),

@@ -36,7 +36,7 @@ from syncdiff_eval.metrics.sync_published import (
     mean_of_tracks,
 )
 from syncdiff_eval.pairing import Pairing, pair_by_list, pair_by_name
-from syncdiff_eval.protocols import LATENTSYNC, MOCHABENCH, SYNCDIFF_V1
+from syncdiff_eval.protocols import LATENTSYNC, MOCHABENCH, SYNCDIFF
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.report.tables import terminal
 from syncdiff_eval.results import MetricInfo, Results
@@ -44,7 +44,7 @@ from syncdiff_eval.summary import reencoding_results
 from syncdiff_eval.validate import validate_report
 from syncdiff_eval.videos import frames, read_facts
 
-PICTURES = replace(SYNCDIFF_V1, metrics=("image",), resamples=200)
+PICTURES = replace(SYNCDIFF, metrics=("image",), resamples=200)
 ALONE = replace(LATENTSYNC, metrics=("loudness",), resamples=200)
 
 
