@@ -31,7 +31,7 @@ from syncdiff_eval.metrics.image import psnr
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.pairing import pair_by_name
-from syncdiff_eval.protocols import SYNCDIFF_INDEX, SYNCDIFF, ProtocolDefinition
+from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
 from syncdiff_eval.results import Results
 from syncdiff_eval.scoring import Reference, Scorer, driving_audio, measure_reference, shift_audio
 from syncdiff_eval.videos import frames

@@ -32,7 +32,7 @@ from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, MissingValue, Pool, Values
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.pairing import pair_by_name
-from syncdiff_eval.protocols import SYNCDIFF_INDEX, SYNCDIFF
+from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX
 from syncdiff_eval.results import Results, read_results
 from syncdiff_eval.validate import validate_report
 
