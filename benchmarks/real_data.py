@@ -25,7 +25,7 @@ from syncdiff_data.faces import load_backend
 from syncdiff_data.media import Video, write_video
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
-from syncdiff_eval.benchmark import FACES, benchmark
+from syncdiff_eval.benchmark import FACES, BenchmarkConfig, benchmark
 from syncdiff_eval.methods import Method, MethodType, baselines
 from syncdiff_eval.metrics.image import psnr
 from syncdiff_eval.metrics.landmarks import mouth_opening
@@ -130,7 +130,9 @@ def degradations(files: Sequence[Path], folder: Path, weights: dict[str, Path], 
     methods = [_write(folder, name, files, damage) for name, damage in _damages(files)]
     everything = [*baselines(True, (), True), *methods]
     report = folder / "report"
-    results = benchmark(reference, pair_by_name(reference), everything, PROTOCOL, report, weights, ray)
+    results = benchmark(
+        BenchmarkConfig(reference, pair_by_name(reference), everything, PROTOCOL, report, weights, ray)
+    )
     print(f"### Degradations of known size, {len(files)} GRID clips of one speaker\n")
     _print_table(results)
     for fault in disorder(results):
@@ -268,7 +270,15 @@ def _score_pair(
     report = folder / protocol.name / "report"
     chosen = replace(protocol, metrics=("image", "landmarks"))
     benchmark(
-        reference, pair_by_name(reference), [*baselines(False, (), False), *methods], chosen, report, {}, ray
+        BenchmarkConfig(
+            reference,
+            pair_by_name(reference),
+            [*baselines(False, (), False), *methods],
+            chosen,
+            report,
+            {},
+            ray,
+        )
     )
     rows = pd.read_parquet(report / "per_clip.parquet").set_index("method")
     return {str(name): _outcome(row) for name, row in rows.iterrows()}

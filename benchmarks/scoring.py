@@ -122,22 +122,21 @@ def sync_with_faces(files: list[Path], methods: int, weights: dict[str, Path]) -
     """Every method's every file. The methods' files are the references': the work does not depend on what they show."""
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
-    from syncdiff_eval.methods import Baseline
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF
-    from syncdiff_eval.scoring import Scorer, driving_audio, measure_reference, score_clip
+    from syncdiff_eval.protocols import SYNCDIFF_V2
+    from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
     from syncdiff_eval.videos import read_facts
 
     start = FAMILIES["lse"].load(weights, "cpu")
-    scorer = Scorer(SYNCDIFF, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF_V2, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
     published = published_pipeline(weights)
 
     def ours(path: Path) -> None:
         reference = measure_reference(path, scorer, FACES)
         audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
         for _ in range(methods):
-            record, _ = score_clip(path, reference, path, Baseline(), audio, False, scorer)
-            assert "lse_d" in record["values"], record["missing"]
+            score = score_clip(ScoreRequest(path, reference, path, audio=audio), scorer)
+            assert "lse_d" in score.values, score.missing
 
     ours(files[0])  # What loads on first use is not counted, on either side.
     totals = np.zeros(2)
@@ -257,23 +256,22 @@ def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
     counts. The reference is held against a copy of itself."""
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
-    from syncdiff_eval.methods import Baseline
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF
-    from syncdiff_eval.scoring import Scorer, driving_audio, measure_reference, score_clip
+    from syncdiff_eval.protocols import SYNCDIFF_V2
+    from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
 
     path = make_long_clip(folder, seconds)
     families = {
-        name: FAMILIES[name] for name in SYNCDIFF.metrics if set(FAMILIES[name].weights) <= set(weights)
+        name: FAMILIES[name] for name in SYNCDIFF_V2.metrics if set(FAMILIES[name].weights) <= set(weights)
     }
     factories = {name: family.load(weights, "cpu") for name, family in families.items()}
-    scorer = Scorer(SYNCDIFF, families, factories, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF_V2, families, factories, load_backend(FACES, {}))
 
     def score() -> None:
         reference = measure_reference(path, scorer, FACES)
         audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
-        record, _ = score_clip(path, reference, path, Baseline(), audio, False, scorer)
-        assert "lse_d" in record["values"], record["missing"]
+        score = score_clip(ScoreRequest(path, reference, path, audio=audio), scorer)
+        assert "lse_d" in score.values, score.missing
 
     spent = cpu_seconds(score)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -14,7 +14,7 @@ import tyro
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
-from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import baselines, read_methods
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
 from syncdiff_eval.protocols import find_protocol
@@ -59,9 +59,9 @@ class Options:
     overwrite: bool = False
     """Start anew and replace what lies in --out; a folder given by --cache is not emptied."""
     retry_failed: bool = False
-    """Score clips again that took their worker down in an earlier run."""
+    """Score clips again that crashed their worker in an earlier run."""
     clip_timeout: float = 300
-    """Seconds without a new frame after which a clip's worker is ended; 0 waits for ever."""
+    """Seconds without a heartbeat (a new frame) after which a clip's worker is ended; 0: never."""
     weights: WeightFlags = ()
     """A weight file by its registry name; repeatable."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
     ]
     weights = given_weights(options.weights)
     with ray_session(options.ray):
-        benchmark(
+        config = BenchmarkConfig(
             reference,
             pairing,
             methods,
@@ -94,6 +94,7 @@ def main(options: Options) -> None:
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
         )
+        benchmark(config)
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
 
 

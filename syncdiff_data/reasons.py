@@ -154,6 +154,8 @@ SCORE_FAILURE_REASONS = frozenset(
         Reason.FPS_MISMATCH,
         Reason.FRAME_TIMES_DIFFER,
         Reason.LENGTH_MISMATCH,
+        Reason.READ_ERROR,
+        Reason.UNEXPECTED_ERROR,
     }
 )
 """What `reason` of a failed row of per_clip.parquet may be."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from shutil import which
@@ -13,8 +14,11 @@ import numpy as np
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
+from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected
+from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
@@ -22,17 +26,17 @@ from syncdiff_eval.cache import Cache, forget_all
 from syncdiff_eval.methods import Method
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
-from syncdiff_eval.pairing import Pairing
+from syncdiff_eval.pairing import Pairing, outputs_of
 from syncdiff_eval.per_clip import per_clip_table, write_per_clip
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import comma_separated, markdown
-from syncdiff_eval.runner import run_benchmark
+from syncdiff_eval.runner import score_methods
 from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
-from syncdiff_eval.tasks import Benchmark, unmatched_outputs
+from syncdiff_eval.tasks import ScoringConfig, unmatched_outputs
 
 FACES = FaceConfig(min_frames=5, max_clip_s=24 * 3600.0)
 """Faces are followed as in preprocessing, but a clip is never split, and short ones are scored."""
@@ -55,86 +59,119 @@ LIBRARIES = (
 """Those that decide numbers."""
 
 
-def benchmark(
-    reference: Path,
-    pairing: Pairing,
-    methods: list[Method],
-    protocol: ProtocolDefinition,
-    out: Path,
-    weights: Mapping[str, Path],
-    options: RayOptions,
-    overwrite: bool = False,
-    retry_failed: bool = False,
-    published: str | None = None,
-    reencode_check: bool = False,
-    cache: Path | None = None,
-    clip_timeout: float = 0,
-    families: Mapping[str, MetricFamily] = FAMILIES,
-) -> schema.Results:
-    """Score every method on every pair and write the report into `out`, resuming what lies there.
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """All that a user chooses for one benchmark. Paths are absolute."""
 
-    weights: files by registry name. overwrite: start anew, also over a report made under another protocol.
-    published: a data set whose published numbers are printed apart. reencode_check: report how far every number moves
-    when the files are re-encoded once. cache: a folder of finished work to share with other reports, which overwrite
-    leaves alone; None keeps it in `out`. clip_timeout: seconds without a sign of life after which a clip's worker is
-    ended, 0 for never.
-    Needs an open `ray_session`. Raises UserError.
+    reference: Path
+    pairing: Pairing
+    methods: Sequence[Method]
+    protocol: ProtocolDefinition
+    out: Path
+    """Folder of the report; what lies there is resumed."""
+    weights: Mapping[str, Path]
+    """Files by registry name."""
+    ray: RayOptions
+    overwrite: bool = False
+    """Start anew, also over a report made under another protocol."""
+    retry_failed: bool = False
+    """Score clips again that crashed their worker."""
+    published: str | None = None
+    """A data set whose published numbers are printed apart."""
+    reencode_check: bool = False
+    """Report how far every number moves when the files are re-encoded once."""
+    cache: Path | None = None
+    """A folder of finished work to share with other reports, which overwrite leaves alone; None keeps it in `out`."""
+    clip_timeout: float = 0
+    """Seconds without a heartbeat after which a clip's worker is ended; 0: never."""
+    families: Mapping[str, MetricFamily] = field(default_factory=lambda: FAMILIES)
+
+
+def benchmark(config: BenchmarkConfig) -> schema.Results:
+    """Score every method on every pair and write the report into `config.out`, resuming what lies there.
+
+    Needs an open `ray_session`. Raises UserError; UnexpectedFailures after the report is written, when clips failed
+    with exceptions that nobody foresaw.
     """
-    quoted = read_published(published) if published else []
-    if overwrite:
-        _forget(out)
-    _check_report(out, pairing, protocol)
-    asked = [families[name] for name in protocol.metrics]
-    chosen = applicable(asked, crossed=pairing.setting == "crossed-audio")
-    unavailable, files = _find_weights(chosen, weights)
-    job = Benchmark(
-        reference=reference,
-        pairing=pairing,
-        methods=tuple(methods),
-        protocol=protocol,
-        families={family.name: family for family in chosen if family.name not in unavailable},
-        weights=files,
-        weight_hashes={name: file_sha256(path) for name, path in sorted(files.items())},
-        libraries={name: version(name) for name in LIBRARIES},
-        face_config=FACES,
-        cache=cache or out / OWN_CACHE,
-        device=options.device,
-        clip_timeout=clip_timeout,
-    )
-    records, reencoded = run_benchmark(job, options, retry_failed, reencode_check)
-    metrics = metric_infos(chosen, unavailable)
-    results = _results(job, metrics, records, reencoded, quoted)
-    _write_report(out, results, records, metrics, _curves(records, Cache(job.cache)))
+    quoted = read_published(config.published) if config.published else []
+    with exclusive(str(config.out)):
+        if config.overwrite:
+            _forget(config.out)
+        _check_report(config.out, config.pairing, config.protocol)
+        asked = [config.families[name] for name in config.protocol.metrics]
+        chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
+        unavailable, files = _find_weights(chosen, config.weights)
+        families = {family.name: family for family in chosen if family.name not in unavailable}
+        scoring = _scoring_config(config, families, files)
+        probe_nodes(str(scoring.cache), _samples(config))
+        records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
+        metrics = metric_infos(chosen, unavailable)
+        results = _results(scoring, metrics, records, reencoded, quoted)
+        _write_report(config.out, results, records, metrics, _curves(records, Cache(scoring.cache)))
+    unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
+    raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
     return results
 
 
+def _scoring_config(
+    config: BenchmarkConfig, families: Mapping[str, MetricFamily], weights: Mapping[str, Path]
+) -> ScoringConfig:
+    return ScoringConfig(
+        reference=config.reference,
+        pairing=config.pairing,
+        methods=tuple(config.methods),
+        protocol=config.protocol,
+        families=families,
+        weights=weights,
+        weight_hashes={name: file_sha256(path) for name, path in sorted(weights.items())},
+        libraries={name: version(name) for name in LIBRARIES},
+        face_config=FACES,
+        cache=config.cache or config.out / OWN_CACHE,
+        device=config.ray.device,
+        clip_timeout=config.clip_timeout,
+    )
+
+
+def _samples(config: BenchmarkConfig) -> dict[str, int]:
+    """Files that every node must see: some references and some outputs of each method."""
+    references = sorted({pair.video for pair in config.pairing.pairs})
+    files = [[config.reference / name for name in references]]
+    for method in config.methods:
+        if method.folder is not None:
+            files.append([method.folder / names[0] for names in outputs_of(method.folder).values()])
+    samples: dict[str, int] = {}
+    for paths in files:
+        samples |= sample([(str(path), path.stat().st_size) for path in paths if path.exists()])
+    return samples
+
+
 def _results(
-    job: Benchmark,
+    scoring: ScoringConfig,
     metrics: list[schema.MetricInfo],
     records: list[dict[str, Any]],
     reencoded: list[dict[str, Any]],
     published: list[schema.PublishedNumber],
 ) -> schema.Results:
-    methods, protocol = job.methods, job.protocol
+    methods, protocol = scoring.methods, scoring.protocol
     rows, comparisons = method_results(
         methods,
         metrics,
         records,
-        pooled_values(methods, records, list(job.families.values()), Cache(job.cache)),
-        {method.name: unmatched_outputs(method, job.pairing) for method in methods},
+        pooled_values(methods, records, list(scoring.families.values()), Cache(scoring.cache)),
+        {method.name: unmatched_outputs(method, scoring.pairing) for method in methods},
         Bootstrap(protocol.resamples, protocol.confidence, protocol.seed),
     )
     return schema.Results(
         schema_version=schema.SCHEMA_VERSION,
-        protocol=_protocol(protocol, job.pairing),
-        n_clips=len(job.pairing.pairs),
+        protocol=_protocol(protocol, scoring.pairing),
+        n_clips=len(scoring.pairing.pairs),
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
         reencoding=reencoding_results(methods, metrics, records, reencoded),
         published=published,
-        weights=dict(job.weight_hashes),
-        versions={"syncdiff": version("syncdiff"), **job.libraries},
+        weights=dict(scoring.weight_hashes),
+        versions={"syncdiff": version("syncdiff"), **scoring.libraries},
         git_commit=_git_commit(),
     )
 
@@ -219,17 +256,21 @@ def _write_report(
 
 
 def _curves(records: list[dict[str, Any]], cache: Cache) -> Curves:
-    """What the clips' scoring kept of SyncNet's confidence."""
-    keys = {(record["method"], record["clip"]): record["key"] for record in records if "key" in record}
+    """SyncNet's confidence over time, of every clip that has one."""
+    keys = {
+        (record["method"], record["clip"]): record["arrays"]["lse"]
+        for record in records
+        if "lse" in record.get("arrays", {})
+    }
 
     def curve(method: str, clip: str) -> np.ndarray | None:
-        return cache.arrays(keys[method, clip]).get("lse/confidence") if (method, clip) in keys else None
+        return cache.arrays(keys[method, clip]).get("confidence") if (method, clip) in keys else None
 
     return curve
 
 
 def _git_commit() -> str | None:
-    """Of the checkout this package lies in; null where it was installed, or inside a Ray job."""
+    """Of the checkout this package lies in; null where it was installed, or inside a Ray scoring."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists() or not which("git"):
         return None

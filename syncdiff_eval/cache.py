@@ -1,7 +1,7 @@
 """Finished work by content: a key says everything a result depends on, so a rerun only does what is new.
 
-Runs may share a folder, also at the same time. Whole entries serve all of them. What a run leaves half done bears its
-name: notes of work begun, and temporary files. They are swept when a run starts and no other holds the folder's lock.
+Runs may share a folder, also at the same time. Whole entries serve all of them. Temporary files of killed runs are
+swept when a run starts and no other holds the folder's lock.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class Cache:
     whole."""
 
     folder: Path
-    run: str = "alone"
-    """Whose attempts are counted: three crashes in one run are a verdict, one crash in each of three is not."""
 
     def read(self, key: str) -> dict[str, Any] | None:
         path = self.folder / f"{key}.json"
@@ -50,25 +48,16 @@ class Cache:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
 
+    def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """An entry without a record."""
+        write_atomically(self.folder / f"{key}.npz", lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
+
     def write(
         self, key: str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
     ) -> None:
         if arrays:
-            write_atomically(self.folder / f"{key}.npz", lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
+            self.write_arrays(key, arrays)
         write_text(self.folder / f"{key}.json", json.dumps(record, sort_keys=True, allow_nan=False))
-
-    def attempts(self, task: str) -> int:
-        """How many times in a row this task of this run began and did not end. Not by key: files that are the same
-        are several tasks, which may be at work at once."""
-        path = self._note(task)
-        return int(path.read_text()) if path.exists() else 0
-
-    def begin(self, task: str) -> None:
-        """Note that work begins. If the process dies, the note is what its successor finds."""
-        write_text(self._note(task), str(self.attempts(task) + 1))
-
-    def end(self, task: str) -> None:
-        self._note(task).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -78,9 +67,6 @@ class Cache:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-    def _note(self, task: str) -> Path:
-        return self.folder / f"{task}.{self.run}.attempts"
 
 
 @contextmanager
@@ -96,14 +82,14 @@ def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
         ) from error
     with file as lock:
         if _is_alone(lock):
-            for left in (*folder.glob("*.tmp"), *folder.glob("*.attempts")):
+            for left in folder.glob("*.tmp"):
                 left.unlink()
         with suppress(OSError):  # a file system without locks: nothing is ever swept there
             fcntl.flock(lock, fcntl.LOCK_SH)
         for path in folder.glob("*.json") if retry else ():
             if json.loads(path.read_text(encoding="utf-8")).get("reason") in retry:
                 path.unlink(missing_ok=True)
-        yield Cache(folder, uuid.uuid4().hex[:8])
+        yield Cache(folder)
 
 
 def forget_all(folder: Path) -> None:
@@ -120,22 +106,24 @@ def forget_all(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class FrameFeatureCache:
-    """Arrays made from one clip's frames alone, kept for other rows that show the same frames: the reference
-    with its own, a shifted and another clip's sound, or the same file under another protocol."""
+    """Arrays that depend on one clip's frames alone, for other rows that show the same frames: the reference with its
+    own, a shifted and another clip's sound, or the same file under another protocol."""
 
     cache: Cache
     frames: Mapping[str, object]
     """Facts that say which frames these are."""
 
+    def key(self, **producer: object) -> str:
+        """Of the entry that a producer (name, version, weights) makes of these frames."""
+        return key_of(kind="frame features", frames=dict(self.frames), producer=producer)
+
     def read(self, **producer: object) -> dict[str, np.ndarray] | None:
-        """What `store` was given under the same facts of the producer (name, version, weights); None where
-        nothing was."""
-        key = key_of(kind="frame features", frames=dict(self.frames), producer=producer)
+        """What the producer stored; None where it stored nothing."""
+        key = self.key(**producer)
         return self.cache.arrays(key) if self.cache.read(key) else None
 
     def store(self, arrays: Mapping[str, np.ndarray], **producer: object) -> None:
-        key = key_of(kind="frame features", frames=dict(self.frames), producer=producer)
-        self.cache.write(key, {"status": "kept"}, arrays)
+        self.cache.write(self.key(**producer), {"status": "stored"}, arrays)
 
 
 def _is_alone(lock: IO[bytes]) -> bool:

@@ -31,6 +31,8 @@ class ProtocolDefinition:
     fps_tolerance: float = 0.001
     """Relative."""
     max_length_gap: int = 5
+    max_length_share: float = 0.0
+    """The lengths may differ by this share of the expected frames too, where that is more."""
     face_growth: float = 1.2
     """Side of the square face region over the larger side of the landmarks' bounding box (median of the
     clip)."""
@@ -45,6 +47,10 @@ class ProtocolDefinition:
     def standalone(self) -> bool:
         """Whether outputs are scored without pairing their frames with the reference's."""
         return self.clock == "own"
+
+    def allowed_gap(self, expected: int) -> int:
+        """Frames by which a length may differ from the expected one."""
+        return max(self.max_length_gap, int(self.max_length_share * expected))
 
     def fingerprint(self) -> dict[str, object]:
         """The part of a clip's cache key: all but the summary, the metrics and the statistics."""

@@ -1,272 +1,330 @@
-"""A benchmark on Ray: one task per reference, then one per method and clip, each cached by what it depends
-on.
+"""A benchmark on Ray: one plan per reference, then one per method and clip, each cached by what it depends on.
 
-Every task leaves one record in the cache and is then never done again. So a run that was stopped, or whose
-workers were killed, goes on where it was, and the table does not depend on who did what. A changed file,
-protocol, metric or weight file has another key. Cached failures are final, except for lost workers with
-`retry_failed`.
+A run that was stopped goes on where it was, and the table does not depend on which worker did what. A changed file,
+protocol, metric or weight file has another key. What a property of a file made fail is cached; what a disk did is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from syncdiff_data.cli import RayOptions
+from syncdiff_data.media import AudioTrack
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError
-from syncdiff_data.stage import ReportProgress, run_plans
-from syncdiff_data.stage.heartbeat import Watchdog
+from syncdiff_data.stage import Context, Failure, Stage, is_passing, refuse_if_unread, run_stage
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, FrameFeatureCache, open_run
-from syncdiff_eval.metrics.base import Regions
+from syncdiff_eval.records import Arrays, Record, failed_record, pack_reference, unpack_reference
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
-    Heartbeat,
+    ClipScore,
     Reference,
     Scorer,
+    ScoreRequest,
     ScoringError,
-    driving_audio,
     measure_reference,
     score_clip,
     shift_audio,
+    strategy_of,
 )
-from syncdiff_eval.tasks import Benchmark, Task, list_tasks
-from syncdiff_eval.videos import FileFacts, sound_start
+from syncdiff_eval.scoring.sound import slice_audio
+from syncdiff_eval.tasks import ScoringConfig, Task, list_tasks
+from syncdiff_eval.videos import sound_start
 
-CRASHES = 3
-"""Times in a row a task may take its worker down before its clip counts as failed."""
-
-Arrays = dict[str, np.ndarray]
-Record = dict[str, Any]
+RETRIED_REASONS = frozenset({Reason.WORKER_CRASHED})
+"""Cached failures that --retry-failed forgets."""
 
 
-def run_benchmark(
-    benchmark: Benchmark, options: RayOptions, retry_failed: bool = False, reencode_check: bool = False
+def score_methods(
+    config: ScoringConfig, options: RayOptions, retry_failed: bool = False, reencode_check: bool = False
 ) -> tuple[list[Record], list[Record]]:
     """Score every method on every pair: one record each, in order of method, then clip.
 
     And those of the files that were scored, encoded once more, if `reencode_check` asks for them. Needs an open
-    `ray_session`.
+    `ray_session`. Raises UserError for faults of the run.
     """
-    videos = sorted({pair.video for pair in benchmark.pairing.pairs})
-    tasks = list_tasks(benchmark.methods, benchmark.pairing)
-    retry = {Reason.WORKER_CRASHED} if retry_failed else set()
-    with open_run(benchmark.cache, retry) as cache:
-        measure = _Measure(benchmark, cache, videos)
-        found = run_plans(measure, _indices(videos), options, "references", len(videos), "videos")
-        references = {row["video"]: row["key"] for row in found}
-        records = _score_all(_Score(benchmark, cache, "scores", tasks, references), options)
+    videos = sorted({pair.video for pair in config.pairing.pairs})
+    tasks = list_tasks(config.methods, config.pairing)
+    with open_run(config.cache, RETRIED_REASONS if retry_failed else frozenset()) as cache:
+        measure = ReferenceStage(config, cache, videos, config.clip_timeout)
+        measured = run_stage(measure, range(len(videos)), options)
+        unread = sum(isinstance(m, dict) and m["reason"] == Reason.READ_ERROR for m in measured)
+        refuse_if_unread(unread, len(videos), "references", str(config.reference))
+        score = ScoreStage(config, cache, tasks, dict(zip(videos, measured)), "scores", config.clip_timeout)
+        records = _score_all(score, options)
         again = [
             replace(task, reencoded=True)
             for task, record in zip(tasks, records)
             if reencode_check and task.has_file and record["status"] == "scored"
         ]
-        return records, _score_all(_Score(benchmark, cache, "re-encoded", again, references), options)
+        return records, _score_all(replace(score, tasks=again, title="re-encoded"), options)
 
 
-def _score_all(score: _Score, options: RayOptions) -> list[Record]:
+def _score_all(stage: ScoreStage, options: RayOptions) -> list[Record]:
     """The record of every task, in their order."""
-    if not score.tasks:
-        return []
-    done = run_plans(score, _indices(score.tasks), options, score.title, len(score.tasks), "rows")
-    records = {row["index"]: row["record"] for row in done}
-    return [{"method": task.method, "clip": task.clip, **records[i]} for i, task in enumerate(score.tasks)]
+    found = run_stage(stage, range(len(stage.tasks)), options)
+    return [{"method": task.method, "clip": task.clip, **record} for task, record in zip(stage.tasks, found)]
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """Work of the first pass: the regions of one reference."""
+class ReferenceStage(Stage[int, "str | Record"]):
+    """The regions of one reference video. A result is the key of its cached record, or a failed record."""
 
-    benchmark: Benchmark
+    config: ScoringConfig
     cache: Cache
     videos: Sequence[str]
+    heartbeat_timeout: float = 0
+    title = "references"
+    unit = "videos"
 
-    def __call__(self, plan: str, report: ReportProgress) -> Record:
-        video = self.videos[int(plan)]
-        path = self.benchmark.reference / video
+    def setup(self) -> None:
+        load_scorer(self.config)
 
-        def measure(scorer: Scorer, heartbeat: Heartbeat) -> tuple[Record, Arrays]:
-            return _pack(measure_reference(path, scorer, self.benchmark.face_config, heartbeat))
+    def item_name(self, plan: int) -> str:
+        return f"reference {self.videos[plan]}"
 
+    def process(self, plan: int, context: Context) -> str | Record:
+        path = self.config.reference / self.videos[plan]
         try:
-            key = self.benchmark.reference_key(_content(path, Reason.REFERENCE_UNREADABLE))
-        except ScoringError:  # without its content nothing can be kept of it
-            return {"video": video, "key": None}
-        _once(self.benchmark, self.cache, key, f"reference-{plan}", measure)
-        report(int(plan), {"videos": 1})
-        return {"video": video, "key": key}
+            key = self.config.reference_key(_sha256(path, Reason.REFERENCE_UNREADABLE))
+        except ScoringError as error:  # without its content nothing can be cached of it
+            return failed_record(error.reason, str(error))
+        if self.cache.read(key) is None:
+            scorer = load_scorer(self.config)
+            try:
+                measured = measure_reference(path, scorer, self.config.face_config, context.heartbeat)
+            except MediaError as error:
+                if is_passing(error):
+                    raise
+                self.cache.write(key, failed_record(error.reason, str(error)))
+            else:
+                self.cache.write(key, *pack_reference(measured))
+        context.report({"videos": 1})
+        return key
+
+    def failed(self, plan: int, failure: Failure) -> str | Record:
+        record = failed_record(failure.reason, failure.detail)
+        if failure.reason != Reason.WORKER_CRASHED:
+            return record
+        key = self.config.reference_key(file_sha256(self.config.reference / self.videos[plan]))
+        self.cache.write(key, record)
+        return key
 
 
 @dataclass(frozen=True)
-class _Score:
-    """Work of the second pass: one clip of one method. references: video -> key of its measured regions, None where
-    the file cannot be read at all."""
+class ScoreStage(Stage[int, Record]):
+    """The scores of one clip of one method. references: video -> what ReferenceStage found."""
 
-    benchmark: Benchmark
+    config: ScoringConfig
     cache: Cache
-    title: str
     tasks: Sequence[Task]
-    references: Mapping[str, str | None]
+    references: Mapping[str, str | Record]
+    title: str = "scores"
+    heartbeat_timeout: float = 0
+    unit = "rows"
 
-    def __call__(self, plan: str, report: ReportProgress) -> Record:
-        index = int(plan)
-        record = self._record(self.tasks[index], f"{self.title}-{plan}")
-        report(index, {"rows": 1, record["status"]: 1})
-        return {"index": index, "record": record}
+    def setup(self) -> None:
+        load_scorer(self.config)
 
-    def _record(self, task: Task, name: str) -> Record:
-        root, video = self.benchmark.reference, self.benchmark.reference / task.video
-        reference_key = self.references[task.video]
-        driven = self.benchmark.takes_driving_audio(task)
+    def item_name(self, plan: int) -> str:
+        task = self.tasks[plan]
+        return f"{self.title}: {task.clip} of {task.method}"
+
+    def process(self, plan: int, context: Context) -> Record:
+        task = self.tasks[plan]
         try:
-            output = task.output()
-            if reference_key is None:
-                raise ScoringError(Reason.REFERENCE_UNREADABLE, "cannot be read")
-            output_hash = _content(output, Reason.UNREADABLE) if output else None
-            audio_hash = _content(root / task.audio, Reason.AUDIO_UNREADABLE) if driven else None
-        except ScoringError as refused:
-            return _failed(refused.reason, str(refused))
-        measured = self.cache.read(reference_key)
-        if measured is None or measured["status"] == "failed":
-            return _failed(
-                Reason.REFERENCE_UNREADABLE, measured["detail"] if measured else "its record is gone"
-            )
-        hashes = measured["facts"]["sha256"], output_hash
-        key = self.benchmark.score_key(task, *hashes, audio_hash)
-        frames_of = self.benchmark.frames_facts
-        frame_cache = FrameFeatureCache(self.cache, frames_of(*hashes, task.baseline.frozen, task.encoder))
-        reference_frame_cache = FrameFeatureCache(self.cache, frames_of(hashes[0], None, False, None))
+            record = ClipScoring(self.config, self.cache, task, self.references[task.video]).record(context)
+        except ScoringError as error:
+            record = failed_record(error.reason, str(error))
+        context.report({"rows": 1, record["status"]: 1})
+        return record
 
-        def score(scorer: Scorer, heartbeat: Heartbeat) -> tuple[Record, Arrays]:
-            reference = _unpack(measured, self.cache.arrays(reference_key))
-            audio = _audio(root / task.audio, task, reference) if driven else None
-            with _file_to_score(task, output, video, self.cache, heartbeat) as file:
-                return score_clip(
-                    video, reference, file, task.baseline, audio, task.crossed, scorer, frame_cache,
-                    reference_frame_cache, heartbeat,
-                )  # fmt: skip
-
-        return {**_once(self.benchmark, self.cache, key, name, score), "key": key}
+    def failed(self, plan: int, failure: Failure) -> Record:
+        task, record = self.tasks[plan], failed_record(failure.reason, failure.detail)
+        if failure.reason == Reason.WORKER_CRASHED:
+            ClipScoring(self.config, self.cache, task, self.references[task.video]).store_crash(record)
+        return record
 
 
-@contextmanager
-def _file_to_score(
-    task: Task, output: Path | None, video: Path, cache: Cache, heartbeat: Heartbeat
-) -> Iterator[Path | None]:
-    """The method's file, or none for a baseline; what is re-encoded lies there for as long as the body runs."""
-    if not task.reencoded:
-        yield output
-        return
-    with cache.scratch() as again:
-        reencode(output or video, again, heartbeat)
-        yield again
+@dataclass(frozen=True)
+class ClipScoring:
+    """From a task to its record: what is cached, and the families that are not."""
+
+    config: ScoringConfig
+    cache: Cache
+    task: Task
+    reference: str | Record
+    """Key of the reference's record in the cache, or a failed record."""
+
+    def record(self, context: Context) -> Record:
+        """Plain JSON with the values of all families, and `arrays`: family -> key of its arrays in the cache.
+        Raises ScoringError for what lacks a file; a failure that is a property of the files is cached."""
+        reference, arrays = self._reference()
+        key, output = self._key(reference["facts"]["sha256"])
+        cached = self.cache.read(key) or {"families": {}}
+        fingerprints = self.config.family_fingerprints()
+        needed = {name for name, print_ in fingerprints.items() if print_ not in cached.get("families", {})}
+        if cached.get("status") != "failed" and (needed or "status" not in cached):
+            try:
+                with self._file_to_score(output, context) as file:
+                    request = self._request(
+                        unpack_reference(reference, arrays), file, output, needed, context
+                    )
+                    score = score_clip(request, load_scorer(self.config))
+            except (ScoringError, MediaError) as error:
+                if is_passing(error):
+                    raise
+                cached = failed_record(error.reason, str(error))
+            else:
+                cached = self._merged(key, cached, score, fingerprints)
+            self.cache.write(key, cached)
+        return _combined(cached, fingerprints)
+
+    def store_crash(self, record: Record) -> None:
+        """Cache that the clip crashed its worker, if the clip can be identified at all."""
+        try:
+            reference, _ = self._reference()
+            self.cache.write(self._key(reference["facts"]["sha256"])[0], record)
+        except (ScoringError, OSError):
+            pass  # without its files' content nothing can be cached of it
+
+    def _reference(self) -> tuple[Record, Arrays]:
+        key = self.reference
+        measured = key if isinstance(key, dict) else self.cache.read(key)
+        if measured is None:
+            raise ScoringError(Reason.REFERENCE_UNREADABLE, "its cached record is gone: run again")
+        if measured["status"] == "failed":
+            unexpected = measured["reason"] == Reason.UNEXPECTED_ERROR
+            reason = Reason.UNEXPECTED_ERROR if unexpected else Reason.REFERENCE_UNREADABLE
+            raise ScoringError(reason, measured["detail"])
+        return measured, self.cache.arrays(str(key))
+
+    def _key(self, reference_sha256: str) -> tuple[str, str | None]:
+        """Of the clip's record, and the sha256 of the output. Raises ScoringError where there is no output."""
+        path = self.task.output()
+        output = _sha256(path, Reason.UNREADABLE) if path else None
+        audio = None
+        if self.config.takes_driving_audio(self.task):
+            audio = _sha256(self.config.reference / self.task.audio, Reason.AUDIO_UNREADABLE)
+        return self.config.clip_key(self.task, reference_sha256, output, audio), output
+
+    @contextmanager
+    def _file_to_score(self, output: str | None, context: Context) -> Iterator[Path | None]:
+        """The method's file, or none for a baseline; a re-encoded file exists for as long as the body runs."""
+        path = self.task.output()
+        if not self.task.reencoded:
+            yield path
+            return
+        with self.cache.scratch() as again:
+            reencode(path or self.config.reference / self.task.video, again, context.heartbeat)
+            yield again
+
+    def _request(
+        self, reference: Reference, file: Path | None, output: str | None, needed: set[str], context: Context
+    ) -> ScoreRequest:
+        task, config = self.task, self.config
+        audio, audio_s = None, None
+        if config.takes_driving_audio(task):
+            audio, audio_s = _driving_audio(config.reference / task.audio, task, reference)
+        sha256 = reference.facts.sha256
+        shown = config.frames_facts(sha256, output, task.baseline.frozen, task.encoder)
+        return ScoreRequest(
+            reference_path=config.reference / task.video,
+            reference=reference,
+            output=file,
+            baseline=task.baseline,
+            audio=audio,
+            audio_s=audio_s,
+            crossed=task.crossed,
+            families=frozenset(needed),
+            frame_cache=FrameFeatureCache(self.cache, shown),
+            reference_frame_cache=FrameFeatureCache(
+                self.cache, config.frames_facts(sha256, None, False, None)
+            ),
+            heartbeat=context.heartbeat,
+        )
+
+    def _merged(self, key: str, cached: Record, score: ClipScore, fingerprints: Mapping[str, str]) -> Record:
+        """The record of the clip with the new families added; their arrays are written first."""
+        families = dict(cached["families"])
+        for name, family in score.families.items():
+            arrays_key = family.cached_arrays
+            if family.arrays:
+                arrays_key = f"{key}-{fingerprints[name]}"
+                self.cache.write_arrays(arrays_key, family.arrays)
+            families[fingerprints[name]] = {
+                "values": dict(family.values),
+                "missing": dict(family.missing),
+                "arrays": arrays_key,
+            }
+        return {**score.record(), "families": families}
 
 
-def _content(path: Path, reason: Reason) -> str:
-    """sha256 of a file. Raises ScoringError where the disk does not give it."""
+def _sha256(path: Path, reason: Reason) -> str:
+    """Of a file's content. ScoringError for a broken link or a file that may not be read; what a disk or mount does
+    for a while is raised as it is."""
     try:
         return file_sha256(path)
     except OSError as error:
+        if is_passing(error) and not (path.is_symlink() and not path.exists()):
+            raise
         raise ScoringError(reason, f"cannot be read: {error.strerror}") from error
 
 
-def _indices(items: Sequence[object]) -> list[str]:
-    return [str(i) for i in range(len(items))]
-
-
-def _once(
-    benchmark: Benchmark,
-    cache: Cache,
-    key: str,
-    name: str,
-    work: Callable[[Scorer, Heartbeat], tuple[Record, Arrays]],
-) -> Record:
-    """The cached record, or that of doing the work now; what cannot be scored becomes a record with its
-    reason. name: of the task within this run, whose crashes are counted.
-
-    Work that took its process down three times running is not begun again, so that one clip cannot stop the
-    rest. Work that hangs has its process ended; the loading of networks is not on that clock.
-    """
-    record = cache.read(key)
-    if record is not None:
-        return record
-    arrays: Arrays = {}
-    if cache.attempts(name) >= CRASHES:
-        record = _failed(Reason.WORKER_CRASHED, f"took its worker down {CRASHES} times running")
-    else:
-        cache.begin(name)
-        scorer = load_scorer(benchmark)
-        try:
-            with Watchdog(benchmark.clip_timeout) as watchdog:
-                record, arrays = work(scorer, watchdog.heartbeat)
-        except (ScoringError, MediaError) as error:
-            record = _failed(error.reason, str(error))
-    cache.write(key, record, arrays)
-    cache.end(name)
+def _combined(cached: Record, fingerprints: Mapping[str, str]) -> Record:
+    """The values of the families of this benchmark, in their order."""
+    if cached["status"] == "failed":
+        return cached
+    record = {name: value for name, value in cached.items() if name != "families"}
+    found = {name: cached["families"][print_] for name, print_ in fingerprints.items()}
+    record["values"] = {k: v for family in found.values() for k, v in family["values"].items()}
+    record["missing"] = {k: v for family in found.values() for k, v in family["missing"].items()}
+    record["arrays"] = {name: family["arrays"] for name, family in found.items() if family["arrays"]}
     return record
 
 
-def _failed(reason: Reason, detail: str) -> Record:
-    return {"status": "failed", "reason": str(reason), "detail": detail}
-
-
-def _audio(path: Path, task: Task, reference: Reference) -> np.ndarray | None:
-    """The driving audio on the clock of frame 0. None where a video has none of its own."""
+def _driving_audio(path: Path, task: Task, reference: Reference) -> tuple[np.ndarray | None, float | None]:
+    """int16 [N] on the clock of frame 0, and the seconds the file lasts from there. None where a video has no sound
+    of its own."""
     fps = reference.facts.fps
     try:
         start_s = reference.start_s if task.audio == task.video else sound_start(path)
-        audio = driving_audio(path, start_s, reference.num_frames, fps)
+        track = AudioTrack(path)
     except MediaError as error:
+        if is_passing(error):
+            raise
         if error.reason == Reason.NO_AUDIO and not task.crossed:
-            return None
+            return None, None
         raise ScoringError(Reason.AUDIO_UNREADABLE, str(error)) from error
-    return shift_audio(audio, task.baseline.audio_shift, fps)
+    audio = slice_audio(track, start_s, reference.num_frames, fps)
+    return shift_audio(audio, task.baseline.audio_shift, fps), track.end_s - start_s
 
 
-def _pack(reference: Reference) -> tuple[Record, Arrays]:
-    record = {
-        "status": "scored",
-        "facts": asdict(reference.facts),
-        "num_frames": reference.num_frames,
-        "start_s": reference.start_s,
-    }
-    regions = asdict(reference.regions) if reference.regions else {}
-    return record, {"times": reference.times, **regions}
+_scorers: dict[str, Scorer] = {}  # At most one.
 
 
-def _unpack(record: Record, arrays: Arrays) -> Reference:
-    times = arrays.pop("times")
-    regions = None
-    if arrays:
-        regions = Regions(**{**arrays, "eye_distance": float(arrays["eye_distance"])})  # type: ignore[arg-type]
-    return Reference(FileFacts(**record["facts"]), record["num_frames"], record["start_s"], regions, times)
-
-
-_scorers: dict[str, Scorer] = {}
-
-
-def load_scorer(benchmark: Benchmark) -> Scorer:
+def load_scorer(config: ScoringConfig) -> Scorer:
     """The landmark model and the metrics' networks, once per worker process."""
     from syncdiff_data.faces import load_backend
 
-    key = repr(benchmark.fingerprint())
+    key = repr(config.fingerprint())
     if key not in _scorers:
         _scorers.clear()
+        needs_backend = strategy_of(config.protocol).needs_face_backend
         _scorers[key] = Scorer(
-            protocol=benchmark.protocol,
-            families=benchmark.families,
+            protocol=config.protocol,
+            families=config.families,
             factories={
-                name: family.load(benchmark.weights, benchmark.device)
-                for name, family in benchmark.families.items()
+                name: family.load(config.weights, config.device) for name, family in config.families.items()
             },
-            backend=None
-            if benchmark.protocol.standalone
-            else load_backend(benchmark.face_config, benchmark.weights, benchmark.device),
+            backend=load_backend(config.face_config, config.weights, config.device)
+            if needs_backend
+            else None,
         )
     return _scorers[key]

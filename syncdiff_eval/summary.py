@@ -145,11 +145,9 @@ def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]
 
 
 def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache) -> Iterator[ClipArrays]:
-    prefix = f"{family}/"
     for record in records:
-        if record["method"] == method and record["status"] == "scored":
-            arrays = cache.arrays(record["key"])
-            yield {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+        if record["method"] == method and family in record.get("arrays", {}):
+            yield cache.arrays(record["arrays"][family])
 
 
 def _values_by_method(metric: str, methods: Sequence[Method], records: Sequence[Record]) -> ByMethod:

@@ -15,15 +15,15 @@ from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.pairing import Pair, Pairing, is_crossed, outputs_of
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.reencode import ENCODER
-from syncdiff_eval.scoring import ScoringError
+from syncdiff_eval.scoring import ScoringError, strategy_of
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Bumped by hand whenever pairing, regions or decoding could change a number; part of every cache key."""
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """All a worker needs to know. Paths are absolute."""
+class ScoringConfig:
+    """All that a worker needs. Paths are absolute."""
 
     reference: Path
     pairing: Pairing
@@ -41,7 +41,7 @@ class Benchmark:
     """Folder of finished work; other benchmarks may use it at the same time."""
     device: str = "cpu"
     clip_timeout: float = 0
-    """Seconds without a sign of life after which a clip's worker is ended; 0: never."""
+    """Seconds without a heartbeat after which a clip's worker is ended; 0: never."""
 
     @property
     def crossed(self) -> bool:
@@ -49,42 +49,55 @@ class Benchmark:
 
     def fingerprint(self) -> dict[str, object]:
         """What every number of this benchmark depends on, but for the files."""
+        return {**self._clip_facts(), "families": self.family_fingerprints()}
+
+    def family_fingerprints(self) -> dict[str, str]:
+        """Family -> hash of what its numbers depend on beside the clip: version, columns and weights."""
+        return {
+            name: key_of(
+                name=name,
+                version=family.version,
+                columns=[column.name for column in family.columns],
+                weights={weight: self.weight_hashes.get(weight) for weight in family.weights},
+                content=family.content_hash,
+            )[:16]
+            for name, family in self.families.items()
+        }
+
+    def _clip_facts(self) -> dict[str, object]:
+        """What pairing, regions and decoding depend on."""
         return {
             "scoring": SCORING_VERSION,
             "protocol": self.protocol.fingerprint(),
             "faces": asdict(self.face_config),
-            "metrics": {
-                name: [family.version, *(column.name for column in family.columns)]
-                for name, family in self.families.items()
-            },
-            "weights": dict(self.weight_hashes),
-            **self._machinery(),
+            **self._environment(),
         }
 
-    def _machinery(self) -> dict[str, object]:
+    def _environment(self) -> dict[str, object]:
         """What may change the last digits of every number."""
         return {"libraries": dict(self.libraries), "device": self.device}
 
     def reference_key(self, sha256: str) -> str:
-        """Of the regions of one reference: they do not depend on the metrics."""
-        facts = {key: value for key, value in self.fingerprint().items() if key != "metrics"}
-        return key_of(kind="reference", file=sha256, **facts)
+        """Of the regions of one reference: they do not depend on the metrics and their weights."""
+        return key_of(kind="reference", file=sha256, **self._clip_facts())
 
     def takes_driving_audio(self, task: Task) -> bool:
-        """Whether a task's numbers depend on the driving audio: a file that is scored alone brings its own."""
-        return self.protocol.clock != "own" or (task.is_baseline and not task.reencoded)
+        """Whether a task's numbers depend on the driving audio."""
+        brings_audio = strategy_of(self.protocol).outputs_bring_audio
+        return not brings_audio or (task.is_baseline and not task.reencoded)
 
-    def score_key(self, task: Task, reference: str, output: str | None, audio: str | None) -> str:
-        """Of one score: reference, output and audio are sha256 of the files' content, None where none is needed."""
+    def clip_key(self, task: Task, reference: str, output: str | None, audio: str | None) -> str:
+        """Of one clip's record: reference, output and audio are sha256 of the files' content, None where none is
+        needed. The record holds the scores of each family under the family's own fingerprint."""
         return key_of(
-            kind="score",
+            kind="clip",
             reference=reference,
             output=output,
             baseline=asdict(task.baseline),
             encoder=task.encoder,
             audio=audio,
             crossed=task.crossed,
-            **self.fingerprint(),
+            **self._clip_facts(),
         )
 
     def frames_facts(
@@ -92,15 +105,16 @@ class Benchmark:
     ) -> dict[str, object]:
         """Which frames are shown, whatever the sound and the metrics: sha256 of the reference and of the
         output. A file scored alone is the same under every protocol."""
-        shown = {"file": output or reference, "frozen": frozen, "encoder": encoder, **self._machinery()}
-        if self.protocol.clock == "own":
-            return shown
-        return shown | {
-            "reference": reference,
+        shown = {
             "scoring": SCORING_VERSION,
-            "protocol": self.protocol.fingerprint(),
-            "faces": asdict(self.face_config),
+            "file": output or reference,
+            "frozen": frozen,
+            "encoder": encoder,
+            **self._environment(),
         }
+        if not strategy_of(self.protocol).frames_depend_on_reference:
+            return shown
+        return shown | {"reference": reference, **self._clip_facts()}
 
 
 @dataclass(frozen=True)
@@ -159,12 +173,13 @@ def unmatched_outputs(method: Method, pairing: Pairing) -> int:
 
 
 def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
-    outputs = outputs_of(method.folder) if method.folder else {}
+    outputs = _outputs_of_method(method, pairing)
+    own_audio = _own_audio(pairing)
     others = _next_videos(pairing)
     tasks = []
     for pair in pairing.pairs:
         baseline = method.baseline or Baseline()
-        audio = _audio_of(pair, method.baseline, others)
+        audio = _audio_of(pair, method.baseline, own_audio, others)
         tasks.append(
             Task(
                 method=method.name,
@@ -182,15 +197,37 @@ def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
     return tasks
 
 
-def _audio_of(pair: Pair, baseline: Baseline | None, others: Mapping[str, str]) -> str:
-    """Real video keeps its own audio, or takes another's on purpose; all else is driven by the pair's."""
+def _outputs_of_method(method: Method, pairing: Pairing) -> dict[str, list[str]]:
+    """clip -> files. UserError where a folder holds no output of any pair: it is empty, another's, or not mounted."""
+    if method.folder is None:
+        return {}
+    outputs = outputs_of(method.folder)
+    if not any(pair.clip in outputs for pair in pairing.pairs):
+        raise UserError(
+            f"The folder of method {method.name!r}, {method.folder}, holds no output of any of the "
+            f"{len(pairing.pairs)} pairs ({len(outputs)} media files with other names; the first pair wants "
+            f"{pairing.pairs[0].clip}.mp4 or the like). Is it mounted, and the right folder?"
+        )
+    return outputs
+
+
+def _own_audio(pairing: Pairing) -> dict[str, str]:
+    """Of every video its own sound: the sound file that a pair names for it, else the video itself."""
+    named = {pair.video: pair.audio for pair in pairing.pairs if not is_crossed(pair.video, pair.audio)}
+    return {pair.video: named.get(pair.video, pair.video) for pair in pairing.pairs}
+
+
+def _audio_of(
+    pair: Pair, baseline: Baseline | None, own_audio: Mapping[str, str], others: Mapping[str, str]
+) -> str:
+    """Methods and the frozen frame hear the pair's sound; real video its own, or another's on purpose."""
     if baseline is None or baseline.frozen:
         return pair.audio
     if not baseline.other_audio:
-        return pair.video
+        return own_audio[pair.video]
     if len(others) < 2:
         raise UserError("--other-audio needs two videos or more: there is no other one to take the sound of.")
-    return others[pair.video]
+    return own_audio[others[pair.video]]
 
 
 def _next_videos(pairing: Pairing) -> dict[str, str]:

@@ -18,13 +18,13 @@ from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
 from syncdiff_data.cli import RayOptions
-from syncdiff_data.demo.face import FrameInput, render
+from syncdiff_data.demo.face import Look, render
 from syncdiff_data.demo.talkers import SPEAKERS
 from syncdiff_data.faces import mean_face, mouth_crops
 from syncdiff_data.features import logfbank
 from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
-from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.methods import Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES, lip_reader
@@ -395,7 +395,7 @@ def test_lips_leak_in_avhuberts_eyes(reader: LipReader) -> None:
 
 
 def dubbed(
-    out: Path, name: str, look: FrameInput, mouth: np.ndarray, motion: np.ndarray, sound: Any = None
+    out: Path, name: str, look: Look, mouth: np.ndarray, motion: np.ndarray, sound: Any = None
 ) -> None:
     """A talker of that look and head motion whose mouth opens as `mouth` [T] says."""
     frames = render(
@@ -438,10 +438,10 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
     protocol = replace(SYNCDIFF, metrics=("landmarks", "avs", "leak", "leak-avs"), resamples=200)
     weights = {"avhubert-base": checkpoint}
     crossed = pair_by_list(reference, listed, "csv")
-    results = benchmark(
+    results = benchmark(BenchmarkConfig(
         reference, crossed, [*baselines(True, (), False), *methods], protocol, tmp_path / "crossed", weights,
         RayOptions(workers=2),
-    )  # fmt: skip
+    ))  # fmt: skip
     validate_report(tmp_path / "crossed")
     assert [metric.name for metric in results.metrics] == ["avs_u", "leak_motion", "leak_corr", "leak_avs"]
     rows: Any = pd.read_parquet(tmp_path / "crossed" / "per_clip.parquet").set_index(["method", "clip"])
@@ -467,10 +467,10 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
     for name in "ab":
         (tmp_path / "own" / f"{name}_other.mp4").rename(tmp_path / "named" / f"{name}.mp4")
     named = [Method("named", MethodType.OTHER, None, tmp_path / "named")]
-    own_audio = benchmark(
+    own_audio = benchmark(BenchmarkConfig(
         reference, pair_by_name(reference), [*baselines(False, (), True), *named], protocol, tmp_path / "o", {},
         RayOptions(workers=2),
-    )  # fmt: skip
+    ))  # fmt: skip
     assert [metric.name for metric in own_audio.metrics] == [
         "lmd_mouth", "lmd_face", "opening_corr", "avs_u", "avs_m", "avs_v",
     ]  # fmt: skip

@@ -27,7 +27,7 @@ from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
-from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, MissingValue, Pool, Values
 from syncdiff_eval.metrics.image import IMAGE
@@ -189,10 +189,10 @@ def make_tree(root: Path, num_clips: int) -> tuple[Path, list[Method], dict[tupl
 def run(
     reference: Path, methods: list[Method], out: Path, workers: int = 2, **more: Any
 ) -> tuple[Results, pd.DataFrame]:
-    results = benchmark(
+    results = benchmark(BenchmarkConfig(
         reference, pair_by_name(reference), [GROUND_TRUTH, *methods], more.pop("protocol", QUICK), out, {},
         RayOptions(workers=workers), **more,
-    )  # fmt: skip
+    ))  # fmt: skip
     return results, pd.read_parquet(out / "per_clip.parquet")
 
 
@@ -343,10 +343,10 @@ def test_other_weights_make_another_report(
     for content in ("6.742", "5.353"):
         file = tmp_path / f"{content}.model"
         file.write_text(content)
-        results = benchmark(
+        results = benchmark(BenchmarkConfig(
             reference, pair_by_name(reference), [GROUND_TRUTH, *methods], replace(QUICK, metrics=("lse",)),
             tmp_path / "out", {"syncnet": file}, RayOptions(workers=2), families={"lse": family},
-        )  # fmt: skip
+        ))  # fmt: skip
         rows = pd.read_parquet(tmp_path / "out" / "per_clip.parquet")
         assert set(rows["lse_d"]) == {float(content)}
         assert results.weights == {"syncnet": hashlib.sha256(content.encode()).hexdigest()}
@@ -359,13 +359,15 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
     reference, methods = small
     out = tmp_path / "out"
     benchmark(
-        reference,
-        pair_by_name(reference),
-        baselines(True, (3,), True) + methods,
-        QUICK,
-        out,
-        {},
-        RayOptions(),
+        BenchmarkConfig(
+            reference,
+            pair_by_name(reference),
+            baselines(True, (3,), True) + methods,
+            QUICK,
+            out,
+            {},
+            RayOptions(),
+        )
     )
     page = (out / "index.html").read_text()
     assert not any(

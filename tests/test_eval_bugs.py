@@ -23,18 +23,18 @@ from syncdiff_data.records import FPS, UserError
 from syncdiff_data.weights import WEIGHTS, check_hash, locate
 from syncdiff_eval.benchmark import FACES
 from syncdiff_eval.cache import FrameFeatureCache, open_run
-from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType, baselines
+from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext
 from syncdiff_eval.metrics.lse import sync_of
 from syncdiff_eval.metrics.sync import COLUMNS, SYNC, SpeakerSync
 from syncdiff_eval.pairing import Pair, Pairing
-from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF
+from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF_V2
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo
-from syncdiff_eval.scoring import Reference, Scorer, ScoringError, score_clip
+from syncdiff_eval.scoring import Reference, Scorer, ScoreRequest, ScoringError, score_clip
 from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results
-from syncdiff_eval.tasks import Benchmark, list_tasks
+from syncdiff_eval.tasks import ScoringConfig, list_tasks
 from syncdiff_eval.videos import frames, read_facts
 
 
@@ -100,7 +100,7 @@ def toy_scorer(metrics: tuple[str, ...]) -> Scorer:
     lse = replace(SYNC, load=lambda weights, device: lambda context: SpeakerSync(context, ToyNetwork(), "w"))  # type: ignore[arg-type]
     families = {name: lse if name == "lse" else FAMILIES[name] for name in metrics}
     factories = {name: family.load({}, "cpu") for name, family in families.items()}
-    return Scorer(replace(SYNCDIFF, metrics=metrics), families, factories, None)
+    return Scorer(replace(SYNCDIFF_V2, metrics=metrics), families, factories, None)
 
 
 def toy_reference(path: Path) -> Reference:
@@ -119,8 +119,8 @@ def test_what_a_method_muxes_does_not_enter_its_score(tmp_path: Path) -> None:
     audio = read_audio(tmp_path / "own.mp4", 0.0, 40)
     values = [
         score_clip(
-            tmp_path / "own.mp4", reference, tmp_path / f"{name}.mp4", Baseline(), audio, False, scorer
-        )[0]["values"]
+            ScoreRequest(tmp_path / "own.mp4", reference, tmp_path / f"{name}.mp4", audio=audio), scorer
+        ).values
         for name in sounds
     ]
     assert values[0]["av_offset"] == 0
@@ -147,7 +147,7 @@ def test_a_wrongly_declared_rate_is_refused_or_harmless(
     audio = np.random.default_rng(0).integers(-9000, 9000, count * 640).astype(np.int16)
 
     def score(path: Path, *metrics: str) -> dict[str, Any]:
-        return score_clip(right, reference, path, Baseline(), audio, False, toy_scorer(metrics))[0]["values"]  # type: ignore[no-any-return]
+        return score_clip(ScoreRequest(right, reference, path, audio=audio), toy_scorer(metrics)).values
 
     if reason:
         with pytest.raises(ScoringError) as refused:
@@ -214,16 +214,16 @@ def test_a_difference_under_the_noise_is_not_significant() -> None:
 def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> None:
     """Bug 7: one example scored 4 / 6.742 / 10.447 with the weights of 2018 and 3 / 5.353 / 10.021 later."""
     pairing = Pairing("own-audio", (Pair("a", "a.mp4", "a.mp4"),))
-    job = Benchmark(
-        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF, {"lse": SYNC}, {}, {"syncnet": "2018"}, {"av": "18"},
+    job = ScoringConfig(
+        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF_V2, {"lse": SYNC}, {}, {"syncnet": "2018"}, {"av": "18"},
         FACES, tmp_path,
     )  # fmt: skip
     later = replace(job, weight_hashes={"syncnet": "later"})
     task = list_tasks(job.methods, pairing)[0]
-    assert job.score_key(task, "r", None, "s") == replace(job).score_key(task, "r", None, "s")
-    assert job.score_key(task, "r", None, "s") != later.score_key(task, "r", None, "s")
+    assert job.clip_key(task, "r", None, "s") == replace(job).clip_key(task, "r", None, "s")
+    assert job.family_fingerprints() != later.family_fingerprints()
     newer = replace(job, libraries={"av": "19"})
-    assert job.score_key(task, "r", None, "s") != newer.score_key(task, "r", None, "s")
+    assert job.clip_key(task, "r", None, "s") != newer.clip_key(task, "r", None, "s")
     assert job.frames_facts("r", None, False, None) != newer.frames_facts("r", None, False, None)
 
     levels = levels_of(20)

@@ -19,9 +19,9 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces.embedded import EmbeddedBackend
 from syncdiff_data.media import Video, read_audio, write_video
 from syncdiff_data.records import UserError
-from syncdiff_eval.benchmark import FACES, benchmark
+from syncdiff_eval.benchmark import FACES, BenchmarkConfig, benchmark
 from syncdiff_eval.cache import FrameFeatureCache, open_run
-from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType
+from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
 from syncdiff_eval.metrics import FAMILIES, face_tracks
 from syncdiff_eval.metrics.base import MetricFactory, MetricFamily
 from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
@@ -30,7 +30,7 @@ from syncdiff_eval.metrics.lse import lse_from_arrays
 from syncdiff_eval.metrics.syncnet import SyncNet
 from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import LATENTSYNC, MOCHABENCH, SYNCNET_TRACK
-from syncdiff_eval.scoring import Scorer, measure_reference, score_clip
+from syncdiff_eval.scoring import Scorer, ScoreRequest, measure_reference, score_clip
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +164,11 @@ def test_latentsync_from_files_to_rows(
     made = tmp_path / "made"
     made.mkdir()
     write_video(made / "two.mp4", Video(clips / "two.mp4").frames(), None)
-    results = benchmark(
+    results = benchmark(BenchmarkConfig(
         clips, pair_by_name(clips), [GROUND_TRUTH, Method("m", MethodType.GAN, None, made)],
         replace(LATENTSYNC, resamples=100), tmp_path / "out", files, RayOptions(workers=1),
         families={name: with_embedded(FAMILIES[name]) for name in LATENTSYNC.metrics},
-    )  # fmt: skip
+    ))  # fmt: skip
     assert results.weights.keys() == {"syncnet", "sfd"}
     rows = pd.read_parquet(tmp_path / "out/per_clip.parquet").set_index(["method", "clip"])
     found = rows[["av_offset", "lse_d", "lse_c"]]
@@ -194,11 +194,14 @@ def test_the_other_protocols_choose_among_the_same_tracks(
             families = {name: with_embedded(FAMILIES[name]) for name in protocol.metrics}
             factories = {name: family.load(files, "cpu") for name, family in families.items()}
             scorer = Scorer(protocol, families, factories, None)
-            record, _ = score_clip(
-                path, measure_reference(path, scorer, FACES), path, Baseline(), None, False, scorer,
-                FrameFeatureCache(cache, {"file": "two"}),
-            )  # fmt: skip
-            values[protocol.name] = record["values"] | record["missing"]
+            request = ScoreRequest(
+                path,
+                measure_reference(path, scorer, FACES),
+                path,
+                frame_cache=FrameFeatureCache(cache, {"file": "two"}),
+            )
+            score = score_clip(request, scorer)
+            values[protocol.name] = {**score.values, **score.missing}
     _, distances, confidences = by_hand["two"].T
     best = values["mochabench"]
     assert (best["lse_d"], best["lse_c"]) == pytest.approx((distances.min(), confidences.max()), abs=1e-3)

@@ -128,11 +128,14 @@ def test_the_same_frames_with_other_sound_are_not_seen_twice(tmp_path: Path, net
     context = ClipContext(25, 2, None, None, frame_cache=FrameFeatureCache(cache, {"file": "a"}))
     first = FrameFeatures(context, network, "full", "w")
     first.update(batch(0, images, None))
-    kept = first.arrays()["features"]
+    key = first.cached_arrays()
+    assert key is not None
+    kept = cache.arrays(key)["features"]
     blind = SimpleNamespace()  # a network that fails when asked
     again = FrameFeatures(context, blind, "full", "w")  # type: ignore[arg-type]
     again.update(batch(0, images, None))
-    np.testing.assert_array_equal(again.arrays()["features"], kept)
+    assert again.cached_arrays() == key
+    np.testing.assert_array_equal(kept, first.arrays()["features"])
     other_weights = FrameFeatures(context, blind, "full", "v")  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         other_weights.update(batch(0, images, None))

@@ -22,7 +22,7 @@ from test_eval_sync import ToyNetwork
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import read_audio, write_video
 from syncdiff_data.records import MediaError, UserError
-from syncdiff_eval.benchmark import benchmark
+from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.cache import forget_all, open_run
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily
@@ -74,10 +74,10 @@ def run(
     pairing: Pairing | None = None,
     **more: Any,
 ) -> tuple[Results, pd.DataFrame]:
-    results = benchmark(
+    results = benchmark(BenchmarkConfig(
         reference, pairing or pair_by_name(reference), methods, more.pop("protocol", PICTURES), out,
         more.pop("weights", {}), RayOptions(workers=workers), **more,
-    )  # fmt: skip
+    ))  # fmt: skip
     return results, pd.read_parquet(out / "per_clip.parquet")
 
 
@@ -170,7 +170,7 @@ def test_reencoding_moves_numbers_apart_from_the_leaderboard_and_alike_from_any_
     run(reference, methods, tmp_path / "one", workers=1, reencode_check=True, **setting)
     for name in ("results.json", "leaderboard.md", "per_clip.parquet"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert not [name for name in entries(tmp_path / "one" / "cache") if name.endswith((".tmp", ".attempts"))]
+    assert not [name for name in entries(tmp_path / "one" / "cache") if name.endswith(".tmp")]
     console = Console(record=True, width=120)
     terminal(two, console)
     for text in (console.export_text(), (tmp_path / "two" / "leaderboard.md").read_text()):
@@ -330,18 +330,12 @@ def test_a_clip_that_hangs_is_a_row_and_a_long_one_is_not_taken_for_it(
 def test_runs_at_once_on_one_cache_leave_each_other_alone(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     with open_run(folder) as first:
-        first.begin("k")
-        first.begin("k")
         first.write("done", {"reason": "worker_crashed"})
         half = folder / "x.json.host-1.tmp"
         half.touch()
         with open_run(folder) as second:
             assert half.exists(), "another run may be writing it"
-            assert (first.attempts("k"), second.attempts("k")) == (2, 0)
-            second.begin("k")
-            second.end("k")
             assert second.read("done")
-        assert first.attempts("k") == 2
         with pytest.raises(UserError, match="in use by another run"):
             forget_all(folder)
     with open_run(folder, retry={"worker_crashed"}) as third:
@@ -356,14 +350,15 @@ def test_runs_at_once_on_one_cache_leave_each_other_alone(tmp_path: Path) -> Non
 def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from syncdiff_eval.cache import open_run\n"
-        "with open_run(Path(sys.argv[1])) as cache: cache.begin('k'); print('held', flush=True); time.sleep(600)"
+        "with open_run(Path(sys.argv[1])) as cache:\n"
+        "  (cache.folder / 'x.tmp').touch(); print('held', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
     with open_run(tmp_path):
-        assert list(tmp_path.glob("*.attempts"))
+        assert list(tmp_path.glob("*.tmp"))
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
     with open_run(tmp_path):
-        assert not list(tmp_path.glob("*.attempts"))
+        assert not list(tmp_path.glob("*.tmp"))

@@ -30,7 +30,9 @@ from syncdiff_eval.metrics.sync_published import (
 from syncdiff_eval.metrics.sync_scorer import sync_scorer_family
 from syncdiff_eval.metrics.windows import EMBEDDING
 from syncdiff_eval.protocols import PROTOCOLS
-from syncdiff_eval.scoring import shift_audio
+from syncdiff_eval.scoring import Reference, ScoreRequest, shift_audio
+from syncdiff_eval.scoring.standalone import file_context
+from syncdiff_eval.videos import read_facts
 
 _MIX = np.random.default_rng(0).standard_normal((EMBEDDING, 3)).astype(np.float32)
 
@@ -194,10 +196,8 @@ def test_embeddings_serve_every_sound_of_the_same_frames(tmp_path: Path) -> None
 def file_sync(
     path: Path, embed: Any, min_track: int = 0, reduce: Any = mean_of_tracks, **more: Any
 ) -> dict[str, Any]:
-    from syncdiff_eval.methods import Baseline
-    from syncdiff_eval.scoring import _standalone_context
-
-    context = replace(_standalone_context(path, None, Baseline(), None), **more)
+    reference = Reference(read_facts(path), 0, 0.0, None, np.empty(0))
+    context = replace(file_context(ScoreRequest(path, reference, path)), **more)
     return FileSync(context, ToyNetwork(), embed, {"name": "toy"}, min_track, reduce).compute()  # type: ignore[arg-type]
 
 
@@ -264,7 +264,7 @@ class Loudest:
 
 
 def test_a_scorer_from_elsewhere_has_its_own_name() -> None:
-    family = sync_scorer_family("expert_v2", "Sync expert", True, 1, lambda files, device: Loudest())
+    family = sync_scorer_family("expert_v2", "Sync expert", True, 1, lambda files, device: Loudest(), "sha")
     levels = levels_of(30)
     context = context_of(levels, sound_of(levels))
     start = family.load({}, "cpu")
@@ -274,7 +274,7 @@ def test_a_scorer_from_elsewhere_has_its_own_name() -> None:
         "expert_v2": MissingValue(Reason.NOT_SCORABLE)
     }
     with pytest.raises(ValueError, match="its own name"):
-        sync_scorer_family("lse_mine", "Mine", True, 1, lambda files, device: Loudest())
+        sync_scorer_family("lse_mine", "Mine", True, 1, lambda files, device: Loudest(), "sha")
 
 
 def test_every_protocol_finds_its_metrics_and_their_weights() -> None:

@@ -141,6 +141,16 @@ class KeepsArrays(Protocol):
     def arrays(self) -> dict[str, np.ndarray]: ...
 
 
+@runtime_checkable
+class CachesArrays(Protocol):
+    """A metric that keeps arrays and may have stored them in the frame feature cache already, so that they need not be
+    kept a second time."""
+
+    def cached_arrays(self) -> str | None:
+        """Key of the cache's entry; None where there is none."""
+        ...
+
+
 MetricFactory = Callable[[ClipContext], Metric]
 FrameInput = Literal["reference", "landmarks"]
 ClipArrays = Mapping[str, np.ndarray]
@@ -166,7 +176,7 @@ class MetricFamily:
     weights: names in the registry of `syncdiff_data.weights`; where one is missing the family's columns read
     "not available: <command that gets it>". load: called once per worker process with the weight files' paths
     and the device; returns a function that starts the state of a clip. Families with pooled columns
-    start a metric that KeepsArrays and have a `pool`. required_inputs: what `update` reads beside the generated
+    create a metric that KeepsArrays and have a `pool`. required_inputs: what `update` reads beside the generated
     frames; the rest is not made, which saves more than half of the time where only LSE is wanted.
     """
 
@@ -177,6 +187,9 @@ class MetricFamily:
     weights: tuple[str, ...] = ()
     pool: Pool | None = None
     required_inputs: frozenset[FrameInput] = frozenset({"reference", "landmarks"})
+    content_hash: str = ""
+    """Of whatever decides the numbers and is not in the registry of weights, such as a trained scorer's files. Part of
+    every cache key."""
 
 
 def reason_inapplicable(column: Column, crossed: bool, real: bool) -> Reason | None:

@@ -131,10 +131,18 @@ class FrameFeatures:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """features: float32 [frames, 2048]. Smaller than their outer products for any clip under 4,096 frames."""
-        features = np.concatenate(self._parts) if self._parts else np.empty((0, DIMENSIONS), np.float32)
-        if self._frame_cache and not self._known:
-            self._frame_cache.store({"features": features}, **self._producer)
-        return {"features": features}
+        return {
+            "features": np.concatenate(self._parts) if self._parts else np.empty((0, DIMENSIONS), np.float32)
+        }
+
+    def cached_arrays(self) -> str | None:
+        """Key of the frame features, stored once for all rows that show these frames."""
+        if self._frame_cache is None:
+            return None
+        if not self._known:
+            self._frame_cache.store(self.arrays(), **self._producer)
+            self._known = True
+        return self._frame_cache.key(**self._producer)
 
 
 class _Gathered:

@@ -78,20 +78,29 @@ def sync_scorer_family(
     higher_is_better: bool,
     version: int,
     load: Callable[[Mapping[str, Path], str], SyncScorer],
+    content_hash: str,
     weights: tuple[str, ...] = (),
 ) -> MetricFamily:
     """The metric of a user's scorer: its column is `name`, its heading `title`.
 
-    load(weight files by registry name, device) runs once per worker. Pass the family to
-    `benchmark(..., families=FAMILIES | {name: family})` with a protocol whose metrics name it. Raises ValueError where
-    the name or the title would pass for SyncNet's LSE.
+    load(weight files by registry name, device) runs once per worker. content_hash: of all that decides the scorer's
+    numbers (its weight files, its settings): a retrained scorer has another one, and its clips are scored again.
+    Pass the family in `BenchmarkConfig(..., families=FAMILIES | {name: family})` with a protocol whose metrics name
+    it. Raises ValueError where the name or the title would pass for SyncNet's LSE, or without a content hash.
     """
     if "lse" in name.lower() or "lse" in title.lower():
         raise ValueError(f"{title!r} ({name}) would pass for SyncNet's LSE; give the scorer its own name")
 
-    def start_of(files: Mapping[str, Path], device: str) -> MetricFactory:
+    if not content_hash:
+        raise ValueError(
+            f"{name}: give a hash of the scorer's weights, or a retrained scorer gets cached numbers"
+        )
+
+    def factory(files: Mapping[str, Path], device: str) -> MetricFactory:
         scorer = load(files, device)
         return lambda context: _Scored(context, scorer, name)
 
     column = Column(name, title, "", higher_is_better, 3)
-    return MetricFamily(name, (column,), version, start_of, weights, required_inputs=frozenset())
+    return MetricFamily(
+        name, (column,), version, factory, weights, required_inputs=frozenset(), content_hash=content_hash
+    )
