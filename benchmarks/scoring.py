@@ -123,12 +123,12 @@ def sync_with_faces(files: list[Path], methods: int, weights: dict[str, Path]) -
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF_V2
+    from syncdiff_eval.protocols import SYNCDIFF
     from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
     from syncdiff_eval.videos import read_facts
 
     start = FAMILIES["lse"].load(weights, "cpu")
-    scorer = Scorer(SYNCDIFF_V2, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, {"lse": FAMILIES["lse"]}, {"lse": start}, load_backend(FACES, {}))
     published = published_pipeline(weights)
 
     def ours(path: Path) -> None:
@@ -257,15 +257,15 @@ def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.metrics import FAMILIES
-    from syncdiff_eval.protocols import SYNCDIFF_V2
+    from syncdiff_eval.protocols import SYNCDIFF
     from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
 
     path = make_long_clip(folder, seconds)
     families = {
-        name: FAMILIES[name] for name in SYNCDIFF_V2.metrics if set(FAMILIES[name].weights) <= set(weights)
+        name: FAMILIES[name] for name in SYNCDIFF.metrics if set(FAMILIES[name].weights) <= set(weights)
     }
     factories = {name: family.load(weights, "cpu") for name, family in families.items()}
-    scorer = Scorer(SYNCDIFF_V2, families, factories, load_backend(FACES, {}))
+    scorer = Scorer(SYNCDIFF, families, factories, load_backend(FACES, {}))
 
     def score() -> None:
         reference = measure_reference(path, scorer, FACES)

@@ -71,10 +71,10 @@ SYNCDIFF = ProtocolDefinition(
 SYNCDIFF_INDEX = ProtocolDefinition(
     name="syncdiff-index-v2",
     version=2,
-    summary="As syncdiff-v2, but frames pair by index alone and lengths may differ by up to 25 frames.",
+    summary="As syncdiff-v2, but frames pair by index alone and lengths may differ by a tenth.",
     metrics=SYNCDIFF.metrics,
     clock="index",
-    max_length_gap=25,
+    max_length_share=0.1,
 )
 
 WAV2LIP_LRS = ProtocolDefinition(

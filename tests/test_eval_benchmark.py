@@ -81,7 +81,7 @@ FAULTS = {
     "damaged in the middle": "unreadable",
     "bits flipped": "unreadable",
     "reference": "reference_unreadable",
-    "disk error": "unreadable",
+    "disk error": "read_error",
     "other rate": "fps_mismatch",
     "variable rate": "frame_times_differ",
     "other size": "size_mismatch",

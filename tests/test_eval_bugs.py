@@ -29,7 +29,7 @@ from syncdiff_eval.metrics.base import ClipContext
 from syncdiff_eval.metrics.lse import sync_of
 from syncdiff_eval.metrics.sync import COLUMNS, SYNC, SpeakerSync
 from syncdiff_eval.pairing import Pair, Pairing
-from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF_V2
+from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo
 from syncdiff_eval.scoring import Reference, Scorer, ScoreRequest, ScoringError, score_clip
 from syncdiff_eval.statistics import Bootstrap
@@ -100,7 +100,7 @@ def toy_scorer(metrics: tuple[str, ...]) -> Scorer:
     lse = replace(SYNC, load=lambda weights, device: lambda context: SpeakerSync(context, ToyNetwork(), "w"))  # type: ignore[arg-type]
     families = {name: lse if name == "lse" else FAMILIES[name] for name in metrics}
     factories = {name: family.load({}, "cpu") for name, family in families.items()}
-    return Scorer(replace(SYNCDIFF_V2, metrics=metrics), families, factories, None)
+    return Scorer(replace(SYNCDIFF, metrics=metrics), families, factories, None)
 
 
 def toy_reference(path: Path) -> Reference:
@@ -215,7 +215,7 @@ def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> Non
     """Bug 7: one example scored 4 / 6.742 / 10.447 with the weights of 2018 and 3 / 5.353 / 10.021 later."""
     pairing = Pairing("own-audio", (Pair("a", "a.mp4", "a.mp4"),))
     job = ScoringConfig(
-        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF_V2, {"lse": SYNC}, {}, {"syncnet": "2018"}, {"av": "18"},
+        tmp_path, pairing, (GROUND_TRUTH,), SYNCDIFF, {"lse": SYNC}, {}, {"syncnet": "2018"}, {"av": "18"},
         FACES, tmp_path,
     )  # fmt: skip
     later = replace(job, weight_hashes={"syncnet": "later"})

@@ -20,7 +20,7 @@ from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Values
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
-from syncdiff_eval.protocols import SYNCDIFF_INDEX_V1, SYNCDIFF_V2, ProtocolDefinition
+from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
 from syncdiff_eval.scoring import (
     ClipScore,
     Reference,
@@ -38,7 +38,7 @@ from syncdiff_eval.videos import frames, read_facts, sound_start
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     return Scorer(
-        SYNCDIFF_V2,
+        SYNCDIFF,
         FAMILIES,
         {name: FAMILIES[name].load({}, "cpu") for name in ("image", "landmarks", "mouth_audio")},
         load_backend(FACES, {}),
@@ -52,7 +52,7 @@ def reference_of(path: Path) -> Reference:
 
 
 def score(
-    scorer: Scorer, reference: Path, output: Path, protocol: ProtocolDefinition = SYNCDIFF_V2
+    scorer: Scorer, reference: Path, output: Path, protocol: ProtocolDefinition = SYNCDIFF
 ) -> dict[str, Any]:
     bound = replace(scorer, protocol=protocol)
     return plain(score_clip(ScoreRequest(reference, reference_of(reference), output), bound))
@@ -94,8 +94,8 @@ def test_another_clock_is_refused_and_only_the_index_protocol_ignores_it(
     variable = make_video(tmp_path / "v.mp4", uneven, Fraction(1, 100))
     even = make_video(tmp_path / "c.mp4", range(0, 80, 4), Fraction(1, 100))
     assert refusal(scorer, variable, even) == Reason.FRAME_TIMES_DIFFER
-    assert score(scorer, reference, fast, SYNCDIFF_INDEX_V1)["num_frames"] == 20
-    assert score(scorer, variable, reference, SYNCDIFF_INDEX_V1)["values"]["psnr_full"] > 30
+    assert score(scorer, reference, fast, SYNCDIFF_INDEX)["num_frames"] == 20
+    assert score(scorer, variable, reference, SYNCDIFF_INDEX)["values"]["psnr_full"] > 30
 
 
 def test_another_size_is_refused(tmp_path: Path, scorer: Scorer) -> None:
@@ -198,7 +198,7 @@ def test_an_audio_stream_without_sound_is_no_sound(tmp_path: Path) -> None:
     )  # fmt: skip
     assert Video(path).has_audio
     family = MetricFamily("deaf", (Column("deaf", "Deaf", "", True, 0),), 1, lambda files, device: _Deaf)
-    scorer = Scorer(replace(SYNCDIFF_V2, clock="own"), {"deaf": family}, {"deaf": _Deaf}, None)
+    scorer = Scorer(replace(SYNCDIFF, clock="own"), {"deaf": family}, {"deaf": _Deaf}, None)
     assert score_clip(ScoreRequest(path, reference_of(path), path), scorer).values == {"deaf": 1.0}
 
 
@@ -231,7 +231,7 @@ def test_a_size_that_changes_within_a_file_is_a_reason(tmp_path: Path, scorer: S
     (tmp_path / "o.mpg").write_bytes(streams)
     reference = make_video(tmp_path / "r.mp4", range(16), size=(64, 64))
     with pytest.raises(MediaError, match="size changes"):
-        score(scorer, reference, tmp_path / "o.mpg", SYNCDIFF_INDEX_V1)
+        score(scorer, reference, tmp_path / "o.mpg", SYNCDIFF_INDEX)
 
 
 @pytest.fixture(scope="module")
