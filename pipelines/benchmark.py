@@ -36,7 +36,7 @@ class Options:
     methods: Path | None = None
     """YAML registry that types and cites methods, and may name their folders."""
     pairs: Path | None = None
-    """CSV with the columns video, audio, output; unset pairs by file name, each video with its own audio."""
+    """CSV with the columns video, audio, output, optionally speaker; unset pairs by file name, with the own audio."""
     pairs_order: PairsOrder = "csv"
     """What --pairs is: a CSV with a header, or a list of Wav2Lip's, whose columns are audio video (lrs) or
     video audio (resynced)."""

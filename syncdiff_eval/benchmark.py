@@ -34,7 +34,6 @@ from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import comma_separated, markdown
 from syncdiff_eval.runner import score_methods
-from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
 from syncdiff_eval.tasks import ScoringConfig, unmatched_outputs
 
@@ -159,12 +158,14 @@ def _results(
         records,
         pooled_values(methods, records, list(scoring.families.values()), Cache(scoring.cache)),
         {method.name: unmatched_outputs(method, scoring.pairing) for method in methods},
-        Bootstrap(protocol.resamples, protocol.confidence, protocol.seed),
+        protocol,
+        scoring.pairing.sources,
     )
     return schema.Results(
         schema_version=schema.SCHEMA_VERSION,
         protocol=_protocol(protocol, scoring.pairing),
         n_clips=len(scoring.pairing.pairs),
+        n_sources=len(set(scoring.pairing.sources.values())),
         metrics=metrics,
         methods=rows,
         comparisons=comparisons,
@@ -237,6 +238,7 @@ def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol
         seed=protocol.seed,
         resamples=protocol.resamples,
         confidence=protocol.confidence,
+        least_coverage=protocol.least_coverage,
     )
 
 

@@ -48,6 +48,11 @@ class Method:
     folder: Path | None = None
     baseline: Baseline | None = None
 
+    @property
+    def is_competitor(self) -> bool:
+        """Whether it is compared with others and ranked: all but real video and baselines."""
+        return self.baseline is None and self.type is not MethodType.REFERENCE
+
 
 _MARKUP = frozenset("|<>`\\")
 """Characters with a meaning in Markdown or HTML."""

@@ -22,12 +22,18 @@ class Pair:
     """One clip to score: a video, the audio it is dubbed with, and the name of the outputs.
 
     clip: the outputs' path below a method's folder, without suffix. video, audio: paths below the reference
-    folder.
+    folder. speaker: who is in the video, "" where the list does not say.
     """
 
     clip: str
     video: str
     audio: str
+    speaker: str = ""
+
+    @property
+    def source(self) -> str:
+        """What a pair has in common with pairs that are not independent of it: the speaker if known, else the video."""
+        return self.speaker or self.video
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ class Pairing:
 
     setting: Setting
     pairs: tuple[Pair, ...]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """clip -> source, the unit of intervals and tests."""
+        return {pair.clip: pair.source for pair in self.pairs}
 
 
 def pair_by_name(reference: Path) -> Pairing:
@@ -57,9 +68,9 @@ def pair_by_name(reference: Path) -> Pairing:
 def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
     """The pairs a file lists.
 
-    csv: a header with video, audio and output; audio may be empty for the video's own. wav2lip-lrs and
-    wav2lip-resynced: Wav2Lip's lists without header, two paths a line without suffix below the reference
-    folder, `audio video` and `video audio`; the output of line i (from 0) is called i. Raises UserError.
+    csv: a header with video, audio and output, and optionally speaker; audio may be empty for the video's own.
+    wav2lip-lrs and wav2lip-resynced: Wav2Lip's lists without header, two paths a line without suffix below the
+    reference folder, `audio video` and `video audio`; the output of line i (from 0) is called i. Raises UserError.
     """
     if not path.is_file():
         raise UserError(f"There is no list of pairs {path}.")
@@ -68,8 +79,11 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
         raise UserError(f"{path} lists no pair.")
     videos = _by_stem(reference, MEDIA_SUFFIXES)
     audios = _by_stem(reference, SOUND_SUFFIXES) | videos
-    pairs = [Pair(clip, _find(videos, reference, video, path), _find(audios, reference, audio, path))
-             for video, audio, clip in rows]  # fmt: skip
+    pairs = [
+        Pair(clip, _find(videos, reference, video, path), _find(audios, reference, audio, path), speaker)
+        for video, audio, clip, speaker in rows
+    ]
+    _check_speakers(path, pairs)
     clips = [pair.clip for pair in pairs]
     if len(set(clips)) < len(clips):
         twice = next(clip for clip in clips if clips.count(clip) > 1)
@@ -82,6 +96,19 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
         )
     setting: Setting = "crossed-audio" if crossed else "own-audio"
     return Pairing(setting, tuple(sorted(pairs, key=lambda pair: pair.clip)))
+
+
+def _check_speakers(listed_in: Path, pairs: list[Pair]) -> None:
+    """Refuse a list where a speaker is missing for some pairs, or differs between pairs of one video."""
+    if len({bool(pair.speaker) for pair in pairs}) > 1:
+        raise UserError(f"{listed_in} names the speaker of some pairs only; name all of them, or none.")
+    speakers: dict[str, str] = {}
+    for pair in pairs:
+        if speakers.setdefault(pair.video, pair.speaker) != pair.speaker:
+            raise UserError(
+                f"{listed_in} gives {pair.video!r} two speakers, {speakers[pair.video]!r} and {pair.speaker!r}; a "
+                "video has one."
+            )
 
 
 def outputs_of(folder: Path) -> dict[str, list[str]]:
@@ -105,7 +132,7 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"The list of pairs {path} cannot be read as UTF-8 text: {error}") from error
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
     try:
         rows = read_csv(path, ("video", "audio", "output"))
     except UserError as error:
@@ -117,16 +144,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, str, str]]:
         if not video or not output:
             raise UserError(f"{path}: expected a video and an output in every row, found {row}.")
         suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
-        yield video, audio or video, PurePosixPath(stem(output) if suffix else output).as_posix()
+        clip = PurePosixPath(stem(output) if suffix else output).as_posix()
+        yield video, audio or video, clip, row.get("speaker", "")
 
 
-def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str]]:
+def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str, str]]:
     for i, line in enumerate(_lines(path)):
         words = line.split()
         if len(words) != 2:
             raise UserError(f"{path}, line {i + 1}: expected two paths separated by a space, found {line!r}.")
         audio, video = words if order == "wav2lip-lrs" else words[::-1]
-        yield video, audio, str(i)
+        yield video, audio, str(i), ""
 
 
 def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Path) -> str:

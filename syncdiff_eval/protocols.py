@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from syncdiff_data.records import UserError
+from syncdiff_eval.statistics import Inference
 
 Clock = Literal["same", "index", "own"]
 
@@ -40,8 +41,11 @@ class ProtocolDefinition:
     """Of the mouth region, over the distance of the outer eye corners; its height is 0.8 of the width."""
     seed: int = 20250317
     resamples: int = 10_000
-    """Of every bootstrap."""
+    """Signs that a permutation test draws where it cannot enumerate all."""
     confidence: float = 0.95
+    least_coverage: float = 0.9
+    """Share of the clips of the method with the most, under which a method stays out of the shared clips and the
+    ranks of a metric."""
 
     @property
     def standalone(self) -> bool:
@@ -52,9 +56,14 @@ class ProtocolDefinition:
         """Frames by which a length may differ from the expected one."""
         return max(self.max_length_gap, int(self.max_length_share * expected))
 
+    @property
+    def inference(self) -> Inference:
+        """Settings of intervals and tests."""
+        return Inference(self.resamples, self.confidence, self.seed)
+
     def fingerprint(self) -> dict[str, object]:
         """The part of a clip's cache key: all but the summary, the metrics and the statistics."""
-        statistics = ("summary", "seed", "resamples", "confidence", "metrics")
+        statistics = ("summary", "seed", "resamples", "confidence", "least_coverage", "metrics")
         return {key: value for key, value in asdict(self).items() if key not in statistics}
 
 

@@ -15,7 +15,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
 from syncdiff_eval.methods import MethodType
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class Record(BaseModel):
@@ -41,9 +41,12 @@ class Protocol(Record):
     """Frames by which an output's length may differ from the reference's (own audio)."""
     face_backend: str
     seed: int
-    """Of every bootstrap."""
+    """Of the signs that a permutation test draws."""
     resamples: int
+    """Signs it draws where it cannot enumerate all."""
     confidence: float
+    least_coverage: float
+    """Share of the clips of the method with the most, under which a method has no rank and no shared clips."""
 
 
 class MetricInfo(Record):
@@ -69,7 +72,7 @@ class Score(Record):
     mean: float | None
     """Over the clips scored; null with a reason."""
     low: float | None
-    """Bootstrap interval of the mean, over clips; null below two clips."""
+    """Student's interval of the mean, by sources; null under six sources, and for a pooled metric."""
     high: float | None
     n_scored: int
     """Clips that have a value; of a pooled metric, the clips that were scored."""
@@ -78,9 +81,12 @@ class Score(Record):
     mean_shared: float | None
     """Over the clips on which every ranked method has a value."""
     n_shared: int
+    low_coverage: bool
+    """Whether so few clips have a value, against the method with the most (protocol.least_coverage), that the method
+    has no rank under this metric and others are not held to its clips."""
     rank: int | None
-    """Methods without a significant difference share a rank; null for reference rows and numbers that are not
-    ranked."""
+    """Methods without a significant difference share a rank; null for real video, baselines, low coverage and numbers
+    that are not ranked."""
     reason: str | None
     """Why mean is null."""
 
@@ -118,13 +124,16 @@ class Comparison(Record):
     b: str
     difference: float
     """Mean of a - b."""
-    low: float
-    high: float
-    p: float
-    """Two-sided, paired bootstrap."""
-    p_holm: float
-    """Corrected for all comparisons under this metric."""
+    low: float | None
+    """Student's interval of the mean difference, by sources; null under six sources."""
+    high: float | None
+    p: float | None
+    """Two-sided paired permutation test, by sources; null under six sources."""
+    p_holm: float | None
+    """Corrected for all comparisons under this metric that have a p."""
     n: int
+    n_sources: int
+    """Different sources of the n clips."""
     winner: str | None
     """The better method where p_holm is below 1 - confidence; null: no significant difference."""
 
@@ -185,10 +194,13 @@ class PublishedNumber(Record):
 class Results(Record):
     """A whole results.json."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     """Raised when a key changes its meaning."""
     protocol: Protocol
     n_clips: int
+    n_sources: int
+    """Different videos the clips are made of, or speakers where the list of pairs names them: clips of one are not
+    independent."""
     metrics: list[MetricInfo]
     methods: list[MethodResult]
     """Reference rows first, then the rest in the order given."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
 from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, MissingValue, Values
+from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.ranking import covered_methods, paired_comparisons, ranks, shared_clips
 from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Reencoding, Score, Shift
-from syncdiff_eval.statistics import Bootstrap, holm, mean_interval, paired_difference, rank_groups
+from syncdiff_eval.statistics import Inference, mean_interval
 
 Record = Mapping[str, Any]
-ByMethod = dict[str, dict[str, float]]
-"""method -> clip -> value, of one metric; clips without a value are absent."""
 
 
 def metric_infos(families: Sequence[MetricFamily], unavailable: Mapping[str, str]) -> list[MetricInfo]:
@@ -45,25 +44,32 @@ def method_results(
     records: Sequence[Record],
     pooled: Mapping[tuple[str, str], float | MissingValue],
     unmatched: Mapping[str, int],
-    bootstrap: Bootstrap,
+    protocol: ProtocolDefinition,
+    sources: Mapping[str, str],
 ) -> tuple[list[MethodResult], list[Comparison]]:
-    """Rows of the leaderboard and all paired comparisons. pooled: (method, metric) -> value of pooled metrics."""
-    ranked = [method.name for method in methods if method.type is not MethodType.REFERENCE]
+    """Rows of the leaderboard and all paired comparisons.
+
+    pooled: (method, metric) -> value of pooled metrics. sources: clip -> the video, or speaker, it is from; clips of
+    one source are not independent. Baselines are neither compared nor ranked.
+    """
+    competitors = [method.name for method in methods if method.is_competitor]
     scores: dict[str, dict[str, Score]] = {method.name: {} for method in methods}
     comparisons: list[Comparison] = []
     for metric in metrics:
         # records -> method -> clip -> value -> paired comparisons -> ranks -> one Score per method
         values = _values_by_method(metric.name, methods, records)
-        compared = _paired_comparisons(metric, values, ranked, bootstrap)
+        compared = paired_comparisons(metric, values, competitors, sources, protocol.inference)
         comparisons += compared
-        shared = _shared_clips(values, ranked)
-        ranks = _ranks(metric, values, ranked, shared, compared)
+        covered = covered_methods(values, competitors, protocol.least_coverage)
+        shared, ranked = shared_clips(values, covered), ranks(metric, covered, compared)
         for method in methods:
-            own = [record for record in records if record["method"] == method.name]
-            scores[method.name][metric.name] = _score(
-                metric, own, values[method.name], shared if method.name in ranked else [],
-                ranks.get(method.name), pooled.get((method.name, metric.name)), bootstrap,
-            )  # fmt: skip
+            name = method.name
+            score = _score(metric, [record for record in records if record["method"] == name], values[name],
+                           pooled.get((name, metric.name)), sources, protocol.inference)  # fmt: skip
+            low_coverage = bool(values[name]) and name in competitors and name not in covered
+            if method.type is not MethodType.REFERENCE and not low_coverage:
+                score = score.model_copy(update=_on_shared(values[name], shared) | {"rank": ranked.get(name)})
+            scores[name][metric.name] = score.model_copy(update={"low_coverage": low_coverage})
     rows = [_method_result(method, records, unmatched, scores[method.name]) for method in methods]
     return rows, comparisons
 
@@ -150,76 +156,35 @@ def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache
             yield cache.arrays(record["arrays"][family])
 
 
-def _values_by_method(metric: str, methods: Sequence[Method], records: Sequence[Record]) -> ByMethod:
-    values: ByMethod = {method.name: {} for method in methods}
+def _values_by_method(
+    metric: str, methods: Sequence[Method], records: Sequence[Record]
+) -> dict[str, dict[str, float]]:
+    values: dict[str, dict[str, float]] = {method.name: {} for method in methods}
     for record in records:
         if metric in record.get("values", {}):
             values[record["method"]][record["clip"]] = record["values"][metric]
     return values
 
 
-def _shared_clips(values: ByMethod, ranked: Sequence[str]) -> list[str]:
-    """Clips on which every ranked method has a value; methods without any value are not counted."""
-    scored = [set(values[name]) for name in ranked if values[name]]
-    return sorted(set.intersection(*scored)) if scored else []
-
-
-def _paired_comparisons(
-    metric: MetricInfo, values: ByMethod, ranked: Sequence[str], bootstrap: Bootstrap
-) -> list[Comparison]:
-    """All pairs of ranked methods on the clips both have, with Holm's correction over the pairs."""
-    if metric.higher_is_better is None:
-        return []
-    tested = []
-    for a, b in combinations(ranked, 2):
-        both = sorted(values[a].keys() & values[b].keys())
-        first, second = (np.array([values[name][clip] for clip in both]) for name in (a, b))
-        found = paired_difference(first, second, bootstrap)
-        if found:
-            tested.append((a, b, found))
-    corrected = holm([found.p for _, _, found in tested])
-    comparisons = []
-    for (a, b, found), p_holm in zip(tested, corrected):
-        winner = None
-        if p_holm < 1 - bootstrap.confidence:
-            winner = a if (found.mean > 0) == metric.higher_is_better else b
-        comparisons.append(
-            Comparison(
-                metric=metric.name, a=a, b=b, difference=found.mean, low=found.low, high=found.high,
-                p=found.p, p_holm=p_holm, n=found.n, winner=winner,
-            )
-        )  # fmt: skip
-    return comparisons
-
-
-def _ranks(
-    metric: MetricInfo,
-    values: ByMethod,
-    ranked: Sequence[str],
-    shared: Sequence[str],
-    compared: Sequence[Comparison],
-) -> dict[str, int]:
-    if metric.higher_is_better is None or not shared:
-        return {}
-    means = {name: _mean(values[name], shared) for name in ranked if values[name]}
-    wins = {(c.winner, c.b if c.winner == c.a else c.a) for c in compared if c.winner}
-    return rank_groups(means, wins, metric.higher_is_better)
+def _on_shared(values: Mapping[str, float], shared: Sequence[str]) -> dict[str, float | int | None]:
+    clips = [clip for clip in shared if clip in values]
+    return {"mean_shared": _mean(values, clips) if clips else None, "n_shared": len(clips)}
 
 
 def _score(
     metric: MetricInfo,
     own: Sequence[Record],
     values: Mapping[str, float],
-    shared: Sequence[str],
-    rank: int | None,
     pooled: float | MissingValue | None,
-    bootstrap: Bootstrap,
+    sources: Mapping[str, str],
+    inference: Inference,
 ) -> Score:
-    """One cell of the leaderboard. pooled: the value of a pooled metric."""
+    """One cell of the leaderboard, without what other methods decide. pooled: the value of a pooled metric."""
     clips = sorted(values)
     mean = _mean(values, clips) if clips else None
-    interval = mean_interval(np.array([values[clip] for clip in clips]), bootstrap)
-    on_shared = [clip for clip in shared if clip in values]
+    interval = mean_interval(
+        np.array([values[clip] for clip in clips]), [sources[clip] for clip in clips], inference
+    )
     n_scored = len(clips)
     scored = sum(record["status"] == "scored" for record in own)
     reason: str | None = None
@@ -234,9 +199,10 @@ def _score(
         high=interval[1] if interval else None,
         n_scored=n_scored,
         n_attempted=len(own),
-        mean_shared=_mean(values, on_shared) if on_shared else None,
-        n_shared=len(on_shared),
-        rank=rank,
+        mean_shared=None,
+        n_shared=0,
+        low_coverage=False,
+        rank=None,
         reason=reason,
     )
 

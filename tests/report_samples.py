@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from syncdiff_eval.per_clip import per_clip_table
 from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.published import read_published
 from syncdiff_eval.results import MetricInfo, Protocol, Reencoding, Results, Shift
-from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results, metric_infos
 
 GAN, DIFFUSION, OTHER = MethodType.GAN, MethodType.DIFFUSION, MethodType.OTHER
@@ -54,17 +54,19 @@ def sample(
     reencoded: bool = False,
     published: str | None = None,
     bit_rates: Sequence[int] = (400_000,),
+    failing: Mapping[str, int] = MappingProxyType({}),
 ) -> Sample:
     """A report of drawn numbers: method k is k steps better than the first in every metric, and each fails on
-    `failures` clips of its own."""
+    `failures` clips of its own. failing: method -> clips on which it fails instead."""
     families = applicable([FAMILIES[name] for name in SYNCDIFF.metrics], crossed=False)
     infos = metric_infos(families, UNAVAILABLE)
     rows = [GROUND_TRUTH, FROZEN, *methods]
-    records = [
-        _record(rows, k, i, infos, k > 1 and (i - k) % num_clips < failures, bit_rates[k % len(bit_rates)])
-        for k in range(len(rows))
-        for i in range(num_clips)
-    ]
+    records = []
+    for k, row in enumerate(rows):
+        fails = 0 if k < 2 else failing.get(row.name, failures)
+        for i in range(num_clips):
+            failed = (i - k) % num_clips < fails
+            records.append(_record(rows, k, i, infos, failed, bit_rates[k % len(bit_rates)]))
     pooled = {
         (method.name, info.name): 600.0 if info.name.endswith("_frames") else 12.5 - k
         for k, method in enumerate(rows)
@@ -72,15 +74,22 @@ def sample(
         if info.pooled and not info.not_available
     }
     summary, comparisons = method_results(
-        rows, infos, records, pooled, dict.fromkeys((row.name for row in rows), 0), Bootstrap(500, 0.95, 3)
+        rows,
+        infos,
+        records,
+        pooled,
+        dict.fromkeys((row.name for row in rows), 0),
+        replace(SYNCDIFF, resamples=500, seed=3),
+        {record["clip"]: record["clip"] for record in records},
     )
     results = Results(
-        schema_version=1,
+        schema_version=2,
         protocol=Protocol(
             name="syncdiff-v2", version=2, summary=SYNCDIFF.summary, setting="own-audio", clock="same",
-            max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95,
+            max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95, least_coverage=0.9,
         ),
         n_clips=num_clips,
+        n_sources=num_clips,
         metrics=infos,
         methods=summary,
         comparisons=comparisons,

@@ -32,7 +32,6 @@ from syncdiff_eval.pairing import Pair, Pairing
 from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo
 from syncdiff_eval.scoring import Reference, Scorer, ScoreRequest, ScoringError, score_clip
-from syncdiff_eval.statistics import Bootstrap
 from syncdiff_eval.summary import method_results
 from syncdiff_eval.tasks import ScoringConfig, list_tasks
 from syncdiff_eval.videos import frames, read_facts
@@ -172,7 +171,11 @@ def table_of(
         for i, value in enumerate(scores)
     ]
     unmatched = dict.fromkeys(values, 0)
-    rows, comparisons = method_results(methods, [LSE_C], records, {}, unmatched, Bootstrap(2000, 0.95, 7))
+    protocol, sources = (
+        replace(SYNCDIFF, resamples=2000),
+        {record["clip"]: record["clip"] for record in records},
+    )
+    rows, comparisons = method_results(methods, [LSE_C], records, {}, unmatched, protocol, sources)
     return {row.name: row for row in rows}, comparisons
 
 

@@ -125,7 +125,7 @@ def test_the_page_is_accessible(browser: Any, small: Path, width: int, scheme: s
 def test_a_report_without_optional_parts_has_no_empty_sections(browser: Any, least: Path) -> None:
     page = look(browser, least, 390, "light").page
     sections = page.locator("h2[id]").evaluate_all("all => all.map(each => each.id)")
-    assert sections == ["warnings", "scores", "comparisons", "clips", "settings"]
+    assert sections == ["warnings", "scores", "clips", "settings"]
     links = page.locator("nav a").evaluate_all("all => all.map(each => each.hash.slice(1))")
     assert links == sections[1:]
     page.close()

@@ -17,7 +17,8 @@ GAN, DIFFUSION, OTHER = MethodType.GAN, MethodType.DIFFUSION, MethodType.OTHER
 class TypeComparison:
     """The best methods of each type under one metric.
 
-    difference, low, high: diffusion minus GAN on the clips both have; None for a pooled metric."""
+    difference: diffusion minus GAN on the clips both have; None for a pooled metric. low, high: its interval; None on
+    too few sources, as is p_holm."""
 
     metric: MetricInfo
     best: dict[MethodType, MethodResult]
@@ -59,7 +60,11 @@ def count_types(results: Results) -> list[tuple[MethodType, int]]:
 
 def _best(results: Results, metric: MetricInfo, kind: MethodType) -> MethodResult | None:
     rows = [row for row in results.methods if row.type is kind and not row.baseline]
-    levels = {row.name: value for row in rows if (value := comparison_mean(row, metric)) is not None}
+    levels = {
+        row.name: value
+        for row in rows
+        if not row.scores[metric.name].low_coverage and (value := comparison_mean(row, metric)) is not None
+    }
     if not levels:
         return None
     name = (max if metric.higher_is_better else min)(levels, key=levels.__getitem__)
@@ -74,10 +79,15 @@ def _type_comparison(
     if not tested:
         return TypeComparison(metric, best, None, None, None, None, None)
     (c,) = tested
-    difference, low, high = (
-        (c.difference, c.low, c.high) if c.a == diffusion else (-c.difference, -c.high, -c.low)
-    )
+    if c.a == diffusion:
+        difference, low, high = c.difference, c.low, c.high
+    else:
+        difference, low, high = -c.difference, _negative(c.high), _negative(c.low)
     return TypeComparison(metric, best, difference, low, high, c.p_holm, _winner(c, gan))
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _winner(comparison: Comparison, gan: str) -> MethodType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,10 +56,21 @@ def counts(score: Score) -> str:
 
 
 def shared(score: Score, metric: MetricInfo) -> str:
-    """The mean over the clips all ranked methods share, where those are not simply the clips scored."""
+    """The mean over the clips all ranked methods share, where those are not simply the clips scored; `low coverage,
+    no rank` where the method is held to no shared clips."""
+    if score.low_coverage:
+        return "low coverage, no rank"
     if score.n_shared in (0, score.n_scored):
         return ""
     return f"{number(score.mean_shared, metric)} on {score.n_shared} shared"
+
+
+def clips_and_sources(results: Results) -> str:
+    """`40 clips`, or `40 clips of 12 sources` where some share their video or speaker."""
+    clips = f"{results.n_clips} clip{'s' if results.n_clips != 1 else ''}"
+    if results.n_sources == results.n_clips:
+        return clips
+    return f"{clips} of {results.n_sources} source{'s' if results.n_sources != 1 else ''}"
 
 
 def frames(row: MethodResult, metric: MetricInfo) -> str:
@@ -67,7 +79,9 @@ def frames(row: MethodResult, metric: MetricInfo) -> str:
     return f"{counted.mean:,.0f} frames" if counted and counted.mean is not None else ""
 
 
-def p_value(p: float) -> str:
+def p_value(p: float | None) -> str:
+    if p is None:
+        return "no test"
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
@@ -82,20 +96,21 @@ def failures(failed: dict[str, int]) -> str:
 
 
 def split_ranked(results: Results) -> tuple[list[MethodResult], list[MethodResult]]:
-    """The ranked methods, best first by the ordering metric, and the rows of real video."""
+    """The methods and the rows of real video.
+
+    Methods: best first by their rank and mean under the ordering metric, then those without a rank there."""
     real = [row for row in results.methods if row.type is MethodType.REFERENCE]
     ranked = [row for row in results.methods if row.type is not MethodType.REFERENCE]
     metric = ordering_metric(results)
     if metric is None:
         return ranked, real
-    worst = float("-inf")
-    sign = 1 if metric.higher_is_better else -1
+    sign = -1 if metric.higher_is_better else 1
 
-    def goodness(row: MethodResult) -> float:
-        value = comparison_mean(row, metric)
-        return worst if value is None else sign * value
+    def place(row: MethodResult) -> tuple[float, float]:
+        value, rank = comparison_mean(row, metric), row.scores[metric.name].rank
+        return math.inf if rank is None else rank, math.inf if value is None else sign * value
 
-    return sorted(ranked, key=goodness, reverse=True), real
+    return sorted(ranked, key=place), real
 
 
 def comparison_mean(row: MethodResult, metric: MetricInfo) -> float | None:
@@ -106,7 +121,8 @@ def comparison_mean(row: MethodResult, metric: MetricInfo) -> float | None:
 
 def best(results: Results, metric: MetricInfo) -> set[str]:
     """Names of the methods of rank 1, none where all share it."""
-    ranks = {row.name: row.scores[metric.name].rank for row in split_ranked(results)[0]}
+    found = {row.name: row.scores[metric.name].rank for row in results.methods}
+    ranks = {name: rank for name, rank in found.items() if rank is not None}
     return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
 
 
@@ -117,7 +133,7 @@ def with_numbers(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) ->
 
 def win_matrix(results: Results) -> dict[str, dict[str, int]]:
     """Win matrix: winner -> loser -> number of metrics with a significant difference; ranked methods only."""
-    names = [row.name for row in split_ranked(results)[0]]
+    names = [row.name for row in split_ranked(results)[0] if not row.baseline]
     table = {a: dict.fromkeys(names, 0) for a in names}
     for comparison in results.comparisons:
         if comparison.winner:

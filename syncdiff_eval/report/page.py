@@ -14,6 +14,7 @@ from syncdiff_eval.results import Comparison, Results
 
 _FILTERS = (
     cells.heading, cells.short_heading, cells.number, cells.span, cells.interval, cells.counts, cells.shared,
+    cells.clips_and_sources,
     cells.frames, cells.p_value, cells.plain_reason, cells.comparison_mean, cells.with_numbers, plots.sparkline,
     plots.bar_of,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from syncdiff_eval.report import reencoded
 from syncdiff_eval.report.by_type import DIFFUSION, GAN, TypeComparison, type_comparisons
 from syncdiff_eval.report.cells import (
     TYPES,
+    clips_and_sources,
     comparison_mean,
     counts,
     frames,
@@ -41,9 +42,9 @@ def markdown(results: Results) -> str:
     notes = warnings(results)
     parts = [
         f"# Leaderboard: {protocol.name} (version {protocol.version}), {protocol.setting}",
-        f"{results.n_clips} clips. Each cell: mean, {protocol.confidence:.0%} interval over clips, clips "
-        "scored / attempted, rank. Methods without a significant difference share a rank. Real video is in the "
-        "last rows and is not ranked.",
+        f"{clips_and_sources(results)}. Each cell: mean, {protocol.confidence:.0%} interval over sources, clips "
+        "scored / attempted, rank. Methods without a significant difference share a rank. Baselines and real video "
+        "are not ranked.",
         *(["> **Warnings**\n>\n" + "\n".join(f"> - {note}" for note in notes)] if notes else []),
         *(part for group in groups(results) for part in _markdown_group(results, group)),
         *_markdown_types(type_comparisons(results)),
@@ -62,7 +63,7 @@ def comma_separated(results: Results) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["protocol", "setting", "method", "type", "metric", "unit", "higher_is_better", "mean", "low", "high",
-         "n_scored", "n_attempted", "mean_shared", "n_shared", "rank", "reason"]
+         "n_scored", "n_attempted", "mean_shared", "n_shared", "low_coverage", "rank", "reason"]
     )  # fmt: skip
     for row in results.methods:
         for metric in results.metrics:
@@ -70,7 +71,7 @@ def comma_separated(results: Results) -> str:
             writer.writerow(
                 [results.protocol.name, results.protocol.setting, plain_cell(row.name), row.type,
                  metric.name, metric.unit, metric.higher_is_better, score.mean, score.low, score.high, score.n_scored,
-                 score.n_attempted, score.mean_shared, score.n_shared, score.rank, score.reason]
+                 score.n_attempted, score.mean_shared, score.n_shared, score.low_coverage, score.rank, score.reason]
             )  # fmt: skip
     return out.getvalue()
 
@@ -79,7 +80,7 @@ def terminal(results: Results, console: Console) -> None:
     """Print the leaderboard, each group in as many tables as fit the width."""
     protocol = results.protocol
     console.print(f"[bold]{protocol.name}[/bold] version {protocol.version}, {protocol.setting}, "
-                  f"{results.n_clips} clips; {protocol.confidence:.0%} intervals over clips")  # fmt: skip
+                  f"{clips_and_sources(results)}; {protocol.confidence:.0%} intervals over sources")  # fmt: skip
     for warning in warnings(results):
         console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
     columns = max(1, (console.width - 24) // 21)
@@ -160,10 +161,12 @@ def _type_cells(compared: TypeComparison) -> list[str]:
         f"{number(comparison_mean(row, compared.metric), compared.metric)}<br>{row.name}"
         for row in (compared.best[GAN], compared.best[DIFFUSION])
     ]
-    if compared.difference is None or compared.p_holm is None:
+    if compared.difference is None:
         return [heading(compared.metric), *best, "one number per method", "", ""]
     difference = number(compared.difference, compared.metric, "+")
     verdict = TYPES[compared.winner] if compared.winner else "not significant"
+    if compared.p_holm is None:
+        verdict = ""
     interval = span(compared.low, compared.high, compared.metric, "+")
     return [heading(compared.metric), *best, f"{difference}<br>{interval}", p_value(compared.p_holm), verdict]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import count
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report.cells import failures
+from syncdiff_eval.report.cells import clips_and_sources, counts, failures
 from syncdiff_eval.report.groups import frame_count_of
 from syncdiff_eval.results import MethodResult, Results
+from syncdiff_eval.statistics import LEAST_SOURCES
 
 ENOUGH_FRAMES = 2048
 """Dimension of FID's features: on fewer frames their covariance is not of full rank."""
@@ -17,24 +18,47 @@ UNEVEN = 1.5
 
 def warnings(results: Results) -> list[str]:
     """Sentences, the most important first; may be empty."""
-    return [*_few_clips(results), *_failures(results), *_few_frames(results), *_encoding(results)]
+    return [
+        *_few_sources(results), *_low_coverage(results), *_failures(results), *_few_frames(results),
+        *_encoding(results),
+    ]  # fmt: skip
 
 
 def _ranked(results: Results) -> list[MethodResult]:
     return [row for row in results.methods if row.type is not MethodType.REFERENCE]
 
 
-def _few_clips(results: Results) -> list[str]:
+def _few_sources(results: Results) -> list[str]:
     """p is never below 2^(1 - n), and Holm multiplies the smallest by the number of comparisons."""
-    methods = len(_ranked(results))
+    methods = sum(not row.baseline for row in _ranked(results))
     comparisons = max(1, methods * (methods - 1) // 2)
     alpha = 1 - results.protocol.confidence
-    needed = next(n for n in count(2) if comparisons * 2.0 ** (1 - n) < alpha)
-    if results.n_clips >= needed:
+    needed = next(n for n in count(LEAST_SOURCES) if comparisons * 2.0 ** (1 - n) < alpha)
+    if results.n_sources >= needed:
         return []
-    clips = "1 clip" if results.n_clips == 1 else f"{results.n_clips} clips"
-    among = f" between {methods} methods" if methods > 2 else ""
-    return [f"On {clips} no difference{among} can be significant: that takes at least {needed}."]
+    on = f"On {clips_and_sources(results)}"
+    if results.n_sources < LEAST_SOURCES:
+        return [
+            f"{on} there are no intervals and no tests: they need at least {LEAST_SOURCES} different sources."
+        ]
+    return [f"{on} no difference between {methods} methods can be significant: that takes at least {needed}."]
+
+
+def _low_coverage(results: Results) -> list[str]:
+    """Methods that have too few clips to be ranked, with the metric where they have the fewest."""
+    named = []
+    for row in _ranked(results):
+        few = [m for m in results.metrics if row.scores[m.name].low_coverage]
+        if few:
+            metric = min(few, key=lambda m: row.scores[m.name].n_scored)
+            rest = f" and {len(few) - 1} more" if len(few) > 1 else ""
+            named.append(f"{row.name} (under {metric.title}{rest}; {counts(row.scores[metric.name])} clips)")
+    if not named:
+        return []
+    return [
+        f"Without a rank, since they have a value for less than {results.protocol.least_coverage:.0%} of the clips of "
+        f"the method with the most: {', '.join(named)}. Others are compared without regard to their clips."
+    ]
 
 
 def _failures(results: Results) -> list[str]:
