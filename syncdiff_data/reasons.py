@@ -97,6 +97,8 @@ class Reason(StrEnum):
     """Fewer frames than AV-HuBERT needs."""
     TOO_SHORT_FOR_LEAK = "too_short_for_leak"
     """Fewer frames than the leak test needs."""
+    TOO_SHORT_FOR_LAG = "too_short_for_lag"
+    """Fewer frames than the search of the best lag needs."""
     TOO_FEW_FRAMES = "too_few_frames"
     """A covariance needs at least two frames."""
     FRAME_TOO_SMALL = "frame_too_small"
@@ -173,6 +175,7 @@ MISSING_VALUE_REASONS = frozenset(
         Reason.TOO_SHORT_FOR_SYNC,
         Reason.TOO_SHORT_FOR_AVHUBERT,
         Reason.TOO_SHORT_FOR_LEAK,
+        Reason.TOO_SHORT_FOR_LAG,
         Reason.TOO_FEW_FRAMES,
         Reason.FRAME_TOO_SMALL,
         Reason.MOUTH_STILL,

@@ -129,7 +129,7 @@ def test_mouth_audio_does_not_depend_on_the_batches() -> None:
             MissingValue(Reason.SILENT_AUDIO),
             MissingValue(Reason.SILENT_AUDIO),
         ),
-        (tone(np.array([0.1, 1, 0.3])), [2.0, 2, 2], 0.0, MissingValue(Reason.MOUTH_STILL)),
+        (tone(np.array([0.1, 1, 0.3])), [2.0, 2, 2], 0.0, MissingValue(Reason.TOO_SHORT_FOR_LAG)),
     ],
 )
 def test_sound_or_mouth_that_tell_nothing(
