@@ -6,8 +6,10 @@ align with their source by index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -18,9 +20,9 @@ from av.video.stream import VideoStream
 
 from syncdiff_data.media import AudioTrack
 from syncdiff_data.media.probe import first_audio, first_video, open_media, words
-from syncdiff_data.media.video import display_matrix, upright
+from syncdiff_data.media.video import INDEXED_FORMATS, MAX_GAP_S, display_matrix, upright
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import MediaError
+from syncdiff_data.records import FPS, MediaError
 from syncdiff_data.weights import file_sha256
 
 DECODER = "pyav"
@@ -28,7 +30,10 @@ DECODER = "pyav"
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file is made of. fps: average; bit_rate: of the whole file in bit/s, from size and duration."""
+    """What a file is made of.
+
+    fps: mean rate of its presentation times (see `frame_rate`). bit_rate: of the whole file in bit/s, from
+    size and duration."""
 
     sha256: str
     codec: str
@@ -45,8 +50,7 @@ def read_facts(path: Path) -> FileFacts:
     with open_media(path) as container:
         stream = first_video(container)
         first = next(_decode(container, stream), None)
-        fps = stream.average_rate or stream.guessed_rate
-        if first is None or not fps:
+        if first is None:
             raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
         turned = first.rotation % 180 != 0
         return FileFacts(
@@ -54,10 +58,33 @@ def read_facts(path: Path) -> FileFacts:
             codec=stream.codec_context.name,
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
-            fps=float(fps),
+            fps=float(frame_rate(*_presentation_times(path), stream.average_rate or stream.guessed_rate)),
             bit_rate=int(container.bit_rate or 0),
             has_audio=first_audio(container) is not None,
         )
+
+
+def frame_rate(pts: Sequence[int], time_base: Fraction, declared: Fraction | None) -> Fraction:
+    """Frames per second of ascending presentation times in units of time_base seconds.
+
+    The declared rate where every frame is within one unit of the time it gives, since the times of a container may be
+    rounded; else n - 1 frames over the time from the first to the last, because a container of variable rate declares a
+    default (Matroska, WebM). Raises MediaError: broken_timestamps for a gap over MAX_GAP_S, unreadable for no rate.
+    """
+    gap = max((after - before for before, after in pairwise(pts)), default=0)
+    if gap * time_base > MAX_GAP_S:
+        raise MediaError(
+            Reason.BROKEN_TIMESTAMPS,
+            f"the clock jumps by {float(gap * time_base):.1f} s; at most {MAX_GAP_S} s may lie between two frames",
+        )
+    fits = declared and all(
+        abs((t - pts[0]) * time_base - i / declared) <= time_base for i, t in enumerate(pts)
+    )
+    if declared and (fits or len(pts) < 2 or pts[-1] <= pts[0]):
+        return declared
+    if len(pts) < 2 or pts[-1] <= pts[0]:
+        raise MediaError(Reason.UNREADABLE, "the video stream has neither presentation times nor a rate")
+    return (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
 
 
 def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
@@ -95,6 +122,24 @@ def coded_frames(path: Path) -> Iterator[VideoFrame]:
 def upright_rgb(frame: VideoFrame) -> np.ndarray:
     """RGB uint8 [H, W, 3] of a decoded frame, turned by its display matrix."""
     return np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), display_matrix(frame)))
+
+
+def _presentation_times(path: Path) -> tuple[list[int], Fraction]:
+    """Of every frame, in order, in units of the second value's seconds; no times where a frame has none.
+
+    Packets tell them without decoding where each is one shown frame with its own time."""
+    with open_media(path) as container:
+        stream = first_video(container)
+        time_base = stream.time_base or Fraction(1, FPS)
+        indexed = container.format.name.startswith(INDEXED_FORMATS)
+        try:
+            packets = [(packet.pts, packet.is_discard) for packet in container.demux(stream) if packet.size]
+        except av.FFmpegError as error:
+            raise MediaError(Reason.UNREADABLE, f"the file breaks off ({words(error)})") from error
+    times = [pts for pts, discarded in packets if pts is not None and not discarded]
+    if not indexed or len(set(times)) < len(packets):
+        times = [frame.pts for frame in coded_frames(path) if frame.pts is not None]
+    return sorted(times), time_base
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

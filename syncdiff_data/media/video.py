@@ -27,7 +27,7 @@ MAX_GAP_S = 2
 """Seconds that one frame may be held: a longer gap is a broken clock, or a still picture."""
 _KEPT_BYTES = 64 << 20
 # Here one packet is one frame, with its own presentation time, and seeking to a key frame is exact.
-_INDEXED_FORMATS = ("mov", "matroska")
+INDEXED_FORMATS = ("mov", "matroska")
 
 
 class Video:
@@ -158,7 +158,7 @@ class _Packets:
             detail = f"the file breaks off after {self.count} video frames ({words(error)})"
             raise MediaError(Reason.UNREADABLE, detail) from error
         self.exact = (
-            container.format.name.startswith(_INDEXED_FORMATS)
+            container.format.name.startswith(INDEXED_FORMATS)
             and not discarded
             and self.count == len(self.pts) == len(set(self.pts))
         )
