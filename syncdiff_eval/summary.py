@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
-from syncdiff_eval.metrics.base import ClipArrays, MetricFamily, MissingValue, Values
+from syncdiff_eval.metrics.base import MetricFamily, MissingValue, Values
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.ranking import covered_methods, paired_comparisons, ranks, shared_clips
 from syncdiff_eval.reencode import ENCODER
@@ -80,19 +80,30 @@ def pooled_values(
     families: Sequence[MetricFamily],
     cache: Cache,
 ) -> dict[tuple[str, str], float | MissingValue]:
-    """(method, metric) -> value of pooled metrics (FID). Real video has none: it is the reference distribution."""
+    """(method, metric) -> value of pooled metrics (FID). Real video has none: it is the reference distribution.
+
+    A method is compared with the ground truth of the clips it has itself, so that the clips on which it failed do not
+    count as a difference of frames."""
     values: dict[tuple[str, str], float | MissingValue] = {}
     for family in families:
         if family.pool is None:
             continue
         names = [column.name for column in family.columns if column.pooled]
-        reference = family.pool.gather(_arrays_of(GROUND_TRUTH.name, records, family.name, cache))
+        keys = _array_keys(records, family.name)
+        real = keys.get(GROUND_TRUTH.name, {})
+        by_clips: dict[tuple[str, ...], list[Method]] = {}
         for method in methods:
-            computed: Values = {name: MissingValue(Reason.IDENTICAL_TO_REFERENCE) for name in names}
-            if method.type is not MethodType.REFERENCE:
-                generated = family.pool.gather(_arrays_of(method.name, records, family.name, cache))
-                computed = family.pool.compare(generated, reference)
-            values |= {(method.name, name): computed[name] for name in names}
+            by_clips.setdefault(tuple(clip for clip in keys.get(method.name, {}) if clip in real), []).append(
+                method
+            )
+        for clips, those in by_clips.items():  # one ground truth in memory at a time
+            reference = family.pool.gather(cache.arrays(real[clip]) for clip in clips)
+            for method in those:
+                computed: Values = {name: MissingValue(Reason.IDENTICAL_TO_REFERENCE) for name in names}
+                if method.type is not MethodType.REFERENCE:
+                    generated = family.pool.gather(cache.arrays(keys[method.name][clip]) for clip in clips)
+                    computed = family.pool.compare(generated, reference)
+                values |= {(method.name, name): computed[name] for name in names}
     return values
 
 
@@ -150,10 +161,13 @@ def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]
     )
 
 
-def _arrays_of(method: str, records: Sequence[Record], family: str, cache: Cache) -> Iterator[ClipArrays]:
+def _array_keys(records: Sequence[Record], family: str) -> dict[str, dict[str, str]]:
+    """method -> clip -> key of the arrays that the family kept, in order of the records."""
+    keys: dict[str, dict[str, str]] = {}
     for record in records:
-        if record["method"] == method and family in record.get("arrays", {}):
-            yield cache.arrays(record["arrays"][family])
+        if family in record.get("arrays", {}):
+            keys.setdefault(record["method"], {})[record["clip"]] = record["arrays"][family]
+    return keys
 
 
 def _values_by_method(

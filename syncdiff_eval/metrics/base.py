@@ -161,7 +161,7 @@ class Pool:
     """How the pooled columns come from the kept arrays of every scored clip, without the network.
 
     gather: from the clips of one method, in order of clip, to whatever sums it up; once for each method and
-    once for the ground truth. compare: from those of a method and of the ground truth to the values.
+    once for the ground truth of the same clips. compare: from those of a method and of the ground truth to the values.
     """
 
     gather: Callable[[Iterable[ClipArrays]], Any]
