@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.weights import file_sha256
@@ -36,6 +37,8 @@ ENOUGH = 2048
 """Frames under which the covariance has not full rank, and the distance says more of the number than of the frames."""
 VERSION = 1
 Region = Literal["face", "full"]
+_ONE_THREAD = ThreadpoolController().wrap(limits=1, user_api="blas")
+"""For sums, products and eigenvalues: their last digits depend on the number of threads."""
 
 
 class FeatureSums:
@@ -46,6 +49,7 @@ class FeatureSums:
         self.total: np.ndarray = np.zeros(())
         self.outer: np.ndarray = np.zeros(())
 
+    @_ONE_THREAD
     def update(self, features: np.ndarray) -> None:
         """Add float [N, D], D = 2048 for Inception's."""
         rows = features.astype(np.float64)
@@ -69,12 +73,14 @@ class FeatureSums:
 class Gaussian:
     """Mean, covariance and a root of it, ready to be compared with many."""
 
+    @_ONE_THREAD
     def __init__(self, mean: np.ndarray, covariance: np.ndarray):
         self.mean = mean
         self.covariance = covariance
         values, vectors = np.linalg.eigh(covariance)
         self.root = vectors * np.sqrt(np.clip(values, 0, None))
 
+    @_ONE_THREAD
     def distance(self, mean: np.ndarray, covariance: np.ndarray) -> float:
         """Squared Fréchet distance of two Gaussians.
 
