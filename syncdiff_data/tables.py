@@ -40,6 +40,14 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def plain_cell(text: str) -> str:
     """A text that a spreadsheet does not take for a formula: an apostrophe is put before = + - @, tab and CR."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def formula_text(cell: str) -> str:
+    """The text of a cell that `plain_cell` wrote: a name that begins with a dash, say, reads as it was."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

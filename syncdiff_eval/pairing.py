@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Literal
 
 from syncdiff_data.records import UserError
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, media_files, stem
-from syncdiff_data.tables import read_csv
+from syncdiff_data.tables import formula_text, read_csv
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
 PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
@@ -21,7 +22,7 @@ Setting = Literal["own-audio", "crossed-audio"]
 class Pair:
     """One clip to score: a video, the audio it is dubbed with, and the name of the outputs.
 
-    clip: the outputs' path below a method's folder, without suffix. video, audio: paths below the reference
+    clip: the outputs' path below a method's folder, without suffix, in NFC. video, audio: paths below the reference
     folder. speaker: who is in the video, "" where the list does not say.
     """
 
@@ -78,7 +79,10 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
     if not rows:
         raise UserError(f"{path} lists no pair.")
     videos = _by_stem(reference, MEDIA_SUFFIXES)
-    audios = _by_stem(reference, SOUND_SUFFIXES) | videos
+    sounds = _by_stem(reference, SOUND_SUFFIXES)
+    # A name without suffix is first of all a video's.
+    audios = {**sounds, **videos, **_by_path(sounds), **_by_path(videos)}
+    videos |= _by_path(videos)
     pairs = [
         Pair(clip, _find(videos, reference, video, path), _find(audios, reference, audio, path), speaker)
         for video, audio, clip, speaker in rows
@@ -112,7 +116,7 @@ def _check_speakers(listed_in: Path, pairs: list[Pair]) -> None:
 
 
 def outputs_of(folder: Path) -> dict[str, list[str]]:
-    """Media files below a method's folder: path without suffix -> paths, both relative."""
+    """Media files below a method's folder: path without suffix, in NFC -> paths, both relative."""
     return _by_stem(folder, MEDIA_SUFFIXES)
 
 
@@ -121,8 +125,21 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[str]]:
         raise UserError(f"There is no folder {folder}.")
     found: dict[str, list[str]] = defaultdict(list)
     for path, _ in sorted(media_files(folder, suffixes=suffixes)):
-        found[stem(path)].append(path)
+        found[_nfc(stem(path))].append(path)
     return dict(found)
+
+
+def _by_path(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The files of `_by_stem` by their whole path in NFC."""
+    by_path: dict[str, list[str]] = defaultdict(list)
+    for path in (path for files in found.values() for path in files):
+        by_path[_nfc(path)].append(path)
+    return dict(by_path)
+
+
+def _nfc(name: str) -> str:
+    """One form of names that look the same: macOS and some archives write accents as letters of their own (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _lines(path: Path) -> list[str]:
@@ -140,11 +157,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
             f"{error} For Wav2Lip's lists choose their column order with --pairs-order."
         ) from error
     for row in rows:
-        video, audio, output = row["video"], row["audio"], row["output"]
+        video, audio, output = (formula_text(row[name]) for name in ("video", "audio", "output"))
         if not video or not output:
             raise UserError(f"{path}: expected a video and an output in every row, found {row}.")
         suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
-        clip = PurePosixPath(stem(output) if suffix else output).as_posix()
+        clip = _nfc(PurePosixPath(stem(output) if suffix else output).as_posix())
         yield video, audio or video, clip, row.get("speaker", "")
 
 
@@ -158,10 +175,10 @@ def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str
 
 
 def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Path) -> str:
-    """The file of that relative path, or the only one of that name without suffix."""
+    """The file of that relative path, or the only one of that name without suffix, in any form of Unicode."""
     if (reference / name).is_file():
         return PurePosixPath(name).as_posix()
-    files = found.get(name, [])
+    files = found.get(_nfc(PurePosixPath(name).as_posix()), [])
     if len(files) != 1:
         raise UserError(f"{listed_in} names {name!r}, which is not one file below {reference}.")
     return files[0]
@@ -169,4 +186,4 @@ def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Pa
 
 def is_crossed(video: str, audio: str) -> bool:
     """False for the video's own sound: the same file, or a sound file of the same name beside it."""
-    return PurePosixPath(video).with_suffix("") != PurePosixPath(audio).with_suffix("")
+    return PurePosixPath(_nfc(video)).with_suffix("") != PurePosixPath(_nfc(audio)).with_suffix("")
