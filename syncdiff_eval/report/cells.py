@@ -56,10 +56,10 @@ def counts(score: Score) -> str:
 
 
 def shared(score: Score, metric: MetricInfo) -> str:
-    """The mean over the clips all ranked methods share, where those are not simply the clips scored; `low coverage,
-    no rank` where the method is held to no shared clips."""
+    """The mean over the clips all ranked methods share, where those are not simply the clips scored; `low coverage`
+    where the method is held to no shared clips."""
     if score.low_coverage:
-        return "low coverage, no rank"
+        return "low coverage"
     if score.n_shared in (0, score.n_scored):
         return ""
     return f"{number(score.mean_shared, metric)} on {score.n_shared} shared"
