@@ -98,10 +98,8 @@ def _sweep(store: Store, kind: str) -> None:
 
 def _shards_beside(store: Store, found: Dataset, fresh: Dataset) -> list[str]:
     """Shards of the data set `found` that cannot be of `fresh`: all, or with the same recipe those of other names."""
-    same_recipe = found.fingerprint == fresh.fingerprint
-    return [
-        name
-        for folder in FOLDERS[found.kind]
-        for name in store.list(folder)
-        if not (same_recipe and name in fresh.shards(folder))
-    ]
+    stale = []
+    for folder in FOLDERS[found.kind]:
+        kept = set(fresh.shards(folder)) if found.fingerprint == fresh.fingerprint else set()
+        stale += [name for name in store.list(folder) if name not in kept]
+    return stale

@@ -1,7 +1,7 @@
 """A data set's folder, local or on an object store, behind a handful of calls.
 
-Local files are written under a temporary name, synced and renamed; an object store gets one put of a finished
-file. Either way a reader sees the old bytes or the new ones, never half of them.
+Files are written under a temporary name and then renamed; an object store copies the finished object within itself.
+A reader sees the old bytes or the new ones, never half of them.
 """
 
 from __future__ import annotations
@@ -62,14 +62,25 @@ class Store:
         if self.is_local:
             write_atomically(Path(self.path(name)), fill)
             return
+        temporary = f"{self.path(name)}.{platform.node()}-{os.getpid()}.tmp"
         try:
             with tempfile.TemporaryFile() as file:
                 fill(file)
                 file.seek(0)
-                with self.filesystem.open_output_stream(self.path(name)) as out:
+                # Closing the stream completes the upload even when the copy was interrupted, so its key is temporary.
+                with self.filesystem.open_output_stream(temporary) as out:
                     shutil.copyfileobj(file, out, 1 << 20)
+            self.filesystem.move(temporary, self.path(name))
         except OSError as error:
+            self._discard(temporary)
             raise _not_written(f"{self.uri}/{name}", error) from error
+        except BaseException:
+            self._discard(temporary)
+            raise
+
+    def _discard(self, path: str) -> None:
+        with suppress(OSError):  # it may never have come into being
+            self.filesystem.delete_file(path)
 
     def write_text(self, name: str, text: str) -> None:
         self.write(name, lambda file: _write(file, text.encode()))
