@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import multiprocessing
 from collections.abc import Iterator, Mapping
@@ -71,6 +72,8 @@ class ClipWindows(IterableDataset[Batch]):
         return short_hash(
             [
                 self.index.fingerprint,
+                # The layout of shards decides the order too: blocks of shards are shuffled.
+                hashlib.sha256(self.index.shard.astype("<i8").tobytes()).hexdigest(),
                 config.seed,
                 config.windows_per_visit,
                 config.spread,
@@ -93,14 +96,19 @@ class ClipWindows(IterableDataset[Batch]):
         )
         maker = BatchMaker(self.config, self.index, reader)
         end = self.config.epochs * self.samples_per_epoch or None
-        for number in itertools.count(first, step):
+        batches = itertools.count() if end is None else range(self._num_batches(end))
+        for number in itertools.islice(batches, first, None, step):
+            # Sample numbers of this rank's batch -> (clip, window) -> tensors of the batch.
             samples = [
                 self.start + n for n in batch_of(number, self.config.batch_size, self.rank, self.world_size)
             ]
-            samples = [n for n in samples if end is None or n < end]
-            if not samples:
-                return
-            yield maker.batch([self.place_of(n) for n in samples])
+            yield maker.batch([self.place_of(n) for n in samples if end is None or n < end])
+
+    def _num_batches(self, end: int) -> int:
+        """Batches that each rank gets until sample `end`: equally many, or ranks that train together would wait for
+        each other for ever. One rank alone gets a smaller last batch; several leave out an incomplete last step."""
+        left = max(0, end - self.start)
+        return left // self.global_batch if self.world_size > 1 else -(-left // self.global_batch)
 
     def place_of(self, sample: int) -> tuple[int, int]:
         """The clip, by its number in the index, that a sample is cut from, and the number of that window.
@@ -166,6 +174,7 @@ class Loader:
         if state["order"] != self.dataset.order_fingerprint:
             raise UserError(
                 "the checkpoint was trained on another order of samples than this loader deals out: resume with the "
-                "same clips, split, window, windows_per_visit, spread, shuffle_shards and seed, or start a new run"
+                "same clips in the same shards, split, window, windows_per_visit, spread, shuffle_shards and seed, or "
+                "start a new run"
             )
         self.samples = state["samples"]
