@@ -25,7 +25,7 @@ from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
 from syncdiff_data.stage.faults import is_passing
 
-VERSION = 2
+VERSION = 3
 """Bumped by hand when the bytes of a clip change for the same options."""
 FRAMES_PER_PASS = 1500
 """Clips are cropped in passes over the video that together hold at most two of the longest clips."""
@@ -68,30 +68,30 @@ class ClipCutter:
     ignore_audio: bool = False
     """Leave the sound of sources unread, with silence in its place: what dubbing needs of a video is its pictures."""
 
-    def cut(self, source: Source, alive: Callable[[], None] = lambda: None) -> Iterator[Clip | Reject]:
+    def cut(self, source: Source, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Clip | Reject]:
         """Every track of the source as a clip or a reject, in the order (track, first frame).
 
-        alive is called at every decoded frame. A source that cannot be read gives one reject with track None.
+        heartbeat is called at every decoded frame. A source that cannot be read gives one reject with track None.
         """
         try:
-            yield from self._cut(source, alive)
+            yield from self._cut(source, heartbeat)
         except MediaError as error:
             if is_passing(error):  # the disk's fault, not the source's
                 raise
             yield Reject(source.path, None, "decode", error.reason, str(error))
 
-    def _cut(self, source: Source, alive: Callable[[], None]) -> Iterator[Clip | Reject]:
+    def _cut(self, source: Source, heartbeat: Callable[[], None]) -> Iterator[Clip | Reject]:
         path = self.root / source.path
-        video = Video(path)
+        video = Video(path, heartbeat=heartbeat)
         if not (video.has_audio or self.ignore_audio or self.config.allow_no_audio):
             raise MediaError(
                 Reason.NO_AUDIO, "the file has no audio stream; --allow-no-audio keeps such sources"
             )
         audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
-        tracks, rejects = find_tracks(_watched(video.frames(), alive), self.backend, self.config.faces)
+        tracks, rejects = find_tracks(_watched(video.frames(), heartbeat), self.backend, self.config.faces)
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
         for group in _passes(tracks):
-            for cropped in self._crop(video, group, alive):
+            for cropped in self._crop(video, group, heartbeat):
                 yield self._clip(source, video, audio, cropped)
 
     def _audio(self, path: Path) -> AudioTrack | None:
@@ -103,12 +103,12 @@ class ClipCutter:
                 return None
             raise
 
-    def _crop(self, video: Video, tracks: list[Track], alive: Callable[[], None]) -> list[_CroppedTrack]:
+    def _crop(self, video: Video, tracks: list[Track], heartbeat: Callable[[], None]) -> list[_CroppedTrack]:
         """The crops of some tracks, in one pass over the frames."""
         cropped = [_CroppedTrack(track, self.config, self.mean_face) for track in tracks]
         first = min(track.first_frame for track in tracks)
         stop = max(track.first_frame + len(track.box) for track in tracks)
-        for index, frame in enumerate(_watched(video.frames(first, stop), alive), start=first):
+        for index, frame in enumerate(_watched(video.frames(first, stop), heartbeat), start=first):
             for track in cropped:
                 track.add(index, frame)
         return cropped
@@ -162,9 +162,9 @@ class _CroppedTrack:
             self.mouth.append(encode_gray(self._cropper.crop(frame, t)))
 
 
-def _watched(frames: Iterable[np.ndarray], alive: Callable[[], None]) -> Iterator[np.ndarray]:
+def _watched(frames: Iterable[np.ndarray], heartbeat: Callable[[], None]) -> Iterator[np.ndarray]:
     for frame in frames:
-        alive()
+        heartbeat()
         yield frame
 
 

@@ -34,8 +34,14 @@ def sequential(path: Path, wanted: set[int]) -> tuple[list[int], dict[int, np.nd
         for index, frame in enumerate(container.decode(container.streams.video[0])):
             times.append(frame.pts)
             if index in wanted:
-                pictures[index] = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                pictures[index] = np.rot90(rgb(frame), frame.rotation // 90)
     return times, pictures
+
+
+def rgb(frame: av.VideoFrame) -> np.ndarray:
+    """Untagged pictures of 720 lines or more are BT.709 (1)."""
+    hd = frame.colorspace == 2 and frame.height >= 720
+    return frame.reformat(format="rgb24", src_colorspace=1 if hd else None, threads=1).to_ndarray()
 
 
 def check_against_sequential(path: Path, every_frame: bool) -> None:

@@ -6,8 +6,9 @@ PyAV decodes and converts, both with one thread: docs/media.md says why no other
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from syncdiff_data.media.decode import TIMELESS_FORMATS, decode_video, display_of, rgb_of
 from syncdiff_data.media.probe import first_video, open_media, words
 from syncdiff_data.media.timeline import nearest_frames
 from syncdiff_data.reasons import Reason
@@ -26,6 +28,7 @@ from syncdiff_data.records import FPS, MediaError
 MAX_GAP_S = 2
 """Seconds that one frame may be held: a longer gap is a broken clock, or a still picture."""
 _KEPT_BYTES = 64 << 20
+IndexedFrames = Iterator[tuple[int, VideoFrame]]
 # Here one packet is one frame, with its own presentation time, and seeking to a key frame is exact.
 INDEXED_FORMATS = ("mov", "matroska")
 
@@ -38,24 +41,31 @@ class Video:
     num_frames: at `fps`.
     source_frame: int32 [num_frames], index into a sequential PyAV decode of the stream.
     has_audio: whether there is an audio stream.
+    display: sample aspect ratio and colour tags.
+    heartbeat: called at every packet and frame that is read.
 
     Raises MediaError(NO_VIDEO_STREAM), or MediaError(UNREADABLE) where the file cannot be opened, breaks off
     or does not decode, or MediaError(BROKEN_TIMESTAMPS) where its clock jumps by more than MAX_GAP_S; `frames`
     raises UNREADABLE too. A source that decodes to at most 64 MB is decoded once
-    and kept. A longer one is decoded at each pass from the key frame before, with a few frames in memory.
+    and kept. A longer one is decoded at each pass from the key frame before, with a few frames in memory. Containers
+    without an index (MPEG streams, AVI, FLV) are decoded once on opening, and then by passes that follow each other.
     """
 
     decoder = "pyav"
 
-    def __init__(self, path: str | Path, fps: int = FPS):
+    def __init__(self, path: str | Path, fps: int = FPS, heartbeat: Callable[[], None] = lambda: None):
         self.path = Path(path)
         self._kept: list[VideoFrame] = []
+        self._heartbeat = heartbeat
         with open_media(self.path) as container:
             stream = first_video(container)
             self.has_audio = bool(container.streams.audio)
-            packets = _Packets(container, stream)
+            aspect = stream.sample_aspect_ratio
+            packets = _Packets(container, stream, heartbeat)
             size = packets.count * stream.width * stream.height * stream.format.bits_per_pixel // 8
-        self._key_pts = packets.key_pts if packets.exact else []
+        self._exact, self._key_pts = packets.exact, packets.key_pts
+        # Without an index a pass goes on where the one before ended: (last frame's index, that frame, those behind it).
+        self._cursor: tuple[int, VideoFrame, IndexedFrames] | None = None
         if size <= _KEPT_BYTES:
             self._kept = list(self._decode())
             pts = [_pts(frame) for frame in self._kept]
@@ -66,6 +76,7 @@ class Video:
         first = next(iter(self._kept or self._decode()), None)
         if first is None:
             raise MediaError(Reason.UNREADABLE, "the video stream has no frame that decodes")
+        self.display = display_of(aspect, first)
         if np.any(np.diff(pts) < 0):
             at = int(np.argmax(np.diff(pts) < 0)) + 1
             raise MediaError(Reason.UNREADABLE, f"presentation times go back at frame {at}")
@@ -89,8 +100,7 @@ class Video:
         done = 0
         for index, frame in self._decode_from(wanted[0]):
             while done < len(wanted) and wanted[done] == index:
-                rgb = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                image = np.ascontiguousarray(upright(rgb, self._orientation))
+                image = np.ascontiguousarray(upright(rgb_of(frame, converter), self._orientation))
                 if image.shape[:2] != (self.height, self.width):
                     raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {index}")
                 yield image
@@ -99,14 +109,62 @@ class Video:
                 return
         raise MediaError(Reason.UNREADABLE, f"the video ends before frame {wanted[done]} of {len(self._pts)}")
 
-    def _decode_from(self, first: int) -> Iterator[tuple[int, VideoFrame]]:
+    def _decode_from(self, first: int) -> IndexedFrames:
         """(index, frame) from frame `first` or before it, checked against the times found on opening."""
         if self._kept:
             yield from enumerate(self._kept[first:], start=first)
-            return
+        elif self._exact:
+            keys = [pts for pts in self._key_pts if pts <= self._pts[first]]
+            yield from self._indexed(keys[-1] if len(keys) > 1 else None)
+        else:
+            yield from self._go_on(first)
+
+    def _go_on(self, first: int) -> IndexedFrames:
+        """Frames behind the cursor, or anew where `first` lies before it. The cursor is left at the last one."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is None or cursor[0] > first:
+            behind: IndexedFrames = self._anew(first)
+        else:
+            behind = chain([cursor[:2]], cursor[2])
+        for index, frame in behind:
+            try:
+                yield index, frame
+            finally:
+                self._cursor = (index, frame, behind)
+
+    def _anew(self, first: int) -> IndexedFrames:
+        """Frames from a key frame well before `first` where the container finds it, else from the start."""
+        done = -1
         keys = [pts for pts in self._key_pts if pts <= self._pts[first]]
-        index = None if len(keys) > 1 else 0
-        for frame in self._decode(seek_pts=keys[-1] if len(keys) > 1 else None):
+        if len(keys) > 5:
+            try:
+                # A seek in an MPEG stream may lead one key frame behind its target.
+                for done, frame in self._after_warm_up(keys[-5], keys[-2]):
+                    yield done, frame
+                return
+            except MediaError:  # The seek led elsewhere: MPEG streams have no index.
+                pass
+        yield from (found for found in self._indexed() if found[0] > done)
+
+    def _after_warm_up(self, seek_pts: int, key_pts: int) -> IndexedFrames:
+        """Frames from the key frame at key_pts on, decoded from the one before, which later frames may refer to.
+        Raises MediaError where the seek did not lead to it or a frame is not one that was found on opening."""
+        index = int(np.searchsorted(self._pts, key_pts))
+        warm = False
+        for frame in self._decode(seek_pts):
+            if not warm and _pts(frame) >= key_pts:
+                raise MediaError(Reason.UNREADABLE, "the seek led behind its target")
+            warm = True
+            if _pts(frame) >= key_pts:
+                if index >= len(self._pts) or frame.pts != self._pts[index]:
+                    raise MediaError(Reason.UNREADABLE, f"frame {index} is lost in decoding")
+                yield index, frame
+                index += 1
+
+    def _indexed(self, seek_pts: int | None = None) -> IndexedFrames:
+        """Decoded frames with their index, from the start or an exact key frame on."""
+        index = None if seek_pts is not None else 0
+        for frame in self._decode(seek_pts):
             index = int(np.searchsorted(self._pts, _pts(frame))) if index is None else index
             if index >= len(self._pts) or frame.pts != self._pts[index]:
                 raise MediaError(Reason.UNREADABLE, f"frame {index} of {len(self._pts)} is lost in decoding")
@@ -114,22 +172,7 @@ class Video:
             index += 1
 
     def _decode(self, seek_pts: int | None = None) -> Iterator[VideoFrame]:
-        """The coded frames in order of presentation, from the start or from a key frame's time."""
-        with open_media(self.path) as container:
-            stream = first_video(container)
-            stream.thread_type = "NONE"
-            stream.codec_context.thread_count = 1
-            last_s = None
-            try:
-                if seek_pts is not None:
-                    container.seek(seek_pts, stream=stream)
-                for frame in container.decode(stream):
-                    last_s = frame.time
-                    yield frame
-            except av.FFmpegError as error:
-                where = "at its first frame" if last_s is None else f"after {last_s:.2f} s"
-                detail = f"video does not decode {where} ({words(error)})"
-                raise MediaError(Reason.UNREADABLE, detail) from error
+        return decode_video(self.path, seek_pts, self._heartbeat)
 
 
 class _Packets:
@@ -140,7 +183,7 @@ class _Packets:
     Raises MediaError(UNREADABLE) where the file breaks off.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream):
+    def __init__(self, container: InputContainer, stream: VideoStream, heartbeat: Callable[[], None]):
         self.time_base: Fraction = stream.time_base or Fraction(1, FPS)
         self.pts: list[int] = []
         self.key_pts: list[int] = []
@@ -148,11 +191,12 @@ class _Packets:
         discarded = False
         try:
             for packet in container.demux(stream):
+                heartbeat()
                 self.count += packet.size > 0
                 discarded |= packet.is_discard
                 if packet.pts is not None:
                     self.pts.append(packet.pts)
-                    if packet.is_keyframe:
+                    if packet.is_keyframe and container.format.name not in TIMELESS_FORMATS:
                         self.key_pts.append(packet.pts)
         except av.FFmpegError as error:
             detail = f"the file breaks off after {self.count} video frames ({words(error)})"

@@ -1,0 +1,113 @@
+"""Coded frames of a video stream with their presentation times, and their conversion to RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from syncdiff_data.media.probe import first_video, open_media, words
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
+
+UNTAGGED = 2
+"""Of primaries, transfer and matrix (ITU-T H.273)."""
+HD_LINES = 720
+"""Untagged pictures of so many lines or more are BT.709, as players take them to be; smaller ones are BT.601."""
+TIMELESS_FORMATS = ("avi",)
+"""Containers that store no presentation times: FFmpeg makes them up from the decoder's delay, a frame late."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """What a source says of how it is shown. Colour values are FFmpeg's numbers (ITU-T H.273); 2: not said."""
+
+    sample_aspect_ratio: Fraction
+    """Width over height of a pixel; 1 where the file does not say."""
+    primaries: int
+    transfer: int
+    matrix: int
+    full_range: bool
+
+
+def display_of(aspect: Fraction | None, frame: VideoFrame) -> Display:
+    """aspect: the stream's sample aspect ratio; frame: its first."""
+    return Display(
+        sample_aspect_ratio=Fraction(aspect or 1),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        matrix=int(frame.colorspace),
+        full_range=int(frame.color_range) == int(ColorRange.JPEG),
+    )
+
+
+def rgb_of(frame: VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
+    """RGB uint8 [H, W, 3] as coded, not turned. converter: one for many frames, since a new one costs more than
+    decoding."""
+    untagged = int(frame.colorspace) == UNTAGGED
+    matrix = Colorspace.ITU709 if untagged and frame.height >= HD_LINES else None
+    reformat = (converter or VideoReformatter()).reformat
+    return reformat(frame, format="rgb24", src_colorspace=matrix, threads=1).to_ndarray()
+
+
+def decode_video(
+    path: Path, seek_pts: int | None = None, heartbeat: Callable[[], None] = lambda: None
+) -> Iterator[VideoFrame]:
+    """The coded frames in order of presentation, from the start or from a key frame's time. Raises MediaError."""
+    with open_media(path) as container:
+        stream = first_video(container)
+        yield from decode_stream(path, container, stream, seek_pts, heartbeat)
+
+
+def decode_stream(
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    seek_pts: int | None = None,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> Iterator[VideoFrame]:
+    """The same from an open container; one thread, since frames must not depend on their number."""
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    times = None if seek_pts is not None else frame_times(path, container.format.name, heartbeat)
+    last_s = None
+    try:
+        if seek_pts is not None:
+            container.seek(seek_pts, stream=stream)
+        for index, frame in enumerate(container.decode(stream)):
+            heartbeat()
+            if times is not None and index < len(times):
+                frame.pts = times[index]
+            last_s = frame.time
+            yield frame
+    except av.FFmpegError as error:
+        where = "at its first frame" if last_s is None else f"after {last_s:.2f} s"
+        raise MediaError(Reason.UNREADABLE, f"video does not decode {where} ({words(error)})") from error
+
+
+def frame_times(
+    path: Path, format_name: str, heartbeat: Callable[[], None] = lambda: None
+) -> list[int] | None:
+    """Presentation times, in order, of a container that stores none: frame i is shown at the i-th packet's time of
+    decoding. None for all other containers."""
+    if format_name not in TIMELESS_FORMATS:
+        return None
+    with open_media(path) as container:
+        packets = container.demux(first_video(container))
+        try:
+            times = []
+            for packet in packets:
+                heartbeat()
+                if packet.size and packet.dts is not None:
+                    times.append(packet.dts)
+            return sorted(times)
+        except av.FFmpegError as error:
+            raise MediaError(Reason.UNREADABLE, f"the file breaks off ({words(error)})") from error
