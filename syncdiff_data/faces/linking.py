@@ -1,7 +1,8 @@
 """Which face of this frame is which face of the last: linking by overlap, and never by guess.
 
 Where one box could as well be another track's (two faces cross, one hides the other), both tracks end there
-and new ones begin: a clip may be cut in two, but it never shows two people.
+and new ones begin: a clip may be cut in two, but it never shows two people. Where the boxes of two faces overlap, one
+hides part of the other: neither is followed there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from syncdiff_data.faces.config import FaceConfig
 from syncdiff_data.faces.observe import Faces
 from syncdiff_data.records import FPS
 
+MERGED = 0.2
+"""Share of the smaller box that two boxes have in common, from which on one face hides part of the other."""
 RIVAL = 0.5
 """A second candidate with at least this share of the best one's overlap makes a link ambiguous."""
 
@@ -43,6 +46,7 @@ class Linker:
 
     def __init__(self, config: FaceConfig):
         self._max_step = round(config.max_gap_s * FPS) + 1
+        self._min_score = config.min_score
         self._alive: list[Follower] = []
         self._ended: list[Follower] = []
 
@@ -52,8 +56,11 @@ class Linker:
         known = np.array([f.boxes[-1] for f in self._alive], np.float32).reshape(-1, 4)
         links, ambiguous = link(known, faces.found[:, :4])
         alive = list(self._alive)
-        self._end([alive[m] for m in ambiguous])
+        merged = merged_faces(faces.found, self._min_score)
+        self._end([alive[m] for m in {*ambiguous, *(links[n] for n in merged & links.keys())}])
         for n, found in enumerate(faces.found):
+            if n in merged:
+                continue
             follower = alive[links[n]] if n in links else Follower()
             follower.see(faces.t, found, faces.landmarks[n])
             if n not in links:
@@ -67,6 +74,20 @@ class Linker:
     def _end(self, followers: list[Follower]) -> None:
         self._ended += followers
         self._alive = [f for f in self._alive if f not in followers]  # Followers are compared by identity.
+
+
+def merged_faces(found: np.ndarray, min_score: float) -> set[int]:
+    """Which of the detections [N, 6] overlap another one by MERGED or more; both must be faces beyond doubt, since a
+    detector also gives weak second boxes of one face."""
+    sure = np.flatnonzero(found[:, 4] >= min_score)
+    boxes = found[sure, :4]
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=-1)  # [S, S] pixels
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+    share = common / np.maximum(np.minimum(area[:, None], area[None, :]), 1e-9)
+    np.fill_diagonal(share, 0)
+    return set(sure[(share >= MERGED).any(axis=1)].tolist())
 
 
 def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]]:
