@@ -12,10 +12,11 @@ from rich.markup import escape
 from tyro.conf import Positional
 
 from syncdiff_data.audit import audit
-from syncdiff_data.cli import run_commands
+from syncdiff_data.cli import run_commands, user_path
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.validate import validate
+from syncdiff_data.sources import source_root
 from syncdiff_data.weights.commands import COMMANDS as WEIGHTS_COMMANDS
 
 
@@ -41,11 +42,15 @@ def validate_command(dataset: Positional[str], clips: str | None = None, root: P
     Args:
         dataset: A data set of clips or features.
         clips: For features: the clips they were made of, to check them row by row.
-        root: For clips: the sources' folder; crops of 100 clips are held against their sources, decoded anew.
+        root: For clips: the sources, as preprocess took them (a folder, or a CSV of paths); crops of 100 clips are
+            compared with their sources, decoded anew.
     """
     problems = validate(dataset, clips)
     if root is not None:
-        problems += audit(dataset, root, AUDITED_CLIPS)
+        folder = source_root(Path(user_path("--root", root)))
+        if not folder.is_dir():
+            raise UserError(f"The root {root} does not exist: give the --root that preprocess took.")
+        problems += audit(dataset, folder, AUDITED_CLIPS)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-import av
 import numpy as np
 
 from syncdiff_data.faces import crop_face
 from syncdiff_data.images import decode_jpeg, encode_jpeg
-from syncdiff_data.media.probe import open_media
+from syncdiff_data.media.decode import decode_video, rgb_of
 from syncdiff_data.media.video import display_matrix, upright
 from syncdiff_data.records import Clip, MediaError
 from syncdiff_data.shards.inspect import spread_clips
@@ -32,6 +31,10 @@ def audit(dataset: str | PathLike[str], root: Path, clips: int) -> Iterator[str]
     root: the folder that sources are relative to. Raises UserError when the data set is none.
     """
     for clip in spread_clips(dataset, clips):
+        source = PurePosixPath(clip.source)
+        if source.is_absolute() or ".." in source.parts:
+            yield f"{clip.source} does not lie below the root: its path is absolute or has .., so it is not opened"
+            continue
         path = root / clip.source
         if not path.is_file():
             yield f"{clip.source} is not below {root}"
@@ -75,14 +78,11 @@ def _by_decord(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
 def _by_pyav(path: Path, indices: Sequence[int]) -> list[np.ndarray | None]:
     found: dict[int, np.ndarray] = {}
     try:
-        with open_media(path) as container:
-            for index, frame in enumerate(container.decode(container.streams.video[0])):
-                if index in indices:
-                    found[index] = np.ascontiguousarray(
-                        upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
-                    )
-                if index >= max(indices):
-                    break
-    except (av.FFmpegError, IndexError, MediaError):
+        for index, frame in enumerate(decode_video(path)):
+            if index in indices:
+                found[index] = np.ascontiguousarray(upright(rgb_of(frame), display_matrix(frame)))
+            if index >= max(indices):
+                break
+    except MediaError:
         pass  # What could not be decoded stays None, which the caller reports.
     return [found.get(index) for index in indices]
