@@ -16,9 +16,11 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from syncdiff_data.media import AudioTrack
+from syncdiff_data.media.decode import decode_stream, rgb_of
 from syncdiff_data.media.probe import first_audio, first_video, open_media, words
 from syncdiff_data.media.video import INDEXED_FORMATS, MAX_GAP_S, display_matrix, upright
 from syncdiff_data.reasons import Reason
@@ -49,7 +51,7 @@ def read_facts(path: Path) -> FileFacts:
     """Facts of the first video stream; width and height are those of the upright frame. Raises MediaError."""
     with open_media(path) as container:
         stream = first_video(container)
-        first = next(_decode(container, stream), None)
+        first = next(_decode(path, container, stream), None)
         if first is None:
             raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
         turned = first.rotation % 180 != 0
@@ -91,8 +93,9 @@ def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame, all of one size. Raises
     MediaError."""
     size: tuple[int, ...] | None = None
+    converter = VideoReformatter()
     for number, frame in enumerate(coded_frames(path)):
-        image = upright_rgb(frame)
+        image = upright_rgb(frame, converter)
         size = size or image.shape
         if image.shape != size:
             raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {number}")
@@ -116,12 +119,12 @@ def sound_start(path: Path) -> float:
 def coded_frames(path: Path) -> Iterator[VideoFrame]:
     """Every coded frame as the decoder gives it. Raises MediaError."""
     with open_media(path) as container:
-        yield from _decode(container, first_video(container))
+        yield from _decode(path, container, first_video(container))
 
 
-def upright_rgb(frame: VideoFrame) -> np.ndarray:
-    """RGB uint8 [H, W, 3] of a decoded frame, turned by its display matrix."""
-    return np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), display_matrix(frame)))
+def upright_rgb(frame: VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
+    """RGB uint8 [H, W, 3] of a decoded frame, turned by its display matrix. converter: one for many frames."""
+    return np.ascontiguousarray(upright(rgb_of(frame, converter), display_matrix(frame)))
 
 
 def _presentation_times(path: Path) -> tuple[list[int], Fraction]:
@@ -142,14 +145,9 @@ def _presentation_times(path: Path) -> tuple[list[int], Fraction]:
     return sorted(times), time_base
 
 
-def _decode(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    try:
-        for number, frame in enumerate(container.decode(stream)):
-            if frame.is_corrupt:
-                # The decoder fills what it cannot read from what lies around; nobody made that picture.
-                raise MediaError(Reason.UNREADABLE, f"frame {number} is damaged")
-            yield frame
-    except av.FFmpegError as error:
-        raise MediaError(Reason.UNREADABLE, f"does not decode to its end ({words(error)})") from error
+def _decode(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    for number, frame in enumerate(decode_stream(path, container, stream)):
+        if frame.is_corrupt:
+            # The decoder fills what it cannot read from what lies around; nobody made that picture.
+            raise MediaError(Reason.UNREADABLE, f"frame {number} is damaged")
+        yield frame
