@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from syncdiff_data.avhubert import BASE, AVHubertEncoder
 from syncdiff_data.features.avhubert import AVHubertFeatures, pad_batch, padding_mask
-from syncdiff_data.features.encoder import Modality
+from syncdiff_data.features.base import Modality
 from syncdiff_data.records import SAMPLES_PER_FRAME, Clip
 
 GROUP = 16

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.features import Encoder, load_encoder
-from syncdiff_data.features.encoder import Modality
+from syncdiff_data.features.base import Modality
 from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import Clip, Reject

@@ -1,6 +1,7 @@
 """Features of clips at 25 Hz: log filterbank energies, mel windows, layers of AV-HuBERT."""
 
 from syncdiff_data.features.audio import logfbank, mel, mel_windows
-from syncdiff_data.features.encoder import ENCODERS, Encoder, encoder_weights, load_encoder
+from syncdiff_data.features.base import Encoder
+from syncdiff_data.features.encoder import ENCODERS, encoder_weights, load_encoder
 
 __all__ = ["ENCODERS", "Encoder", "encoder_weights", "load_encoder", "logfbank", "mel", "mel_windows"]

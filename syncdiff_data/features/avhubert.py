@@ -11,7 +11,7 @@ from torch import Tensor
 
 from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
 from syncdiff_data.features.audio import logfbank
-from syncdiff_data.features.encoder import EncoderOptions, Modality
+from syncdiff_data.features.base import EncoderOptions, Modality
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.weights import find_weights
 

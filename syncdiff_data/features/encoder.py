@@ -1,4 +1,4 @@
-"""What a feature encoder is, which ones there are, and how to get one.
+"""Which feature encoders there are, and how to get one.
 
 A new encoder is a class with `columns` and `encode`, and a line in ENCODERS.
 """
@@ -6,44 +6,14 @@ A new encoder is a class with `columns` and `encode`, and a line in ENCODERS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 
 from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features.audio import LOGFBANK_DIM, MEL_DIM, logfbank, mel_windows
+from syncdiff_data.features.base import Encoder, EncoderOptions, Modality
 from syncdiff_data.records import Clip, UserError
-
-Modality = Literal["audio", "video", "av"]
-
-
-class Encoder(Protocol):
-    """Turns decoded clips into vectors at 25 Hz."""
-
-    columns: dict[str, int]
-    """Name of each column it makes -> its width D."""
-
-    def encode(self, clips: Sequence[Clip]) -> list[dict[str, np.ndarray]]:
-        """Per clip, in order: column -> float32 [num_frames, D]. UserError where a clip lacks what is
-        needed.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """layers (1..N, None = final output), modality and checkpoint matter to AV-HuBERT alone.
-
-    checkpoint: a name that `weights list` shows; weights: files the user gave, by name.
-    """
-
-    layers: tuple[int | None, ...] = ()
-    modality: Modality = "audio"
-    checkpoint: str = "avhubert-base"
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    device: str = "cpu"
 
 
 class LogfbankEncoder:

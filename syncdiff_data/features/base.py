@@ -1,0 +1,41 @@
+"""What a feature encoder is and what it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from syncdiff_data.records import Clip
+
+Modality = Literal["audio", "video", "av"]
+
+
+class Encoder(Protocol):
+    """Turns decoded clips into vectors at 25 Hz."""
+
+    columns: dict[str, int]
+    """Name of each column it makes -> its width D."""
+
+    def encode(self, clips: Sequence[Clip]) -> list[dict[str, np.ndarray]]:
+        """Per clip, in order: column -> float32 [num_frames, D]. UserError where a clip lacks what is
+        needed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """layers (1..N, None = final output), modality and checkpoint matter to AV-HuBERT alone.
+
+    checkpoint: a name that `weights list` shows; weights: files the user gave, by name.
+    """
+
+    layers: tuple[int | None, ...] = ()
+    modality: Modality = "audio"
+    checkpoint: str = "avhubert-base"
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "cpu"
