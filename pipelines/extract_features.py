@@ -46,6 +46,8 @@ class Options:
     """Use this file for a weight; repeatable."""
     retry_failed: bool = False
     """Run shards again that hold rejects of kind `failed`."""
+    verify: bool = False
+    """Read every byte of the shards that are there already, and make damaged ones again; unset reads their footers."""
     group_timeout: float = 3600
     """Seconds that one group of clips (about 4,000 frames) may take before its worker is ended; 0: for ever."""
     overwrite: bool = False
@@ -101,6 +103,7 @@ def make_features(
         weights=weights,
         device=options.ray.device,
         retry_failed=options.retry_failed,
+        verify=options.verify,
         heartbeat_timeout=options.group_timeout,
     )
     with ray_session(options.ray):

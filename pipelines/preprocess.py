@@ -55,6 +55,8 @@ class Options:
     """Sources per shard."""
     retry_failed: bool = False
     """Run shards again that hold rejects of kind `failed`."""
+    verify: bool = False
+    """Read every byte of the shards that are there already, and make damaged ones again; unset reads their footers."""
     source_timeout: float = 300
     """Seconds without a heartbeat (a new frame) after which a source's worker is ended; 0: never."""
     weights: WeightFlags = ()
@@ -98,6 +100,7 @@ def make_dataset(
         weights=tuple((name, str(file)) for name, file in files.items()),
         device=options.ray.device,
         retry_failed=options.retry_failed,
+        verify=options.verify,
         heartbeat_timeout=options.source_timeout,
     )
     sources = [source for plan in plans for source in plan.sources]

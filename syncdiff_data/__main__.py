@@ -12,11 +12,12 @@ from rich.markup import escape
 from tyro.conf import Positional
 
 from syncdiff_data.audit import audit
-from syncdiff_data.cli import run_commands, user_path
+from syncdiff_data.cli import RayOptions, run_commands, user_path
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.validate import validate
 from syncdiff_data.sources import source_root
+from syncdiff_data.validation import check_on_ray
 from syncdiff_data.weights.commands import COMMANDS as WEIGHTS_COMMANDS
 
 
@@ -36,7 +37,13 @@ def inspect_command(
         print(contact_sheet_png)
 
 
-def validate_command(dataset: Positional[str], clips: str | None = None, root: Path | None = None) -> None:
+def validate_command(
+    dataset: Positional[str],
+    clips: str | None = None,
+    root: Path | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+) -> None:
     """Read every byte of a data set and check every promise it makes; exit status 2 when one is broken.
 
     Args:
@@ -44,8 +51,14 @@ def validate_command(dataset: Positional[str], clips: str | None = None, root: P
         clips: For features: the clips they were made of, to check them row by row.
         root: For clips: the sources, as preprocess took them (a folder, or a CSV of paths); crops of 100 clips are
             compared with their sources, decoded anew.
+        workers: Shards checked in parallel; unset means every CPU of the cluster.
+        ray_address: Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts.
     """
-    problems = validate(dataset, clips)
+    problems = validate(
+        user_path("DATASET", dataset),
+        None if clips is None else user_path("--clips", clips),
+        check_on_ray(RayOptions(workers, ray_address)),
+    )
     if root is not None:
         folder = source_root(Path(user_path("--root", root)))
         if not folder.is_dir():

@@ -58,6 +58,8 @@ class ExtractStage(Stage[int, dict[str, Any]]):
     retry_failed: bool = False
     heartbeat_timeout: float = 0
     """Seconds that the encoder may take for one group of clips before its worker is ended; 0: for ever."""
+    verify: bool = False
+    """Read every byte of shards that are there already, instead of their footers."""
 
     title = "features"
     unit = "clips"
@@ -85,7 +87,7 @@ class ExtractStage(Stage[int, dict[str, Any]]):
         with open_shard(clips_store, name, dataset) as file:
             common = (self.fingerprint, _contents_hash(file), plan, dataset.num_shards)
             features, rejects = Footer("features", *common), Footer("rejects", *common)
-            if is_committed(store, features) and is_committed(store, rejects):
+            if all(is_committed(store, footer, self.verify) for footer in (features, rejects)):
                 rejected = _read_rejects(store, rejects)
                 if not (self.retry_failed and any(reject.kind == Kind.FAILED for reject in rejected)):
                     counts = _count(file, rejected)

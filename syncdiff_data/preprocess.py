@@ -20,7 +20,7 @@ from syncdiff_data.faces.embedded import packaged_files
 from syncdiff_data.plans import Plan, entry_of
 from syncdiff_data.records import Clip, Reject, Source
 from syncdiff_data.shards.rows import clip_table, rejects_table
-from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, shard_path
+from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, footer_values, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
 from syncdiff_data.stage import Context, Failure, Stage
@@ -42,6 +42,8 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
     retry_failed: bool
     heartbeat_timeout: float
     """Seconds without a new frame after which a source's worker is ended; 0: never."""
+    verify: bool = False
+    """Read every byte of shards that are there already, instead of their footers."""
 
     title = "preprocess"
     unit = "sources"
@@ -61,7 +63,7 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
         """Commit the shard of this plan, unless it is there already, and return its counts."""
         store = Store(self.out)
         clips, rejects = self._footer("clips", plan), self._footer("rejects", plan)
-        if is_committed(store, clips) and is_committed(store, rejects):
+        if all(is_committed(store, footer, self.verify) for footer in (clips, rejects)):
             counts = count_shard(store, plan)
             if not (self.retry_failed and counts["failed"]):
                 context.report(counts)
@@ -141,7 +143,7 @@ def count_shard(store: Store, plan: Plan) -> Counter[str]:
     """The counts of a committed shard, read back."""
     counts: Counter[str] = Counter(sources=len(plan.sources))
     with pq.ParquetFile(store.open(shard_path("clips", plan.shard, plan.num_shards))) as file:
-        frames = file.read(columns=["num_frames"]).column(0).to_pylist()
+        frames = footer_values(file.metadata, "num_frames")
     counts.update(clips=len(frames), frames=sum(frames))
     with pq.ParquetFile(store.open(shard_path("rejects", plan.shard, plan.num_shards))) as file:
         for row in file.read(columns=["kind", "reason"]).to_pylist():

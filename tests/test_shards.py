@@ -288,7 +288,7 @@ def test_a_damaged_shard_is_not_committed(tmp_path: Path, damage: str) -> None:
     store = build(tmp_path / "d")
     plan = make_plans(SOURCES, 3)[1]
     footer = Footer("clips", RECIPE.fingerprint, plan.hash, 1, 2, crop_size=SIZE)
-    assert is_committed(store, footer)
+    assert is_committed(store, footer, verify=True)
     path = Path(store.path(shard_path("clips", 1, 2)))
     data = path.read_bytes()
     if damage == "other recipe":
@@ -302,7 +302,7 @@ def test_a_damaged_shard_is_not_committed(tmp_path: Path, damage: str) -> None:
                 "not parquet": b"PAR1 nonsense PAR1",
             }[damage]
         )
-    assert not is_committed(store, footer)
+    assert not is_committed(store, footer, verify=True)
     assert not is_committed(store, replace(footer, shard=0, num_shards=9)), "a shard that is not there"
 
 

@@ -20,7 +20,7 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import clips_without_features
-from syncdiff_data.shards.schema import Footer
+from syncdiff_data.shards.schema import Footer, footer_values
 
 FOOTERS_AT_ONCE = 16
 CLIP_COLUMNS = ("clip_id", "split", "num_frames")
@@ -169,13 +169,6 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
         return list(pool.map(read, dataset.shards()))
-
-
-def footer_values(metadata: pq.FileMetaData, column: str) -> list:
-    """A column's value in each row group of one row; None for null."""
-    leaf = metadata.schema.names.index(column)
-    groups = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
-    return [statistics.min if statistics.has_min_max else None for statistics in groups]
 
 
 def clip_rows(number: int, shard: ShardContent | DamagedShard, skip_damaged: bool) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"syncdiff"
@@ -100,3 +101,10 @@ class Footer:
 def shard_path(kind: str, shard: int, num_shards: int) -> str:
     """Path of a shard below its data set, for example clips/clips-00003-of-00040.parquet."""
     return f"{kind}/{kind}-{shard:05d}-of-{num_shards:05d}.parquet"
+
+
+def footer_values(metadata: pq.FileMetaData, column: str) -> list:
+    """A column's value in each row group of one row; None for null."""
+    leaf = metadata.schema.names.index(column)
+    groups = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
+    return [statistics.min if statistics.has_min_max else None for statistics in groups]

@@ -1,0 +1,197 @@
+"""The check of one shard: everything it promises by itself, read byte by byte."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from syncdiff_data.plans import hash_of
+from syncdiff_data.reasons import REJECT_REASONS, Kind
+from syncdiff_data.records import Clip, UserError
+from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
+from syncdiff_data.shards.rows import check_clip, clip_of_row, vectors_of
+from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema, shard_path
+from syncdiff_data.shards.store import Store
+
+Heartbeat = Callable[[], None]
+
+
+@dataclass
+class ShardReport:
+    """What the check of one shard (of clips and its rejects, or of features) found."""
+
+    problems: list[str] = field(default_factory=list)
+    readable: bool = True
+    """False where a file of it could not be read, so that sums over all shards mean nothing."""
+    clip_ids: list[str] = field(default_factory=list)
+    """Clips only."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    plan_hash: str = ""
+    """Clips only."""
+
+
+@dataclass(frozen=True)
+class ShardChecker:
+    """Checks the shards of a data set one by one; small, so that it can travel to worker processes."""
+
+    dataset: str
+    clips: str | None = None
+    """For features: the clips they are compared with."""
+
+    @cached_property
+    def description(self) -> Dataset:
+        """Raises UserError when the folder is no data set."""
+        return load_dataset(Store(self.dataset), must_be_complete=False)
+
+    @cached_property
+    def clips_description(self) -> Dataset | None:
+        """Raises UserError when the clips are no finished data set of clips."""
+        return None if self.clips is None else load_dataset(Store(self.clips), "clips")
+
+    @cached_property
+    def _rejected(self) -> frozenset[str]:
+        return clips_without_features(Store(self.dataset), self.description)
+
+    def check(self, number: int, heartbeat: Heartbeat = lambda: None) -> ShardReport:
+        """Read every byte of shard `number`. heartbeat is called at every row."""
+        report = ShardReport()
+        try:
+            if self.description.kind == "clips":
+                self._check_clips(number, report, heartbeat)
+            else:
+                self._check_features(number, report, heartbeat)
+        except UserError as error:
+            report.problems.append(str(error))
+            report.readable = False
+        return report
+
+    def _check_clips(self, number: int, report: ShardReport, heartbeat: Heartbeat) -> None:
+        clips, rejects = self._open("clips", number), self._open("rejects", number)
+        with clips, rejects:
+            report.problems += (
+                self._name("clips", number) + problem
+                for problem in _clips_problems(clips, rejects, report, heartbeat)
+            )
+
+    def _check_features(self, number: int, report: ShardReport, heartbeat: Heartbeat) -> None:
+        name = self._name("features", number)
+        with self._open("features", number) as shard:
+            report.problems += (name + problem for problem in _features_problems(shard, heartbeat))
+            report.counts = {"clips": shard.metadata.num_rows}
+            clips = self.clips_description
+            if clips is None or clips.num_shards != self.description.num_shards:
+                return
+            clips_name = shard_path("clips", number, clips.num_shards)
+            assert self.clips is not None
+            with open_shard(Store(self.clips), clips_name, clips) as beside:
+                wanted = beside.read(columns=["clip_id", "num_frames"])
+            report.problems += (
+                f"{name}: {problem}" for problem in _comparison(shard, wanted, clips_name, self._rejected)
+            )
+
+    def _name(self, kind: str, number: int) -> str:
+        return shard_path(kind, number, self.description.num_shards)
+
+    def _open(self, kind: str, number: int) -> Shard:
+        return open_shard(Store(self.dataset), self._name(kind, number), self.description)
+
+
+def _clips_problems(clips: Shard, rejects: Shard, report: ShardReport, heartbeat: Heartbeat) -> Iterator[str]:
+    """The problems of one shard of clips and its rejects; what they hold goes into the report.
+
+    Raises UserError where one of them is no such table at all.
+    """
+    for shard, schema in ((clips, CLIPS), (rejects, REJECTS)):
+        if not shard.schema_arrow.equals(schema, check_metadata=False):
+            raise UserError(f"the columns of {shard.where} are not those of the table")
+    assert clips.footer is not None
+    assert rejects.footer is not None
+    planned = {str(path) for path, *_ in rejects.footer.sources}
+    report.plan_hash = rejects.footer.plan_hash
+    if len({rejects.footer.plan_hash, clips.footer.plan_hash, hash_of(rejects.footer.sources)}) > 1:
+        yield ": its plan is not that of its rejects"
+    covered, order, counts = set(), [], Counter(sources=len(planned))
+    for row, clip in _clips(clips):
+        heartbeat()
+        if isinstance(clip, str):
+            yield f", row {row}: {clip}"
+            continue
+        yield from (f", row {row}: {problem}" for problem in clip_problems(clip, clips.footer.crop_size))
+        report.clip_ids.append(clip.clip_id)
+        counts.update(clips=1, frames=clip.num_frames)
+        order.append((clip.source, clip.track, clip.start_s))
+        covered.add(clip.source)
+    if order != sorted(order):
+        yield ": its rows are not in the order of source, track and time"
+    for reject in rejects.read().to_pylist():
+        covered.add(reject["source"])
+        counts["rejects"] += 1
+        if reject["reason"] not in REJECT_REASONS or reject["kind"] not in set(Kind):
+            yield f": its rejects have an unknown reason {reject['kind']}/{reject['reason']}"
+    report.counts = dict(counts)
+    yield from (f": {path} is neither a clip nor a reject" for path in sorted(planned - covered))
+    yield from (f": {path} is not in the plan" for path in sorted(covered - planned))
+
+
+def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
+    """What is wrong with one clip, decoding every crop."""
+    try:
+        check_clip(clip)
+        faces, mouths = clip.face, clip.mouth
+    except ValueError as error:
+        yield str(error)
+        return
+    if faces.shape[1:] != (crop_size, crop_size, 3):
+        yield f"face crops are {faces.shape[1:]}, the shard says {crop_size}"
+    if mouths is not None and mouths.shape[1:] != (96, 96):
+        yield f"mouth crops are {mouths.shape[1:]}, expected (96, 96)"
+    if np.any(np.diff(clip.source_frame) < 0):
+        yield "source_frame runs backwards"
+    for name in ("landmarks", "box", "face_to_source"):
+        if not np.isfinite(getattr(clip, name)).all():
+            yield f"{name} holds a number that is not finite"
+
+
+def _features_problems(shard: Shard, heartbeat: Heartbeat) -> Iterator[str]:
+    layers = {f.name: f.type.value_type.list_size for f in shard.schema_arrow if f.name != "clip_id"}
+    if not shard.schema_arrow.equals(features_schema(layers), check_metadata=False):
+        yield ": its columns are not those of a features table"
+    for row in range(shard.num_row_groups):
+        heartbeat()
+        table = shard.read_row_group(row)
+        lengths = {layer: len(table.column(layer)[0]) for layer in layers}
+        if len(set(lengths.values())) != 1:
+            yield f", row {row}: layers of different lengths {lengths}"
+        for layer in layers:
+            if not np.isfinite(vectors_of(table.column(layer)[0])).all():
+                yield f", row {row}: {layer} holds a number that is not finite"
+
+
+def _comparison(shard: Shard, wanted: pa.Table, clip_name: str, rejected: frozenset[str]) -> Iterator[str]:
+    """Features against the clips they were made of: the same ids in the same order, one vector a frame."""
+    ids = shard.read(columns=["clip_id"]).column(0).to_pylist()
+    if ids != wanted.column("clip_id").to_pylist():
+        yield f"its clips are not those of {clip_name}"
+        return
+    layer = shard.schema_arrow.names[1]
+    lengths = [len(shard.read_row_group(row, columns=[layer]).column(0)[0]) for row in range(len(ids))]
+    frames = wanted.column("num_frames").to_pylist()
+    if lengths != [0 if clip_id in rejected else count for clip_id, count in zip(ids, frames)]:
+        yield "a clip has not one vector per frame"
+
+
+def _clips(shard: Shard) -> Iterator[tuple[int, Clip | str]]:
+    for row in range(shard.num_row_groups):
+        table = shard.read_row_group(row)
+        if table.num_rows != 1:
+            yield row, f"a row group of {table.num_rows} clips, where each has its own"
+            continue
+        try:
+            yield row, clip_of_row(table)
+        except (ValueError, RuntimeError) as error:  # soundfile raises a RuntimeError for damaged FLAC
+            yield row, str(error)
