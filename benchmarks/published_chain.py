@@ -20,7 +20,7 @@ from syncnet_python import SyncNetPipeline
 from syncnet_python.SyncNetInstance import SyncNetInstance
 from syncnet_python.SyncNetModel import S
 
-from syncdiff_eval.metrics.face_tracks import Detector
+from syncdiff_eval.networks.face_tracks import Detector
 
 VSHIFT, BATCH = 15, 20
 

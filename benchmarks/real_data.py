@@ -29,7 +29,7 @@ from syncdiff_eval.benchmark import FACES, BenchmarkConfig, benchmark
 from syncdiff_eval.methods import Method, MethodType, baselines
 from syncdiff_eval.metrics.image import psnr
 from syncdiff_eval.metrics.landmarks import mouth_opening
-from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
+from syncdiff_eval.metrics.mouth_audio import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
 from syncdiff_eval.results import Results

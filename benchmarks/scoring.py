@@ -104,7 +104,7 @@ def sync_core(frames: np.ndarray, samples: np.ndarray, weights: dict[str, Path])
     from syncnet_python.SyncNetModel import S
 
     from syncdiff_eval.metrics.lse import lse_from_arrays
-    from syncdiff_eval.metrics.syncnet import SyncNet
+    from syncdiff_eval.networks.syncnet import SyncNet
 
     network, theirs = SyncNet.from_file(weights["syncnet"]), S()
     theirs.load_state_dict(torch.load(weights["syncnet"]))
@@ -188,7 +188,7 @@ def fid(files: list[Path], methods: int, weights: dict[str, Path], per_clip: int
 
     from syncdiff_data.media import Video
     from syncdiff_eval.metrics.fid import FeatureSums, Gaussian
-    from syncdiff_eval.metrics.inception import Inception
+    from syncdiff_eval.networks.inception import Inception
 
     # Each clip's face would be cut out of its frames; the work depends on their number, not on what they show.
     images = [cv2.resize(image, (256, 256)) for path in files for image in Video(path).frames(0, per_clip)]

@@ -37,13 +37,13 @@ from syncdiff_data.faces.embedded import EmbeddedBackend
 from syncdiff_data.media import Video, read_audio
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME
 from syncdiff_data.weights import given_weights
-from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
-from syncdiff_eval.metrics.face_tracks import detect, find_tracks
 from syncdiff_eval.metrics.fid import frechet_distance
-from syncdiff_eval.metrics.inception import Inception
 from syncdiff_eval.metrics.lse import lse_from_arrays
-from syncdiff_eval.metrics.sync_published import SHORTEST_TRACK
-from syncdiff_eval.metrics.syncnet import SyncNet
+from syncdiff_eval.metrics.lse_published import SHORTEST_TRACK
+from syncdiff_eval.networks.face_tracks import detect, find_tracks
+from syncdiff_eval.networks.inception import Inception
+from syncdiff_eval.networks.syncnet import SyncNet
+from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr, whole_frame
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from seeded_networks import inception_state, s3fd_state, saved, syncnet_state

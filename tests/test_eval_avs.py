@@ -27,13 +27,14 @@ from syncdiff_data.reasons import Reason
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.methods import Method, MethodType, baselines
-from syncdiff_eval.metrics import FAMILIES, lip_reader
+from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.avs import Avs, avs_from_arrays, frame_similarity
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, MissingValue, Regions, applicable
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.leak import Leak, LipLeak, motion_ratio, shared_motion
-from syncdiff_eval.metrics.lip_reader import LipReader, load_reader, parts
-from syncdiff_eval.metrics.lips import MIN_FRAMES, Mouths
+from syncdiff_eval.networks import lip_reader
+from syncdiff_eval.networks.lip_reader import LipReader, load_reader, parts
+from syncdiff_eval.networks.mouth_crops import MIN_FRAMES, Mouths
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
 from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF
 from syncdiff_eval.validate import validate_report

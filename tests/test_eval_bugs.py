@@ -27,7 +27,7 @@ from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext
 from syncdiff_eval.metrics.lse import sync_of
-from syncdiff_eval.metrics.sync import COLUMNS, SYNC, SpeakerSync
+from syncdiff_eval.metrics.lse_face import COLUMNS, SYNC, SpeakerSync
 from syncdiff_eval.pairing import Pair, Pairing
 from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo

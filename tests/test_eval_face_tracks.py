@@ -22,12 +22,13 @@ from syncdiff_data.records import UserError
 from syncdiff_eval.benchmark import FACES, BenchmarkConfig, benchmark
 from syncdiff_eval.cache import FrameFeatureCache, open_run
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
-from syncdiff_eval.metrics import FAMILIES, face_tracks
+from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFactory, MetricFamily
-from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
-from syncdiff_eval.metrics.face_tracks import CONFIDENCE, DETECTION_SCALE, S3fdDetector
 from syncdiff_eval.metrics.lse import lse_from_arrays
-from syncdiff_eval.metrics.syncnet import SyncNet
+from syncdiff_eval.networks import face_tracks
+from syncdiff_eval.networks.face_tracks import CONFIDENCE, DETECTION_SCALE, S3fdDetector
+from syncdiff_eval.networks.syncnet import SyncNet
+from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr
 from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import LATENTSYNC, MOCHABENCH, SYNCNET_TRACK
 from syncdiff_eval.scoring import Scorer, ScoreRequest, measure_reference, score_clip

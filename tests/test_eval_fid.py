@@ -26,7 +26,7 @@ from syncdiff_eval.metrics.fid import (
     FrameFeatures,
     frechet_distance,
 )
-from syncdiff_eval.metrics.inception import Inception
+from syncdiff_eval.networks.inception import Inception
 
 
 @pytest.fixture(scope="module")

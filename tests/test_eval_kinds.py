@@ -19,7 +19,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.stage.base import UnexpectedFailures
+from syncdiff_data.stage import UnexpectedFailures
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily

@@ -18,10 +18,10 @@ from syncnet_python.SyncNetInstance import SyncNetInstance
 from syncnet_python.SyncNetModel import S
 
 from syncdiff_data.records import UserError
-from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
-from syncdiff_eval.metrics.face_tracks import find_tracks
 from syncdiff_eval.metrics.lse import distances, lse_from_arrays, score
-from syncdiff_eval.metrics.syncnet import SyncNet
+from syncdiff_eval.networks.face_tracks import find_tracks
+from syncdiff_eval.networks.syncnet import SyncNet
+from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr, whole_frame
 
 GOLDEN_CASES = ("main", "short_audio", "long_audio")
 

@@ -9,7 +9,7 @@ from scipy import stats
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
 from syncdiff_eval.metrics.landmarks import LandmarkMetrics, landmark_distance, mouth_opening
-from syncdiff_eval.metrics.speech import MAX_LAG, MouthAudio, lagged_correlation, loudness
+from syncdiff_eval.metrics.mouth_audio import MAX_LAG, MouthAudio, lagged_correlation, loudness
 from syncdiff_eval.metrics.sums import PairSums
 
 EYES = 50.0

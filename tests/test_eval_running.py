@@ -27,8 +27,8 @@ from syncdiff_eval.cache import forget_all, open_run
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily
 from syncdiff_eval.metrics.image import IMAGE
-from syncdiff_eval.metrics.sync import COLUMNS
-from syncdiff_eval.metrics.sync_published import (
+from syncdiff_eval.metrics.lse_face import COLUMNS
+from syncdiff_eval.metrics.lse_published import (
     FileSync,
     OwnFrames,
     best_of_tracks,

@@ -19,7 +19,7 @@ from syncdiff_eval.methods import Baseline
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, Column, FrameBatch, MetricFamily, Values
 from syncdiff_eval.metrics.landmarks import mouth_opening
-from syncdiff_eval.metrics.speech import MAX_LAG, lagged_correlation, loudness
+from syncdiff_eval.metrics.mouth_audio import MAX_LAG, lagged_correlation, loudness
 from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
 from syncdiff_eval.scoring import (
     ClipScore,

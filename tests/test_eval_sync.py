@@ -16,9 +16,8 @@ from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, Metric, MissingValue, Regions
-from syncdiff_eval.metrics.rate import Resampler
-from syncdiff_eval.metrics.sync import MIN_WINDOWS, SpeakerSync
-from syncdiff_eval.metrics.sync_published import (
+from syncdiff_eval.metrics.lse_face import MIN_WINDOWS, SpeakerSync
+from syncdiff_eval.metrics.lse_published import (
     Arrays,
     FileSync,
     OwnFrames,
@@ -28,7 +27,8 @@ from syncdiff_eval.metrics.sync_published import (
     mean_of_tracks,
 )
 from syncdiff_eval.metrics.sync_scorer import sync_scorer_family
-from syncdiff_eval.metrics.windows import EMBEDDING
+from syncdiff_eval.networks.resample import Resampler
+from syncdiff_eval.networks.syncnet_windows import EMBEDDING
 from syncdiff_eval.protocols import PROTOCOLS
 from syncdiff_eval.scoring import Reference, ScoreRequest, shift_audio
 from syncdiff_eval.scoring.standalone import file_context

@@ -5,7 +5,7 @@ import pytest
 
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions, Values
-from syncdiff_eval.metrics.speech import LEAST_FRAMES, MAX_LAG, MouthAudio, lagged_correlation
+from syncdiff_eval.metrics.mouth_audio import LEAST_FRAMES, MAX_LAG, MouthAudio, lagged_correlation
 
 SAMPLES = 640
 """Of sound, in a frame at 25 fps."""

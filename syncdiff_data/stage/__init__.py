@@ -18,18 +18,12 @@ context)` does the work of one plan. `run_stage(stage, plans, options)` returns 
   sentence. Finished output is kept.
 """
 
-from syncdiff_data.stage.base import (
-    Failure,
-    Resources,
-    Stage,
-    UnexpectedFailures,
-    raise_unexpected,
-    refuse_if_unread,
-)
+from syncdiff_data.stage.base import Resources, Stage
 from syncdiff_data.stage.context import Context
 from syncdiff_data.stage.engine import ReportProgress, run_plans, run_stage
 from syncdiff_data.stage.faults import is_passing
 from syncdiff_data.stage.lock import exclusive
+from syncdiff_data.stage.outcome import Failure, UnexpectedFailures, raise_unexpected, refuse_if_unread
 from syncdiff_data.stage.probe import probe_nodes
 from syncdiff_data.stage.session import ray_session
 from syncdiff_data.stage.worker import limit_threads

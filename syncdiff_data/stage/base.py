@@ -1,16 +1,14 @@
-"""What a stage is, and what becomes of an item that fails."""
+"""What a stage is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-
-if TYPE_CHECKING:
-    from syncdiff_data.stage.context import Context
+from syncdiff_data.stage.context import Context
+from syncdiff_data.stage.outcome import Failure
 
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
@@ -22,18 +20,6 @@ class Resources:
 
     cpus: int = 1
     """CPUs, and threads of torch, OpenCV and BLAS."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an item has no result."""
-
-    reason: Reason
-    """unexpected_error, read_error or worker_crashed."""
-    detail: str
-    """Exception name, text and stack, or a sentence."""
-    passing: bool = False
-    """True: another run may succeed, nothing is known about the file; never cache it as a property of the file."""
 
 
 class Stage(ABC, Generic[Plan, Result]):
@@ -66,36 +52,3 @@ class Stage(ABC, Generic[Plan, Result]):
     def failed(self, plan: Plan, failure: Failure) -> Result:
         """The result of a plan whose item failed; needed where `item_name` gives names."""
         raise UserError(f"{self.title}: {self.item_name(plan)} failed: {failure.detail}")
-
-
-class UnexpectedFailures(UserError):
-    """The output is complete, but some items failed with exceptions that nobody foresaw."""
-
-    exit_status = 3
-
-
-def raise_unexpected(count: int, total: int, unit: str, where: str) -> None:
-    """Say at the end of a pipeline, by exit status 3, that `count` of `total` items have the reason unexpected_error.
-
-    where: which files hold the stacks. Does nothing when count is 0.
-    """
-    if count:
-        raise UnexpectedFailures(
-            f"{count} of {total} {unit} failed with an unexpected error; everything else is finished. "
-            f"The stacks are in {where} under the reason {Reason.UNEXPECTED_ERROR}: please report them."
-        )
-
-
-MOSTLY = 0.9
-
-
-def refuse_if_unread(count: int, total: int, unit: str, where: str) -> None:
-    """End the run when nearly all of `total` items have the reason read_error: the mount is at fault, not the files.
-
-    For runs that are too short for the engine to notice on the way. where: what should be mounted.
-    """
-    if count and count >= MOSTLY * total:
-        raise UserError(
-            f"{count} of {total} {unit} could not be read from {where}: is it mounted on every node? The output is "
-            "left unfinished; mend the mount and run the same command again with --retry-failed."
-        )

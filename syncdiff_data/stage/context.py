@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.stage.base import Failure
 from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
 from syncdiff_data.stage.heartbeat import Watchdog
 from syncdiff_data.stage.link import Link
+from syncdiff_data.stage.outcome import Failure
 from syncdiff_data.stage.quarantine import MAX_CRASHES
 
 RETRY_AFTER_S = (0.2, 1.0, 3.0)

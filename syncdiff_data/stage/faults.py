@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.stage.base import Failure
+from syncdiff_data.stage.outcome import Failure
 
 RUN_ERRNO = {errno.ENOSPC, errno.EDQUOT}
 """The disk of the output or of temporary files is full: every further item would fail."""

@@ -14,10 +14,11 @@ from typing import Any
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import context as context_module
 from syncdiff_data.stage.actor import RunClient
-from syncdiff_data.stage.base import Failure, Stage
+from syncdiff_data.stage.base import Stage
 from syncdiff_data.stage.context import Context, FaultStreak
 from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
 from syncdiff_data.stage.link import Link
+from syncdiff_data.stage.outcome import Failure
 
 MAX_LOST_SETUPS = 10
 """Setups over all workers that began and did not end, beyond one per worker, before the run is ended."""

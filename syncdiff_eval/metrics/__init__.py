@@ -6,14 +6,14 @@ from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.metrics.landmarks import LANDMARKS
 from syncdiff_eval.metrics.leak import LEAK, LEAK_AVS
-from syncdiff_eval.metrics.speech import MOUTH_AUDIO
-from syncdiff_eval.metrics.sync import SYNC
-from syncdiff_eval.metrics.sync_published import (
+from syncdiff_eval.metrics.lse_face import SYNC
+from syncdiff_eval.metrics.lse_published import (
     SYNC_LATENTSYNC,
     SYNC_MOCHABENCH,
     SYNC_SYNCNET_TRACK,
     SYNC_WAV2LIP_LRS,
 )
+from syncdiff_eval.metrics.mouth_audio import MOUTH_AUDIO
 
 FAMILIES: dict[str, MetricFamily] = {
     family.name: family

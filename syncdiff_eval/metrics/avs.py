@@ -27,12 +27,12 @@ from syncdiff_eval.metrics.base import (
     MissingValue,
     Values,
 )
-from syncdiff_eval.metrics.lips import Mouths
-from syncdiff_eval.metrics.speech import is_silent
+from syncdiff_eval.metrics.mouth_audio import is_silent
 from syncdiff_eval.metrics.sums import WholeClip
+from syncdiff_eval.networks.mouth_crops import Mouths
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.lip_reader import LipReader
+    from syncdiff_eval.networks.lip_reader import LipReader
 
 
 def frame_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class Avs(WholeClip):
 
 
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-    from syncdiff_eval.metrics.lip_reader import load_reader
+    from syncdiff_eval.networks.lip_reader import load_reader
 
     reader = load_reader(weights["avhubert-base"], device)
     return lambda context: Avs(context, reader)

@@ -30,7 +30,7 @@ from syncdiff_eval.metrics.base import (
 )
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.inception import Inception
+    from syncdiff_eval.networks.inception import Inception
 
 DIMENSIONS = 2048
 ENOUGH = 2048
@@ -171,7 +171,7 @@ def fid_family(region: Region) -> MetricFamily:
     distance, frames = f"fid_{region}", f"fid_{region}_frames"
 
     def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-        from syncdiff_eval.metrics.inception import Inception
+        from syncdiff_eval.networks.inception import Inception
 
         path = weights["inception-fid"]
         network, digest = Inception.from_file(path, device), file_sha256(path)

@@ -25,12 +25,12 @@ from syncdiff_eval.metrics.base import (
     Values,
 )
 from syncdiff_eval.metrics.landmarks import mouth_opening
-from syncdiff_eval.metrics.lips import Mouths
-from syncdiff_eval.metrics.speech import is_silent
+from syncdiff_eval.metrics.mouth_audio import is_silent
 from syncdiff_eval.metrics.sums import PairSums, WholeClip
+from syncdiff_eval.networks.mouth_crops import Mouths
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.lip_reader import LipReader
+    from syncdiff_eval.networks.lip_reader import LipReader
 
 MIN_SECONDS = 1.0
 """Of frames with a face: less says little of how a mouth moves."""
@@ -159,7 +159,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 
 def _load_reader(weights: Mapping[str, Path], device: str) -> MetricFactory:
-    from syncdiff_eval.metrics.lip_reader import load_reader
+    from syncdiff_eval.networks.lip_reader import load_reader
 
     reader = load_reader(weights["avhubert-base"], device)
     return lambda context: LipLeak(context, reader)

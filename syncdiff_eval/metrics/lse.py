@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from syncdiff_eval.metrics.windows import WINDOW, num_windows
+from syncdiff_eval.networks.syncnet_windows import WINDOW, num_windows
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.syncnet import SyncNet
+    from syncdiff_eval.networks.syncnet import SyncNet
 
 Padding = Literal["zero", "valid"]
 VSHIFT = 15

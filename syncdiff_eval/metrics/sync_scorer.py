@@ -20,8 +20,8 @@ from syncdiff_eval.metrics.base import (
     MissingValue,
     Values,
 )
-from syncdiff_eval.metrics.rate import Resampler
 from syncdiff_eval.metrics.sums import WholeClip
+from syncdiff_eval.networks.resample import Resampler
 
 
 class SyncScorer(Protocol):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from syncdiff_data.records import SAMPLES_PER_FRAME
-
-if TYPE_CHECKING:
-    from syncdiff_eval.metrics.syncnet import SyncNet
 
 WINDOW = 5
 """Frames that one embedding sees."""
@@ -19,10 +16,18 @@ BATCH = 4
 """Windows at a time: on a CPU larger batches leave its cache and are slower (20 by a fifth)."""
 
 
+class WindowEmbedder(Protocol):
+    """What a LipStream runs: SyncNet's lip network, or a stand-in."""
+
+    def embed_windows(self, frames_bgr: np.ndarray) -> np.ndarray:
+        """uint8 [B + 4, 224, 224, 3] to float32 [B, 1024]."""
+        ...
+
+
 class LipStream:
     """Lip embeddings of frames that arrive one by one; holds a batch of frames, whatever the clip's length."""
 
-    def __init__(self, network: SyncNet, batch: int = BATCH):
+    def __init__(self, network: WindowEmbedder, batch: int = BATCH):
         self._network = network
         self._batch = batch
         self._frames: list[np.ndarray] = []

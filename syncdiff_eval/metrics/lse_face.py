@@ -20,14 +20,14 @@ from syncdiff_eval.metrics.base import (
     MissingValue,
     Values,
 )
-from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr
 from syncdiff_eval.metrics.lse import Sync, sync_of
-from syncdiff_eval.metrics.rate import Resampler
 from syncdiff_eval.metrics.sums import WholeClip
-from syncdiff_eval.metrics.windows import LipStream
+from syncdiff_eval.networks.resample import Resampler
+from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr
+from syncdiff_eval.networks.syncnet_windows import LipStream
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.syncnet import SyncNet
+    from syncdiff_eval.networks.syncnet import SyncNet
 
 MIN_WINDOWS = 10
 """0.6 s of speech. Below it fewer than 11 shifts are left, and their median means little."""
@@ -121,7 +121,7 @@ def _speaker_path(context: ClipContext) -> tuple[int, np.ndarray]:
 
 
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-    from syncdiff_eval.metrics.syncnet import SyncNet
+    from syncdiff_eval.networks.syncnet import SyncNet
 
     path = weights["syncnet"]
     network, digest = SyncNet.from_file(path, device), file_sha256(path)

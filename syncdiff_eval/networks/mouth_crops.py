@@ -7,7 +7,7 @@ import numpy as np
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue
-from syncdiff_eval.metrics.rate import Resampler
+from syncdiff_eval.networks.resample import Resampler
 
 MIN_FRAMES = 10
 """At 25 per second; the shortest clip of a data set, too."""

@@ -17,15 +17,15 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFactory, MetricFamily, Values
-from syncdiff_eval.metrics.crops import crop, crop_path, to_bgr, whole_frame
 from syncdiff_eval.metrics.lse import Sync, sync_of
+from syncdiff_eval.metrics.lse_face import COLUMNS, none_of, values_of
 from syncdiff_eval.metrics.sums import WholeClip
-from syncdiff_eval.metrics.sync import COLUMNS, none_of, values_of
-from syncdiff_eval.metrics.windows import EMBEDDING, WINDOW, LipStream
+from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr, whole_frame
+from syncdiff_eval.networks.syncnet_windows import EMBEDDING, WINDOW, LipStream
 
 if TYPE_CHECKING:
-    from syncdiff_eval.metrics.face_tracks import Detector
-    from syncdiff_eval.metrics.syncnet import SyncNet
+    from syncdiff_eval.networks.face_tracks import Detector
+    from syncdiff_eval.networks.syncnet import SyncNet
 
 VERSION = 1
 SHORTEST_TRACK = 50
@@ -63,7 +63,7 @@ def embed_whole(frames: OwnFrames, network: SyncNet) -> Arrays:
 
 def embed_tracks(frames: OwnFrames, network: SyncNet, detector: Detector) -> Arrays:
     """Every face track of more than 50 detections; one pass to detect, one to crop."""
-    from syncdiff_eval.metrics.face_tracks import detect, find_tracks
+    from syncdiff_eval.networks.face_tracks import detect, find_tracks
 
     tracks = find_tracks(*detect(frames, detector), SHORTEST_TRACK)
     paths = [crop_path(track.boxes, "zero") for track in tracks]
@@ -150,7 +150,7 @@ class FileSync(WholeClip):
 
 def _whole_family(name: str) -> MetricFamily:
     def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-        from syncdiff_eval.metrics.syncnet import SyncNet
+        from syncdiff_eval.networks.syncnet import SyncNet
 
         network = SyncNet.from_file(weights["syncnet"], device)
         producer = _producer("lse-whole-frame", weights, ("syncnet",))
@@ -165,8 +165,8 @@ def _track_family(name: str, min_track: int, reduce: Reduce) -> MetricFamily:
     needed = ("syncnet", "sfd")
 
     def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-        from syncdiff_eval.metrics.face_tracks import S3fdDetector
-        from syncdiff_eval.metrics.syncnet import SyncNet
+        from syncdiff_eval.networks.face_tracks import S3fdDetector
+        from syncdiff_eval.networks.syncnet import SyncNet
 
         network = SyncNet.from_file(weights["syncnet"], device)
         detector = S3fdDetector(weights["sfd"], device)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from syncdiff_data.records import SAMPLE_RATE, UserError
-from syncdiff_eval.metrics.checkpoints import read_state
-from syncdiff_eval.metrics.windows import BATCH, EMBEDDING, WINDOW, LipStream
+from syncdiff_eval.networks.checkpoints import read_state
+from syncdiff_eval.networks.syncnet_windows import BATCH, EMBEDDING, WINDOW, LipStream
 
 MFCC_PER_FRAME = 4
 MFCC_WINDOW = WINDOW * MFCC_PER_FRAME

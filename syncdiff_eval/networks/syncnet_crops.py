@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.signal import medfilt
 
-from syncdiff_eval.metrics.windows import SIDE
+from syncdiff_eval.networks.syncnet_windows import SIDE
 
 SMOOTH = 13
 """Frames of the median over time."""
