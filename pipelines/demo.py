@@ -80,12 +80,10 @@ def main(options: Options) -> None:
     _step("train", lambda: train_once(clips, features, run_folder, options.preset))
     real, pairs = hold_out(videos, out / "real")
     dubs = out / "dubs"
-    _step(
-        "dub the held-out talkers",
-        lambda: synthesize.main(synthesize.Options(model=run_folder, pairs=pairs, out=dubs, config=DUB)),
-    )
     report = out / "report"
     with ray_session(ray):
+        dub = synthesize.Options(model=run_folder, pairs=pairs, out=dubs, config=DUB, ray=ray)
+        _step("dub the held-out talkers", lambda: synthesize.main(dub))
         _step(
             "benchmark",
             lambda: benchmark.main(

@@ -4,7 +4,8 @@
     python pipelines/synthesize.py --model RUN --pairs CSV --out DIR
 
 The output has the video's length: a longer sound is cut, a shorter one ends in silence. CSV has the columns video,
-audio, output; DIR/dubs.csv says what became of each pair. Run it again after an interruption: dubs that are there stay.
+audio, output; its pairs are dubbed on Ray, and DIR/dubs.csv says what became of each. Run it again after an
+interruption: dubs that are there stay, pairs that failed are tried again.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Annotated
 
 import tyro
 
-from syncdiff_data.cli import WeightFlags, exit_with_sentence, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_path
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
+from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
 from syncdiff_data.weights import given_weights
-from syncdiff_model.checkpoint import fingerprint, load_syncdiff
-from syncdiff_model.dubbing import Dubber, DubConfig, Pair
-from syncdiff_model.pairs import REPORT, dub_pairs, read_pairs
+from syncdiff_model.checkpoint import load_syncdiff
+from syncdiff_model.dub_lists import DubList, dub_list
+from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
+from syncdiff_model.pairs import REPORT, read_pairs
 
 
 @dataclass(frozen=True)
@@ -34,43 +38,65 @@ class Options:
     """Any file with sound."""
     pairs: Path | None = None
     """CSV with the columns video, audio, output; relative videos and sounds are sought beside it."""
-    device: str = "cpu"
-    """Torch device: cpu or cuda."""
+    pair_timeout: float = 300
+    """Seconds without a heartbeat (a new frame) after which the worker of a pair of the list is ended; 0: never."""
     weights: WeightFlags = ()
     """Use this file for a weight; repeatable. `python -m syncdiff_data weights list` names them."""
     overwrite: bool = False
     """Replace an existing video, or dubs of another model or other settings, instead of refusing."""
     config: Annotated[DubConfig, tyro.conf.arg(name="")] = field(default_factory=DubConfig)
+    ray: Annotated[RayOptions, tyro.conf.arg(name="")] = field(default_factory=RayOptions)
 
 
 def main(options: Options) -> None:
     single = options.video is not None and options.audio is not None
     if single == (options.pairs is not None):
         raise UserError("Give either --video and --audio, or --pairs.")
-    out, checkpoint = Path(user_path("--out", options.out)), Path(user_path("--model", options.model))
-    model = load_syncdiff(checkpoint, options.device)
-    dubber = Dubber(model, options.config, given_weights(options.weights))
     if options.pairs is not None:
-        pairs = read_pairs(Path(user_path("--pairs", options.pairs)), out)
-        rows = dub_pairs(dubber, pairs, out, fingerprint(checkpoint), options.overwrite)
-        failed = sum(row["status"] == "failed" for row in rows)
-        print(f"{out}: {len(rows) - failed} of {len(rows)} pairs dubbed; {out / REPORT} says more")
-        if failed:
-            raise UserError(f"{failed} of {len(rows)} pairs could not be dubbed; {out / REPORT} says why.")
-        return
-    assert options.video is not None
-    assert options.audio is not None
-    if out.exists() and not options.overwrite:
-        raise UserError(f"{out} is there already: --overwrite replaces it.")
+        dub_many(options, Path(user_path("--pairs", options.pairs)))
+    elif options.video is not None and options.audio is not None:
+        video, audio = user_path("--video", options.video), user_path("--audio", options.audio)
+        dub_one(options, Path(video), Path(audio))
+
+
+def dub_one(options: Options, video: Path, audio: Path) -> None:
+    """Dub one video in this process."""
+    out, checkpoint = Path(user_path("--out", options.out)), Path(user_path("--model", options.model))
     if out.is_dir() or out.suffix.lower() != ".mp4":
         raise UserError(f"--out {out} must be a file that ends in .mp4, not a folder.")
-    video, audio = (
-        Path(user_path(*flag)) for flag in (("--video", options.video), ("--audio", options.audio))
-    )
-    (failure,) = dubber.dub([Pair(video, audio, out)])
+    if out.exists() and not options.overwrite:
+        raise UserError(f"{out} is there already: --overwrite replaces it.")
+    for flag, path in (("--video", video), ("--audio", audio)):
+        if not path.exists():
+            raise UserError(f"{flag} {path} does not exist.")
+    model = load_syncdiff(checkpoint, options.ray.device)
+    failure = Dubber(model, options.config, given_weights(options.weights)).dub(DubPair(video, audio, out))
     if failure:
         raise UserError(f"{out.name} was not made: {failure.reason} ({failure.detail}).")
     print(out)
+
+
+def dub_many(options: Options, table: Path) -> None:
+    """Dub a list on Ray."""
+    out = Path(user_path("--out", options.out))
+    job = DubList(
+        checkpoint=Path(user_path("--model", options.model)),
+        pairs=read_pairs(table, out),
+        out=out,
+        ray=options.ray,
+        config=options.config,
+        weights=tuple((name, str(file)) for name, file in given_weights(options.weights).items()),
+        overwrite=options.overwrite,
+        pair_timeout=options.pair_timeout,
+    )
+    with ray_session(options.ray), exclusive(str(out)):
+        rows = dub_list(job)
+    failed = sum(row["status"] == "failed" for row in rows)
+    print(f"{out}: {len(rows) - failed} of {len(rows)} pairs dubbed; {out / REPORT} says more")
+    unexpected = sum(row["reason"] == Reason.UNEXPECTED_ERROR for row in rows)
+    raise_unexpected(unexpected, len(rows), "pairs", str(out / REPORT))
+    if failed:
+        raise UserError(f"{failed} of {len(rows)} pairs could not be dubbed; {out / REPORT} says why.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A video and a sound to a dubbed video: find the face, draw its lower half anew from the sound, put it back.
+"""A video and a sound to a dubbed video: find the face, generate its lower half from the sound, paste it back.
 
 The rules. The output has the video's frames at 25 fps and its size; the sound is cut, or padded with silence, to its
 length. Frames without a face pass through, and so does every pixel outside the soft mask of the lower face. Where
@@ -7,8 +7,8 @@ several faces are seen at once, the largest speaks.
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,10 @@ from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source, UserError
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
+from syncdiff_data.stage import is_passing
+from syncdiff_data.stage.faults import run_fault
+from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
 from syncdiff_model.compositing import paste_face
 from syncdiff_model.conditioning import soft_mask
 from syncdiff_model.sampling import Conditions, SamplingConfig, conditions, generate
@@ -38,7 +41,7 @@ class DubConfig:
 
 
 @dataclass(frozen=True)
-class Pair:
+class DubPair:
     """One video and the sound it is dubbed with, and where the result goes."""
 
     video: Path
@@ -47,7 +50,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Failure:
+class DubFailure:
     """Why a pair was not dubbed."""
 
     reason: Reason
@@ -55,22 +58,12 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A span of the video with a face to draw: where it starts, in frames, and what it is drawn from."""
+class FaceSpan:
+    """A span of the video whose face is generated: its first frame, where the crops lie, and the conditioning."""
 
     first: int
     face_to_source: np.ndarray
     conditions: Conditions
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """A pair made ready."""
-
-    pair: Pair
-    video: Video
-    sound: np.ndarray
-    parts: list[_Part]
 
 
 class Dubber:
@@ -84,94 +77,78 @@ class Dubber:
         self.clips = ClipConfig(faces=faces, mouth=False, allow_no_audio=True)
         self.backend = load_backend(faces, weights or {}, device)
         self.encoder = feature_encoder(model, weights or {}, device)
-        self.shown = soft_mask(model.conditioner.mask, faces.crop_size).numpy()
+        self.mask = soft_mask(model.conditioner.mask, faces.crop_size).numpy()
 
-    def dub(self, pairs: Sequence[Pair]) -> Iterator[Failure | None]:
-        """Write each pair's output; yields, in order, None or why there is none. Clips of neighbouring pairs are
-        generated side by side. UserError for what stops them all, such as a full disk."""
-        for start in range(0, len(pairs), self.sampling.batch_clips):
-            scenes = [
-                self._prepare_or_fail(pair) for pair in pairs[start : start + self.sampling.batch_clips]
-            ]
-            ready = [scene for scene in scenes if isinstance(scene, _Scene)]
-            faces = generate(
-                self.model, [part.conditions for scene in ready for part in scene.parts], self.sampling
-            )
-            for scene in scenes:
-                if isinstance(scene, Failure):
-                    yield scene
-                else:
-                    # Every face of the scene is taken here, also where writing fails: the next scene's follow.
-                    drawn = [(part, next(faces).permute(0, 2, 3, 1).numpy()) for part in scene.parts]
-                    yield _failure_of(lambda: self._write(scene, drawn))  # noqa: B023  called at once
+    def dub(self, pair: DubPair, heartbeat: Heartbeat = no_heartbeat) -> DubFailure | None:
+        """Write the pair's output, whole or not at all; None, or why its files or its output do not allow it.
 
-    def _prepare_or_fail(self, pair: Pair) -> _Scene | Failure:
-        prepared: list[_Scene | Failure] = []
-        failure = _failure_of(lambda: prepared.append(self._prepare(pair)))
-        return failure or prepared[0]
-
-    def _prepare(self, pair: Pair) -> _Scene | Failure:
+        Raises what is no property of the pair: a full disk, an unmounted folder, an exception nobody foresaw.
+        """
         try:
+            self._dub(pair, heartbeat)
+        except (MediaError, OSError) as error:
+            if is_passing(error) or run_fault(error):
+                raise
+            if isinstance(error, MediaError):
+                return DubFailure(error.reason, str(error))
+            return DubFailure(Reason.WRITE_ERROR, f"{type(error).__name__}: {error.strerror or error}")
+        return None
+
+    def _dub(self, pair: DubPair, heartbeat: Heartbeat) -> None:
+        with _naming(pair.video):
             video = Video(pair.video)
-            clips = self._find_speaker(pair.video)
-        except MediaError as error:
-            return Failure(error.reason, f"{pair.video.name}: {error}")
-        try:
+            clips = self._speaker_clips(pair.video, heartbeat)
+        with _naming(pair.audio):
             sound = read_sound(pair.audio, video.num_frames)
-        except MediaError as error:
-            return Failure(error.reason, f"{pair.audio.name}: {error}")
-        parts = []
-        for clip in clips:
-            first = round((clip.start_s - video.start_s) * FPS)
-            heard = sound[first * SAMPLES_PER_FRAME : (first + clip.num_frames) * SAMPLES_PER_FRAME]
-            parts.append(_Part(first, clip.face_to_source, self._conditions(clip, heard)))
-        return _Scene(pair, video, sound, parts)
+        # clips of the speaker -> spans of the video with their conditioning -> generated crops [T, S, S, 3]
+        spans = [self._span(clip, video, sound) for clip in clips]
+        faces = generate(self.model, [span.conditions for span in spans], self.sampling, heartbeat)
+        generated = [(span, face.permute(0, 2, 3, 1).numpy()) for span, face in zip(spans, faces)]
 
-    def _find_speaker(self, path: Path) -> list[Clip]:
+        def frames() -> Iterator[np.ndarray]:
+            for index, frame in enumerate(video.frames()):
+                for span, face in generated:
+                    t = index - span.first
+                    if 0 <= t < len(face):
+                        frame = paste_face(frame, face[t], self.mask, span.face_to_source[t])
+                heartbeat()
+                yield frame
+
+        pair.output.parent.mkdir(parents=True, exist_ok=True)
+        write_video(pair.output, frames(), sound)
+
+    def _span(self, clip: Clip, video: Video, sound: np.ndarray) -> FaceSpan:
+        first = round((clip.start_s - video.start_s) * FPS)
+        audio = sound[first * SAMPLES_PER_FRAME : (first + clip.num_frames) * SAMPLES_PER_FRAME]
+        return FaceSpan(first, clip.face_to_source, self._conditions(clip, audio))
+
+    def _speaker_clips(self, path: Path, heartbeat: Heartbeat) -> list[Clip]:
         """The clips to dub, in order of time. MediaError with the reason of the first reject when there is none."""
         cutter = ClipCutter(path.parent, "dub", self.clips, self.backend, mean_face(), ignore_audio=True)
-        found = list(cutter.cut(Source(path.name, path.stat().st_size)))
+        found = list(cutter.cut(Source(path.name, path.stat().st_size), heartbeat))
         clips = [item for item in found if isinstance(item, Clip)]
         if not clips:
             reject = next(item for item in found if isinstance(item, Reject))
             raise MediaError(reject.reason, reject.detail)
         return choose_speaker(clips)
 
-    def _conditions(self, clip: Clip, heard: np.ndarray) -> Conditions:
+    def _conditions(self, clip: Clip, audio: np.ndarray) -> Conditions:
         # Without mouth crops an encoder that looks at lips fails, where it would else see those of the old words.
-        spoken = replace(clip, audio=heard, mouth_png=None)
-        told = self.model.conditioner.config
-        features = self.encoder.encode([spoken])[0][told.feature]
-        windows = feature_windows(features, np.arange(clip.num_frames), told.context)
-        frames = torch.from_numpy(spoken.face).permute(0, 3, 1, 2)
+        dubbed = replace(clip, audio=audio, mouth_png=None)
+        config = self.model.conditioner.config
+        features = self.encoder.encode([dubbed])[0][config.feature]
+        windows = feature_windows(features, np.arange(clip.num_frames), config.context)
+        frames = torch.from_numpy(dubbed.face).permute(0, 3, 1, 2)
         return conditions(self.model, frames, torch.from_numpy(windows))
 
-    def _write(self, scene: _Scene, drawn: list[tuple[_Part, np.ndarray]]) -> None:
-        def frames() -> Iterator[np.ndarray]:
-            for index, frame in enumerate(scene.video.frames()):
-                for part, face in drawn:
-                    t = index - part.first
-                    if 0 <= t < len(face):
-                        frame = paste_face(frame, face[t], self.shown, part.face_to_source[t])
-                yield frame
 
-        scene.pair.output.parent.mkdir(parents=True, exist_ok=True)
-        write_video(scene.pair.output, frames(), scene.sound)
-
-
-def _failure_of(act: Callable[[], None]) -> Failure | None:
-    """None where it works. Whatever one pair raises is its own failure, and never ends the others."""
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A MediaError of the body says which file is at fault."""
     try:
-        act()
-    except UserError:
-        raise
+        yield
     except MediaError as error:
-        return Failure(error.reason, str(error))
-    except OSError as error:
-        return Failure(Reason.WRITE_ERROR, f"{type(error).__name__}: {error.strerror or error}")
-    except Exception as error:
-        return Failure(Reason.UNEXPECTED_ERROR, "".join(traceback.format_exception(error)))
-    return None
+        raise MediaError(error.reason, f"{path.name}: {error}") from error
 
 
 def read_sound(path: Path, num_frames: int) -> np.ndarray:
@@ -207,7 +184,7 @@ def choose_speaker(clips: Sequence[Clip]) -> list[Clip]:
 
 def feature_encoder(model: SyncDiff, weights: Mapping[str, Path], device: str) -> Encoder:
     """The audio encoder whose column the model was trained on. UserError when its weights are not here."""
-    told = model.conditioner.config
-    layer = told.feature.removeprefix("layer")
-    layers = (int(layer) if layer.isdigit() else None,) if told.encoder == "avhubert" else ()
-    return load_encoder(told.encoder, layers, weights, device, checkpoint=told.checkpoint)
+    config = model.conditioner.config
+    layer = config.feature.removeprefix("layer")
+    layers = (int(layer) if layer.isdigit() else None,) if config.encoder == "avhubert" else ()
+    return load_encoder(config.encoder, layers, weights, device, checkpoint=config.checkpoint)

@@ -1,4 +1,4 @@
-"""A list of pairs, and the record of what became of each."""
+"""A list of pairs to dub: reading it, checking its outputs, and the report of what became of each pair."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from syncdiff_data.progress import ProgressPrinter
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import plain_cell, read_csv
 from syncdiff_model.checkpoint import write_text
-from syncdiff_model.dubbing import Dubber, Failure, Pair
+from syncdiff_model.dubbing import DubConfig, DubFailure, DubPair
 
 COLUMNS = ("video", "audio", "output")
 REPORT = "dubs.csv"
@@ -27,7 +26,7 @@ LONGEST_NAME = 255
 Row = dict[str, str]
 
 
-def read_pairs(table: Path, out: Path) -> list[Pair]:
+def read_pairs(table: Path, out: Path) -> list[DubPair]:
     """Pairs from a CSV with the columns video, audio, output. Relative videos and sounds are sought beside the CSV,
     outputs go below `out`. UserError for a table that cannot be read or names an output twice or outside `out`."""
     rows = read_csv(table, COLUMNS)
@@ -36,7 +35,7 @@ def read_pairs(table: Path, out: Path) -> list[Pair]:
     check_outputs(table, [row["output"] for row in rows], out)
     beside = table.absolute().parent
     return [
-        Pair(
+        DubPair(
             beside / Path(row["video"]).expanduser(),
             beside / Path(row["audio"]).expanduser(),
             out / row["output"],
@@ -80,34 +79,15 @@ def _folded(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
-def dub_pairs(
-    dubber: Dubber, pairs: Sequence[Pair], out: Path, model: str, overwrite: bool = False
-) -> list[Row]:
-    """Dub every pair into `out`, leaving out those that are there already, and write REPORT; its rows, in order.
+def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: str) -> dict[str, Any]:
+    """What decides the bytes of a folder of dubs; paths by their names, since folders move.
 
-    model: the model's fingerprint. UserError when `out` holds dubs of another model, other settings or other pairs,
-    unless they may be overwritten.
+    model: the model's fingerprint.
     """
-    start_dubs(out, dub_recipe(dubber, pairs, out, model), overwrite)
-    todo = [pair for pair in pairs if not pair.output.is_file()]
-    failures: dict[Path, Failure] = {}
-    done = 0
-    with ProgressPrinter("dub", len(todo), "videos", lambda: {"videos": done, "failed": len(failures)}):
-        for pair, failure in zip(todo, dubber.dub(todo), strict=True):
-            if failure:
-                failures[pair.output] = failure
-            done += 1
-    rows = [report_row(pair, out, failures.get(pair.output)) for pair in pairs]
-    write_report(out / REPORT, rows)
-    return rows
-
-
-def dub_recipe(dubber: Dubber, pairs: Sequence[Pair], out: Path, model: str) -> dict[str, Any]:
-    """What decides the bytes of a folder of dubs; paths by their names, since folders move."""
     return {
         "model": model,
-        "sampling": asdict(dubber.sampling),
-        "faces": asdict(dubber.clips.faces),
+        "sampling": asdict(config.sampling),
+        "faces": asdict(config.faces),
         "pairs": [[p.video.name, p.audio.name, p.output.relative_to(out).as_posix()] for p in pairs],
     }
 
@@ -131,7 +111,7 @@ def start_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> None:
     write_text(path, text)
 
 
-def report_row(pair: Pair, out: Path, failure: Failure | None) -> Row:
+def report_row(pair: DubPair, out: Path, failure: DubFailure | None) -> Row:
     """One line of REPORT."""
     return {
         "video": plain_cell(pair.video.name),

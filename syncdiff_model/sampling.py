@@ -1,7 +1,7 @@
-"""From noise to faces: DDIM for one frame of many clips, then frame after frame, each told the pose of the last.
+"""From noise to faces: DDIM for one frame of many clips, in an autoregressive rollout conditioned on generated poses.
 
-The chain runs on latents. The pose frame is the frame generated before, as in the paper, but it is handed on as the
-latents it was decoded from, which saves a decoding and an encoding per frame.
+The rollout runs on latents. The pose frame is the frame generated before, as in the paper, but its latents are
+used as they are, which saves a decoding and an encoding per frame.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import DDIMScheduler
 
+from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
 from syncdiff_model.autoencoder import decode, to_bytes
 from syncdiff_model.syncdiff import SyncDiff
 
@@ -21,13 +22,13 @@ FRAMES_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How faces are drawn. The paper's sampler, steps and guidance are not stated in the sources available."""
+    """How faces are generated. The paper's sampler, steps and guidance are not stated in the sources available."""
 
     steps: int = 20
     """DDIM steps per frame."""
     segment_frames: int = 0
     """Cut clips into pieces of so many frames and generate the pieces side by side: faster, but every piece begins
-    its chain of poses anew. 0 keeps a clip in one chain."""
+    its rollout anew. 0 keeps a clip in one rollout."""
     batch_clips: int = 8
     """Clips (or pieces) generated side by side."""
     seed: int = 0
@@ -49,7 +50,7 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.masked)
 
-    def cut(self, start: int, stop: int) -> Conditions:
+    def span(self, start: int, stop: int) -> Conditions:
         return Conditions(self.masked[start:stop], self.identity[start:stop], self.features[start:stop])
 
 
@@ -57,8 +58,8 @@ class Conditions:
 def conditions(model: SyncDiff, frames: torch.Tensor, features: torch.Tensor) -> Conditions:
     """Conditions from a clip's crops, uint8 [T, 3, S, S], and feature windows, float32 [T, K, D].
 
-    The identity is the clip's first frame; the first frame itself is shown the last, so that no frame is told what it
-    is to become.
+    The identity is the clip's first frame; the identity of the first frame is the last, so that no frame is its own
+    target.
     """
     ends = _in_batches(model.frame_latents, frames[[0, -1]].to(model.device))
     identity = ends[:1].repeat(len(frames), 1, 1, 1)
@@ -68,23 +69,37 @@ def conditions(model: SyncDiff, frames: torch.Tensor, features: torch.Tensor) ->
 
 
 @torch.no_grad()
-def generate(model: SyncDiff, clips: Sequence[Conditions], config: SamplingConfig) -> Iterator[torch.Tensor]:
-    """Faces of each clip, in order: uint8 [T, 3, S, S], whole crops of which the masked part is new."""
+def generate(
+    model: SyncDiff,
+    clips: Sequence[Conditions],
+    config: SamplingConfig,
+    heartbeat: Heartbeat = no_heartbeat,
+) -> Iterator[torch.Tensor]:
+    """Faces of each clip, in order: uint8 [T, 3, S, S], whole crops of which the masked part is new.
+
+    heartbeat: called after every frame of the rollout.
+    """
     length = config.segment_frames
     pieces = [
-        [clip.cut(i, i + length) for i in range(0, len(clip), length)] if length else [clip] for clip in clips
+        [clip.span(i, i + length) for i in range(0, len(clip), length)] if length else [clip]
+        for clip in clips
     ]
     flat = [piece for group in pieces for piece in group]
     latents: list[torch.Tensor] = []
     for start in range(0, len(flat), config.batch_clips):
-        latents += chain(model, flat[start : start + config.batch_clips], config)
+        latents += rollout(model, flat[start : start + config.batch_clips], config, heartbeat)
     made = iter(latents)
     for group in pieces:
         whole = torch.cat([next(made) for _ in group])
         yield _in_batches(lambda z: to_bytes(decode(model.autoencoder, z)), whole).cpu()
 
 
-def chain(model: SyncDiff, pieces: Sequence[Conditions], config: SamplingConfig) -> list[torch.Tensor]:
+def rollout(
+    model: SyncDiff,
+    pieces: Sequence[Conditions],
+    config: SamplingConfig,
+    heartbeat: Heartbeat = no_heartbeat,
+) -> list[torch.Tensor]:
     """Latents of each piece, [T, c, s, s], frame t of all pieces at once, each with the pose of frame t - offset."""
     order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
     longest_first = [pieces[i] for i in order]
@@ -100,11 +115,12 @@ def chain(model: SyncDiff, pieces: Sequence[Conditions], config: SamplingConfig)
         context = model.conditioner(torch.stack([piece.features[t] for piece in running]), pose)
 
         def predict(
-            noisy: torch.Tensor, timestep: torch.Tensor, told: tuple = (masked, identity, context)
+            noisy: torch.Tensor, timestep: torch.Tensor, conditioning: tuple = (masked, identity, context)
         ) -> torch.Tensor:
-            return model.predict(noisy, timestep, *told)
+            return model.predict(noisy, timestep, *conditioning)
 
         made.append(ddim(predict, model.scheduler, noise.expand(len(running), -1, -1, -1), config.steps))
+        heartbeat()
     rows = [
         torch.stack([frame[row] for frame in made[: len(piece)]]) for row, piece in enumerate(longest_first)
     ]

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_model
 
 from syncdiff_data.demo import talker_clip
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.media import Video, read_audio, write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import Clip, UserError
-from syncdiff_model.autoencoder import AutoencoderConfig, build_autoencoder
 from syncdiff_model.compositing import covered, paste_face
-from syncdiff_model.conditioning import Conditioner, MaskConfig, soft_mask
-from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig, build_denoiser, build_scheduler
-from syncdiff_model.dubbing import Dubber, DubConfig, Failure, Pair, choose_speaker, read_sound
-from syncdiff_model.pairs import REPORT, dub_pairs, read_pairs
+from syncdiff_model.conditioning import MaskConfig, soft_mask
+from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_speaker, read_sound
+from syncdiff_model.pairs import read_pairs
 from syncdiff_model.sampling import SamplingConfig
-from syncdiff_model.syncdiff import SyncDiff
 
 SHOWN = soft_mask(MaskConfig(top=0.5, feather=0.1), 64).numpy()
 
@@ -85,27 +82,6 @@ def test_the_largest_face_speaks_and_gaps_are_filled_by_others() -> None:
     assert choose_speaker([far, later, near]) == [near, later]
 
 
-def tiny_model() -> SyncDiff:
-    autoencoder = build_autoencoder(AutoencoderConfig("patch", 8, 4, (16,)))
-    conditioner = Conditioner(
-        crop_size=64,
-        latent_channels=4,
-        encoder="logfbank",
-        checkpoint="avhubert-base",
-        feature="logfbank",
-        feature_dim=104,
-        mask={"top": 0.5, "feather": 0.1},
-        context=3,
-        tokens_dim=16,
-        pose_dim=3,
-        pose_width=8,
-    )
-    denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, 8, 16)
-    return SyncDiff(
-        autoencoder.eval(), conditioner.eval(), denoiser.eval(), build_scheduler(DiffusionConfig())
-    )
-
-
 @pytest.fixture(scope="module")
 def dubber() -> Dubber:
     config = DubConfig(SamplingConfig(steps=1), FaceConfig(detect_every=10))
@@ -133,7 +109,7 @@ def test_sound_is_cut_or_padded_to_the_video(media: Path) -> None:
 
 def test_dub_keeps_length_size_and_upper_face(dubber: Dubber, media: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "dub.mp4"
-    assert list(dubber.dub([Pair(media / "talker.mp4", media / "long.mp4", out)])) == [None]
+    assert dubber.dub(DubPair(media / "talker.mp4", media / "long.mp4", out)) is None
     source, dub = Video(media / "talker.mp4"), Video(out)
     assert (dub.num_frames, dub.width, dub.height) == (15, source.width, source.height)
     sound, wanted = read_audio(out, 0, 15), read_sound(media / "long.mp4", 15)
@@ -144,34 +120,10 @@ def test_dub_keeps_length_size_and_upper_face(dubber: Dubber, media: Path, tmp_p
     assert change.max() > 20
 
 
-def test_pairs_leave_dubs_reasons_and_resume(dubber: Dubber, media: Path, tmp_path: Path) -> None:
-    table, out = media / "pairs.csv", tmp_path / "dubs"
-    table.write_text(
-        "video,audio,output\ntalker.mp4,long.mp4,a.mp4\nlong.mp4,long.mp4,b.mp4\nmissing.mp4,long.mp4,c/d.mp4\n"
-    )
-    pairs = read_pairs(table, out)
-    rows = dub_pairs(dubber, pairs, out, "model")
-    assert [(row["status"], row["reason"]) for row in rows] == [
-        ("ok", ""),
-        ("failed", Reason.NO_FACE),
-        ("failed", Reason.UNREADABLE),
-    ]
-    with (out / REPORT).open() as file:
-        assert list(csv.DictReader(file)) == rows
-    made = (out / "a.mp4").stat().st_mtime_ns
-    assert dub_pairs(dubber, pairs, out, "model") == rows
-    assert (out / "a.mp4").stat().st_mtime_ns == made
-    with pytest.raises(UserError, match="another model"):
-        dub_pairs(dubber, pairs, out, "other")
-    assert (out / "a.mp4").stat().st_mtime_ns == made
-    dub_pairs(dubber, pairs[:1], out, "other", overwrite=True)
-    assert (out / "a.mp4").stat().st_mtime_ns > made
-
-
 def test_sound_file_without_sound_is_a_failure(dubber: Dubber, media: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "mute.mp4", [np.zeros((32, 32, 3), np.uint8)] * 5, None)
-    (failure,) = dubber.dub([Pair(media / "talker.mp4", tmp_path / "mute.mp4", tmp_path / "dub.mp4")])
-    assert isinstance(failure, Failure)
+    failure = dubber.dub(DubPair(media / "talker.mp4", tmp_path / "mute.mp4", tmp_path / "dub.mp4"))
+    assert isinstance(failure, DubFailure)
     assert failure.reason is Reason.NO_AUDIO
     assert not (tmp_path / "dub.mp4").exists()
 

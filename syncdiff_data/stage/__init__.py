@@ -20,7 +20,7 @@ context)` does the work of one plan. `run_stage(stage, plans, options)` returns 
 
 from syncdiff_data.stage.base import Resources, Stage
 from syncdiff_data.stage.context import Context
-from syncdiff_data.stage.engine import ReportProgress, run_plans, run_stage
+from syncdiff_data.stage.engine import run_stage
 from syncdiff_data.stage.faults import is_passing
 from syncdiff_data.stage.lock import exclusive
 from syncdiff_data.stage.outcome import Failure, UnexpectedFailures, raise_unexpected, refuse_if_unread
@@ -31,7 +31,6 @@ from syncdiff_data.stage.worker import limit_threads
 __all__ = [
     "Context",
     "Failure",
-    "ReportProgress",
     "Resources",
     "Stage",
     "UnexpectedFailures",
@@ -42,6 +41,5 @@ __all__ = [
     "raise_unexpected",
     "ray_session",
     "refuse_if_unread",
-    "run_plans",
     "run_stage",
 ]

@@ -6,16 +6,14 @@ import logging
 import math
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.progress import ProgressPrinter
 from syncdiff_data.records import UserError
 from syncdiff_data.stage.actor import RunClient
-from syncdiff_data.stage.base import Resources, Stage
-from syncdiff_data.stage.context import Context
+from syncdiff_data.stage.base import Stage
 from syncdiff_data.stage.resources import check_resources
 from syncdiff_data.stage.worker import Outcome, SharedStage, run_block
 
@@ -126,33 +124,3 @@ def _collect(outcomes: Iterator[tuple[int, Outcome]]) -> list[Any]:
             f"{faults[0].splitlines()[0]}). Everything else is finished and kept."
         )
     return [result for first in sorted(found) for result in found[first]]
-
-
-# The former call, for stages that are not ported yet.
-
-ReportProgress = Callable[[int, dict[str, int]], None]
-
-
-@dataclass(frozen=True)
-class _FunctionStage(Stage[str, dict[str, Any]]):
-    function: Callable[[str, ReportProgress], dict[str, Any]]
-    title: str
-    unit: str
-    resources: Resources
-    plans_per_block: int = 1
-
-    def process(self, plan: str, context: Context) -> dict[str, Any]:
-        return self.function(plan, lambda shard, counts: context.report(counts))
-
-
-def run_plans(
-    function: Callable[[str, ReportProgress], dict[str, Any]],
-    plans: Sequence[str],
-    options: RayOptions,
-    title: str,
-    total: int,
-    unit: str,
-    threads: int = 1,
-) -> list[dict[str, Any]]:
-    """`run_stage` for a function of (plan, report_progress) that watches over its items itself."""
-    return run_stage(_FunctionStage(function, title, unit, Resources(threads)), plans, options, total)

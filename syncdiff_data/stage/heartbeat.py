@@ -9,6 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 Heartbeat = Callable[[], None]
+
+
+def no_heartbeat() -> None:
+    """For work that nobody watches over."""
+
+
 """heartbeat(): call whenever the work has advanced, for example after every decoded frame."""
 
 

@@ -1,0 +1,145 @@
+"""Lists of dubs on Ray: every pair has its row, whatever becomes of it, and equal bytes however it was made."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from runs import command, pipeline
+from stub_faces import CONFIG, write_colour
+from tiny_models import save_tiny_model
+
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
+from syncdiff_data.stage import UnexpectedFailures
+from syncdiff_model.dubbing import DubConfig
+from syncdiff_model.pairs import REPORT
+from syncdiff_model.sampling import SamplingConfig
+
+DUB = DubConfig(SamplingConfig(steps=1), CONFIG.faces)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One video per colour; the sound of each is another tone."""
+    folder = tmp_path_factory.mktemp("media")
+    for number, what in enumerate(("face", "no_face", "crash", "bug")):
+        write_colour(folder / f"{what}.mp4", what, 12 + number)
+    write_colour(folder / "longer.mp4", "face", 25)
+    return folder
+
+
+def synthesize(model: Path, media: Path, out: Path, videos: list[str], **options: object) -> None:
+    """pipelines/synthesize.py on a list: each video with the sound of longer.mp4, outputs 0.mp4, 1.mp4, ..."""
+    table = out.with_suffix(".csv")
+    rows = [f"{media / video},{media / 'longer.mp4'},{i}.mp4" for i, video in enumerate(videos)]
+    table.write_text("\n".join(["video,audio,output", *rows]) + "\n")
+    module = pipeline("synthesize")
+    defaults = {"config": DUB, "ray": RayOptions(workers=2)}
+    module.main(module.Options(model=model, out=out, pairs=table, **{**defaults, **options}))
+
+
+def report(out: Path) -> list[tuple[str, str, str]]:
+    with (out / REPORT).open(newline="") as file:
+        return [(row["output"], row["status"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def dubs(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.glob("*.mp4"))}
+
+
+def test_every_pair_has_a_row_and_the_next_run_tries_the_failed_ones_again(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    """Kinds 1, 3, 14: no face, no such file, a worker that is killed, a bug."""
+    out = tmp_path / "dubs"
+    videos = ["face.mp4", "no_face.mp4", "missing.mp4", "crash.mp4", "bug.mp4", "longer.mp4"]
+    with pytest.raises(UnexpectedFailures, match="1 of 6 pairs"):
+        synthesize(model, media, out, videos)
+    first = report(out)
+    assert first == [
+        ("0.mp4", "ok", ""),
+        ("1.mp4", "failed", Reason.NO_FACE),
+        ("2.mp4", "failed", Reason.UNREADABLE),
+        ("3.mp4", "failed", Reason.WORKER_CRASHED),
+        ("4.mp4", "failed", Reason.UNEXPECTED_ERROR),
+        ("5.mp4", "ok", ""),
+    ]
+    assert "ZeroDivisionError" in (out / REPORT).read_text()
+    assert list(dubs(out)) == ["0.mp4", "5.mp4"]
+    made = {path: path.stat().st_mtime_ns for path in out.glob("*.mp4")}
+    write_colour(media / "missing.mp4", "face")
+    try:
+        with pytest.raises(UnexpectedFailures):
+            synthesize(model, media, out, videos)
+    finally:
+        (media / "missing.mp4").unlink()
+    assert report(out)[2] == ("2.mp4", "ok", "")
+    assert [row for i, row in enumerate(report(out)) if i != 2] == [
+        row for i, row in enumerate(first) if i != 2
+    ]
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items()), "what was made is kept"
+
+
+def test_equal_bytes_with_one_worker_two_workers_and_after_an_interruption(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    videos = ["face.mp4", "longer.mp4", "face.mp4"]
+    synthesize(model, media, tmp_path / "one", videos, ray=RayOptions(workers=1))
+    synthesize(model, media, tmp_path / "two", videos)
+    assert dubs(tmp_path / "one") == dubs(tmp_path / "two")
+    assert len(dubs(tmp_path / "two")) == 3
+    (tmp_path / "two" / "1.mp4").unlink()
+    (tmp_path / "two" / REPORT).unlink()
+    synthesize(model, media, tmp_path / "two", videos)
+    assert dubs(tmp_path / "one") == dubs(tmp_path / "two")
+    assert [status for _, status, _ in report(tmp_path / "two")] == ["ok"] * 3
+
+
+def test_dubs_of_another_model_are_refused_and_replaced_when_asked(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    out, other = tmp_path / "dubs", save_tiny_model(tmp_path / "other", seed=1)
+    synthesize(model, media, out, ["face.mp4"])
+    before = dubs(out)
+    with pytest.raises(UserError, match="another model"):
+        synthesize(other, media, out, ["face.mp4"])
+    assert dubs(out) == before
+    synthesize(other, media, out, ["face.mp4"], overwrite=True)
+    assert dubs(out) != before
+
+
+def test_a_list_none_of_whose_files_exist_stops_with_a_sentence(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    with pytest.raises(
+        UserError, match=r"none of the 2 pairs has both of its files: .*a\.mp4 does not exist"
+    ):
+        synthesize(model, media, tmp_path / "dubs", ["a.mp4", "b.mp4"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_that_cannot_be_written_is_a_sentence(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="locked"):
+        synthesize(model, media, tmp_path / "locked" / "dubs", ["face.mp4"])
+
+
+def test_one_video_is_dubbed_without_ray_and_a_mistyped_sound_is_named(
+    model: Path, media: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", model, "--video", media / "face.mp4", "--out", tmp_path / "dub.mp4"]
+    wrong = command("synthesize", *arguments, "--audio", media / "typo.wav", RAY_ADDRESS="127.0.0.1:1")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: --audio ")
+    assert "typo.wav does not exist" in wrong.stderr
