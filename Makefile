@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 prove: $(INSTALLED)  ## the proofs that take minutes: kills, clusters, whole corpora
 	$(BIN)/pytest -m slow
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@

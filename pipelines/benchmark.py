@@ -15,7 +15,7 @@ from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
-from syncdiff_eval.methods import baselines, read_methods
+from syncdiff_eval.methods import KNOWN_METHODS, baselines, read_methods
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
 from syncdiff_eval.protocols import find_protocol
 
@@ -25,8 +25,6 @@ Shifts = Annotated[tuple[int, ...], tyro.conf.UseAppendAction]
 
 @dataclass(frozen=True)
 class Options:
-    """Score methods against real video under a named protocol and write a leaderboard."""
-
     reference: Path
     """Folder of the real videos."""
     out: Path
@@ -34,7 +32,8 @@ class Options:
     method: Methods = ()
     """A method's name and the folder of its outputs, named like the references; repeatable."""
     methods: Path | None = None
-    """YAML registry that types and cites methods, and may name their folders."""
+    """YAML registry that types and cites methods, and may name their folders; unset takes the one that comes with
+    syncdiff, which knows the methods of the literature."""
     pairs: Path | None = None
     """CSV with the columns video, audio, output, optionally speaker; unset pairs by file name, with the own audio."""
     pairs_order: PairsOrder = "csv"
@@ -75,7 +74,7 @@ def main(options: Options) -> None:
     pairing = pair_by_list(reference, pairs, options.pairs_order) if pairs else pair_by_name(reference)
     methods = [
         *baselines(options.frozen, options.audio_shift, options.other_audio),
-        *read_methods(options.method, _path("--methods", options.methods)),
+        *read_methods(options.method, _path("--methods", options.methods) or KNOWN_METHODS),
     ]
     weights = given_weights(options.weights)
     with ray_session(options.ray):
@@ -102,5 +101,10 @@ def _path(flag: str, value: Path | None) -> Path | None:
     return None if value is None else Path(user_path(flag, value))
 
 
+def command() -> None:
+    """The command line."""
+    run(main, Options, __doc__)
+
+
 if __name__ == "__main__":
-    run(main, Options)
+    command()

@@ -16,12 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import benchmark
-import extract_features
-import preprocess
-import synthesize
-import train
-
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.demo import LIST_NAME, make_talker, write_list
@@ -31,10 +25,18 @@ from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
 from syncdiff_model.sampling import SamplingConfig
 
+if __package__:
+    from syncdiff_pipelines import benchmark, extract_features, preprocess, synthesize, train
+else:  # A script, which has its own folder on the path.
+    import benchmark
+    import extract_features
+    import preprocess
+    import synthesize
+    import train
+
 Result = TypeVar("Result")
 
 CROP_SIZE = 128
-METHODS = Path(__file__).resolve().parent.parent / "configs" / "methods.yaml"
 DUB = DubConfig(sampling=SamplingConfig(steps=4))
 
 
@@ -47,7 +49,7 @@ class Options:
     seconds: float = 3.0
     """Length of each."""
     preset: str = "demo"
-    """Training preset: configs/demo.yaml."""
+    """Training preset: demo, compact or a YAML file."""
     workers: int | None = None
     """Parallel tasks; unset means every CPU."""
 
@@ -87,9 +89,7 @@ def main(options: Options) -> None:
         _step(
             "benchmark",
             lambda: benchmark.main(
-                benchmark.Options(
-                    reference=real, out=report, method=(f"syncdiff={dubs}",), methods=METHODS, ray=ray
-                )
+                benchmark.Options(reference=real, out=report, method=(f"syncdiff={dubs}",), ray=ray)
             ),
         )
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
@@ -162,5 +162,10 @@ def _step(title: str, act: Callable[[], Result]) -> Result:
     return result
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line."""
     run(main, Options, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -128,5 +128,10 @@ def parse_layers(text: str) -> tuple[int | None, ...]:
         raise UserError(f"--layers {text!r} is not a comma-separated list of numbers and `final`.") from error
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line."""
     run(main, Options, __doc__)
+
+
+if __name__ == "__main__":
+    command()

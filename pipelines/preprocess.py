@@ -113,5 +113,10 @@ def make_dataset(
     return finish_dataset(store, dataset, counts)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line."""
     run(main, Options, __doc__)
+
+
+if __name__ == "__main__":
+    command()

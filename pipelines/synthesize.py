@@ -99,5 +99,10 @@ def dub_many(options: Options, table: Path) -> None:
         raise UserError(f"{failed} of {len(rows)} pairs could not be dubbed; {out / REPORT} says why.")
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line."""
     exit_with_sentence(lambda: main(tyro.cli(Options, description=__doc__)))
+
+
+if __name__ == "__main__":
+    command()

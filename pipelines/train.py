@@ -35,7 +35,7 @@ class Options:
     out: Path | None = None
     """Folder of the run: checkpoints/, tensorboard/, run.json."""
     preset: str = "compact"
-    """Name of a file in configs/, or a YAML file."""
+    """compact, demo (syncdiff_model/configs/), or a YAML file."""
     split: str | None = None
     """Only clips of this split; unset takes all."""
     autoencoder: Path | None = None
@@ -80,5 +80,10 @@ def parse(arguments: list[str]) -> Options:
     return tyro.cli(Options, description=__doc__, default=default, args=arguments)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The command line."""
     exit_with_sentence(lambda: main(parse(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    command()

@@ -75,5 +75,11 @@ AUDITED_CLIPS = 100
 
 COMMANDS = {"inspect": inspect_command, "validate": validate_command, "weights": WEIGHTS_COMMANDS}
 
-if __name__ == "__main__":
+
+def command() -> None:
+    """The command line."""
     run_commands(COMMANDS, __doc__)
+
+
+if __name__ == "__main__":
+    command()

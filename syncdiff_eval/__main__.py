@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 
-from syncdiff_data.records import UserError
+from syncdiff_data.cli import run_commands
 from syncdiff_eval.report.tables import terminal
 from syncdiff_eval.results import Results, read_results
 from syncdiff_eval.validate import validate_report
@@ -30,13 +29,10 @@ def schema() -> None:
     print(json.dumps(Results.model_json_schema(), indent=2))
 
 
-def main() -> None:
-    try:
-        tyro.extras.subcommand_cli_from_dict({"inspect": inspect, "validate": validate, "schema": schema})
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+def command() -> None:
+    """The command line."""
+    run_commands({"inspect": inspect, "validate": validate, "schema": schema}, __doc__)
 
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -57,6 +57,9 @@ class Method:
 _MARKUP = frozenset("|<>`\\")
 """Characters with a meaning in Markdown or HTML."""
 
+KNOWN_METHODS = Path(__file__).resolve().parent / "configs" / "methods.yaml"
+"""The registry that comes with syncdiff: types and citations, no folders."""
+
 GROUND_TRUTH = Method(
     "ground_truth", MethodType.REFERENCE, "The reference with its own audio.", None, Baseline()
 )

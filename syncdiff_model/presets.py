@@ -14,7 +14,7 @@ from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, MaskConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parent / "configs"
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,13 @@ def interruptible(line: list[str], stderr: int | None = None, **environment: str
         env=os.environ | environment,
         stderr=stderr,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_interrupts,
     )
+
+
+def hear_interrupts() -> None:
+    """In a new process: Ctrl-C ends it, even where the parent ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shards_of(out: Path) -> int:
