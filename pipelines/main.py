@@ -68,15 +68,16 @@ def main() -> None:
         print(f"syncdiff {version('syncdiff')}")
     elif name in COMMANDS:
         sys.argv = [f"syncdiff {name}", *arguments[1:]]
-        _load(COMMANDS[name]).command()
+        run(COMMANDS[name])
     else:
         print(f"error: there is no command {name!r}\n\n{usage()}", file=sys.stderr)
         raise SystemExit(2)
 
 
-def _load(command: Command):  # type: ignore[no-untyped-def]  # a module with a function `command`
+def run(command: Command) -> None:
+    """Load the subcommand's module and hand over to it. A dependency that is not installed is one sentence."""
     try:
-        return import_module(command.module)
+        import_module(command.module).command()
     except ModuleNotFoundError as error:
         if (error.name or "syncdiff").startswith("syncdiff"):
             raise

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from tyro.conf import Positional
 
-from syncdiff_data.audit import audit
 from syncdiff_data.cli import RayOptions, run_commands, user_path
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.inspect import contact_sheet, summarise
@@ -54,6 +53,8 @@ def validate_command(
         workers: Shards checked in parallel; unset means every CPU of the cluster.
         ray_address: Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts.
     """
+    from syncdiff_data.audit import audit  # Needs the extra `data`, which looking at a data set does not.
+
     problems = validate(
         user_path("DATASET", dataset),
         None if clips is None else user_path("--clips", clips),

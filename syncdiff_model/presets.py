@@ -1,4 +1,4 @@
-"""Everything that decides a training run, and the named presets in configs/ that fill it in."""
+"""Everything that decides a training run, and the named presets in syncdiff_model/configs/ that fill it in."""
 
 from __future__ import annotations
 

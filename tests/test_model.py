@@ -144,7 +144,7 @@ def test_segments_begin_anew_and_keep_the_length() -> None:
     told = conditions(model, *clip(7))
     (made,) = generate(model, [told], SamplingConfig(steps=2, segment_frames=3))
     assert made.shape == (7, 3, SIZE, SIZE)
-    (tail,) = generate(model, [told.cut(3, 6)], SamplingConfig(steps=2))
+    (tail,) = generate(model, [told.span(3, 6)], SamplingConfig(steps=2))
     assert (made[3:6].int() - tail.int()).abs().max() <= 1
 
 

@@ -114,6 +114,7 @@ def test_shards_are_read_without_any_extra(tmp_path: Path, ray_session: None) ->
     preprocess(tmp_path / "videos", tmp_path / "clips")
     run_with_only(
         None,
+        "import syncdiff_data.__main__\n"
         "from syncdiff_data.shards import read_clips\n"
         f"(clip,) = read_clips({str(tmp_path / 'clips')!r})\n"
         "assert clip.face.shape == (12, 32, 32, 3) and len(clip.audio) == 12 * 640\n",

@@ -15,17 +15,21 @@ import pytest
 from runs import ROOT, hear_interrupts
 
 
+def project_files() -> list[str]:
+    """Tracked files and new ones that git does not ignore, relative to the project."""
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True)
+    if listed.returncode != 0:
+        pytest.skip("needs a git checkout to know which files belong to the project")
+    return [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the tracked files, in a copy: setuptools leaves its work beside its sources."""
     folder = tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True
-    )
-    if listed.returncode != 0:
-        pytest.skip("needs a git checkout to know which files belong to it")
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
+    for name in project_files():
+        if not name.startswith(("tests/", "docs/")):
             target = folder / "tree" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
@@ -67,12 +71,8 @@ def test_the_wheel_holds_code_presets_templates_and_types(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     inside = {Path(name).relative_to(".").as_posix() for name in names}
-    wanted = {
-        path.relative_to(ROOT).as_posix()
-        for room in ("syncdiff_data", "syncdiff_eval", "syncdiff_model")
-        for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    }
+    rooms = ("syncdiff_data/", "syncdiff_eval/", "syncdiff_model/")
+    wanted = {name for name in project_files() if name.startswith(rooms)}
     assert wanted - inside == set()
     assert {f"syncdiff_pipelines/{path.name}" for path in (ROOT / "pipelines").glob("*.py")} <= inside
     foreign = {name.split("/")[0] for name in inside if ".dist-info/" not in name}
@@ -95,13 +95,15 @@ def test_the_demo_begins_in_an_empty_folder(environment: Path, tmp_path: Path) -
     """Talkers and clips are made by workers that import the installed packages; then Ctrl-C."""
     line = [str(environment / "bin" / "syncdiff"), "demo", "--out", "demo", "--clips", "2", "--seconds", "1"]
     kept = clean_environment(environment)
-    run = subprocess.Popen(
-        line, cwd=tmp_path, env=kept, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
-    )
     made = tmp_path / "demo" / "clips" / "dataset.json"
-    while run.poll() is None and not made.exists():
-        time.sleep(0.2)
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate()
-    assert made.exists(), errors
-    assert run.returncode == 130, errors
+    with (tmp_path / "errors").open("w") as errors:
+        run = subprocess.Popen(line, cwd=tmp_path, env=kept, stderr=errors, preexec_fn=hear_interrupts)
+        try:
+            while run.poll() is None and not made.exists():
+                time.sleep(0.2)
+            run.send_signal(signal.SIGINT)
+            run.wait(timeout=120)
+        finally:
+            run.kill()
+    assert made.exists(), (tmp_path / "errors").read_text()
+    assert run.returncode == 130, (tmp_path / "errors").read_text()
