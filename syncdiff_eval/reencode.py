@@ -46,15 +46,15 @@ def reencode(path: Path, out: Path, heartbeat: Callable[[], None] = lambda: None
     try:
         with av.open(str(out), "w", format="mp4") as container:
             video = _video_stream(container, head[1], facts)
-            voice = None
+            sound_stream = None
             if facts.has_audio:
-                voice = add_audio_stream(container)
+                sound_stream = add_audio_stream(container)
             packets = _encoded(video, chain([head], frames), facts, heartbeat)
             seconds = _mux(container, packets, facts.fps, video.codec_context.time_base)
-            if voice is not None:
+            if sound_stream is not None:
                 samples = read_audio(path, head[1].time or 0.0, math.ceil(seconds * FPS))
-                container.mux(voice.encode(_sound(samples[: math.ceil(seconds * SAMPLE_RATE)])))
-                container.mux(voice.encode(None))
+                container.mux(sound_stream.encode(_sound(samples[: math.ceil(seconds * SAMPLE_RATE)])))
+                container.mux(sound_stream.encode(None))
     except OSError as error:
         raise UserError(f"{out} could not be written ({words(error)}): make room there.") from error
     except av.FFmpegError as error:

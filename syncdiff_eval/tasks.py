@@ -220,7 +220,7 @@ def _own_audio(pairing: Pairing) -> dict[str, str]:
 def _audio_of(
     pair: Pair, baseline: Baseline | None, own_audio: Mapping[str, str], others: Mapping[str, str]
 ) -> str:
-    """Methods and the frozen frame hear the pair's sound; real video its own, or another's on purpose."""
+    """The pair's sound for methods and the frozen frame; for real video its own, or another's on purpose."""
     if baseline is None or baseline.frozen:
         return pair.audio
     if not baseline.other_audio:

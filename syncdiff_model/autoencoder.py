@@ -1,7 +1,7 @@
 """Face crops to latents and back: an autoencoder that is trained here, on the user's own crops.
 
 Two kinds: `kl`, diffusers' AutoencoderKL (Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion
-Models", CVPR 2022, section 3.1), and `patch` (patches.py), which is learnt in a minute on a CPU.
+Models", CVPR 2022, section 3.1), and `patch` (patches.py), which is trained in a minute on a CPU.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def autoencoder_loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Mean absolute error of the reconstruction, for AutoencoderKL plus kl_weight times the mean KL divergence.
 
-    images: float [N, 3, S, S] in [-1, 1]. Draws the posterior's noise from torch's global generator.
+    images: float [N, 3, S, S] in [-1, 1]. Takes the posterior's noise from torch's global generator.
     """
     if isinstance(autoencoder, PatchAutoencoder):
         distance = F.l1_loss(autoencoder.decode(autoencoder.encode(images)), images)

@@ -7,20 +7,20 @@ import numpy as np
 
 
 def paste_face(
-    frame: np.ndarray, face: np.ndarray, shown: np.ndarray, face_to_source: np.ndarray
+    frame: np.ndarray, face: np.ndarray, mask: np.ndarray, face_to_source: np.ndarray
 ) -> np.ndarray:
-    """A copy of the frame with the face's shown part blended in; where nothing is shown it is the frame bit by bit.
+    """A copy of the frame with the face blended in by the mask; where the mask is 0 it is the frame bit by bit.
 
-    frame: uint8 RGB [H, W, 3]; face: uint8 RGB [S, S, 3]; shown: float32 [S, S], 0 to 1, 0 at its border;
+    frame: uint8 RGB [H, W, 3]; face: uint8 RGB [S, S, 3]; mask: float32 [S, S], 0 to 1, 0 at its border;
     face_to_source: [2, 3], crop pixels to frame pixels, pixel centres at integers.
     """
-    x0, y0, x1, y1 = covered(shown, face_to_source, frame.shape[1], frame.shape[0])
+    x0, y0, x1, y1 = covered(mask, face_to_source, frame.shape[1], frame.shape[0])
     pasted = frame.copy()
     if x0 >= x1 or y0 >= y1:
         return pasted
     to_box = face_to_source.astype(np.float64) - [[0, 0, x0], [0, 0, y0]]
     size = (x1 - x0, y1 - y0)
-    weight = cv2.warpAffine(shown, to_box, size, flags=cv2.INTER_LINEAR)[..., None]
+    weight = cv2.warpAffine(mask, to_box, size, flags=cv2.INTER_LINEAR)[..., None]
     # Repeated edges, so that blending never reaches for the black outside the crop.
     warped = cv2.warpAffine(face, to_box, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     box = pasted[y0:y1, x0:x1]
@@ -29,10 +29,10 @@ def paste_face(
 
 
 def covered(
-    shown: np.ndarray, face_to_source: np.ndarray, width: int, height: int
+    mask: np.ndarray, face_to_source: np.ndarray, width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """The box of frame pixels that the shown part can touch: x0, y0, x1, y1, half open, inside the frame."""
-    rows, columns = np.nonzero(shown.any(axis=1))[0], np.nonzero(shown.any(axis=0))[0]
+    """The box of frame pixels where the mask can be above 0: x0, y0, x1, y1, half open, inside the frame."""
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     if not len(rows):
         return 0, 0, 0, 0
     corners = np.array(

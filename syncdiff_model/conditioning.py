@@ -1,7 +1,9 @@
-"""What the denoiser is told: the face with its lower half hidden, the voice as tokens, the pose through a bottleneck.
+"""Conditioning of the denoiser: masked crops, audio features as tokens, the pose frame through a bottleneck.
 
-The mask is fixed in crop space. Nothing about it comes from the frame that is to be generated: a mask drawn around
-the target's own landmarks gives its lip shape away.
+The mask is fixed in crop space. Nothing about it comes from the frame that is to be generated: a mask around
+the target's own landmarks leaks its lip shape.
+
+Shapes: N frames, K audio tokens, D feature width, C token width, c latent channels, h, w latent size.
 """
 
 from __future__ import annotations
@@ -28,19 +30,19 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class ConditioningConfig:
-    """How the voice and the pose reach the denoiser. All of it is not stated in the sources available."""
+    """How audio features and the pose frame reach the denoiser. All of it is not stated in the sources available."""
 
     context: int = 9
     """Feature frames (25 per second) around each video frame, one audio token each."""
     tokens_dim: int = 256
     """Size of a token; the denoiser's cross-attention dimension."""
     pose_dim: int = 16
-    """Numbers left of the pose frame after the bottleneck."""
+    """Width of the bottleneck: numbers per pose frame."""
     pose_width: int = 32
     """Channels of the pose encoder."""
     pose_offset: int = 1
-    """In training the pose frame of t is the true frame t minus this; when dubbing it is the one generated so many
-    frames before."""
+    """In training the pose frame of t is the true frame t minus this; in a rollout it is the frame
+    generated so many frames earlier."""
 
 
 def hide_lower_half(images: torch.Tensor, mask: MaskConfig) -> torch.Tensor:
@@ -79,7 +81,7 @@ def _ramp(length: int, border: float) -> torch.Tensor:
 class Conditioner(ModelMixin, ConfigMixin):
     """Audio tokens and one pose token, the context of the denoiser's cross-attention.
 
-    Its saved config also holds what a dub must repeat: which features, which mask, which crop size.
+    Its saved config also holds what dubbing must repeat: features, mask, crop size.
     """
 
     @register_to_config
@@ -130,8 +132,8 @@ class Conditioner(ModelMixin, ConfigMixin):
         return self.audio((features - self.feature_mean) / self.feature_std) + self.position
 
     def pose_code(self, pose: torch.Tensor) -> torch.Tensor:
-        """What is left of the pose frame's latents [N, c, h, w]: [N, pose_dim]. Too little to carry a lip shape
-        faithfully, enough for where the head points (the paper's bottleneck; its size is not stated)."""
+        """The pose frame's latents [N, c, h, w] through the bottleneck: [N, pose_dim]. Too narrow for a lip shape, wide
+        enough for a head pose (the paper's bottleneck; its size is not stated)."""
         return self.bottleneck(pose)
 
     def forward(self, features: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The denoiser: a latent UNet that sees the noisy frame, the masked one and an identity frame, and hears the voice."""
+"""The denoiser: a latent UNet on the noisy, the masked and the identity frame, with cross-attention to the context."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DenoiserConfig:
     layers: int = 2
     """Residual blocks per level."""
     attention: tuple[bool, ...] = (False, True, True)
-    """Which levels attend to the voice and the pose."""
+    """Which levels attend to the context: audio tokens and the pose token."""
     heads: int = 8
     groups: int = 32
     """Groups of the group norms; divides every width."""
@@ -37,7 +37,7 @@ class DiffusionConfig:
     beta_end: float = 0.0195
     prediction: Prediction = "epsilon"
     """What is predicted: the noise (DiffTalk), the velocity (Salimans and Ho, 2022) or the clean latents, these as
-    the identity frame's plus what the UNet puts out."""
+    a residual to the identity frame's."""
     outside_weight: float = 1.0
     """Weight of the loss where nothing is masked, against 1 where it is."""
 

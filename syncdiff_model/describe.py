@@ -14,7 +14,7 @@ from syncdiff_model.presets import Settings, to_plain
 
 def describe(preset: str, settings: Settings) -> str:
     """The settings as YAML, then a line for each network; the conditioner is counted with log filterbanks."""
-    told, channels = settings.conditioning, settings.autoencoder.latent_channels
+    conditioning, channels = settings.conditioning, settings.autoencoder.latent_channels
     networks: dict[str, nn.Module] = {
         "autoencoder": build_autoencoder(settings.autoencoder),
         "conditioner": Conditioner(
@@ -25,12 +25,12 @@ def describe(preset: str, settings: Settings) -> str:
             feature="logfbank",
             feature_dim=LOGFBANK_DIM,
             mask={},
-            context=told.context,
-            tokens_dim=told.tokens_dim,
-            pose_dim=told.pose_dim,
-            pose_width=told.pose_width,
+            context=conditioning.context,
+            tokens_dim=conditioning.tokens_dim,
+            pose_dim=conditioning.pose_dim,
+            pose_width=conditioning.pose_width,
         ),
-        "denoiser": build_denoiser(settings.denoiser, channels, 32, told.tokens_dim),
+        "denoiser": build_denoiser(settings.denoiser, channels, 32, conditioning.tokens_dim),
     }
     counts = {
         name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()

@@ -52,8 +52,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def fit(self, images: torch.Tensor) -> None:
         """Take the principal components of the images' patches, float [N, 3, S, S] in [-1, 1].
 
-        Each is divided by the square root of its standard deviation: undivided, brightness would drown the rest in
-        the denoiser's eyes; divided by the whole of it, noise in the finest detail would cost as much as in brightness.
+        Each is divided by the square root of its standard deviation: undivided, brightness would dominate
+        the denoiser's loss; divided by the whole of it, errors in the finest detail would cost as much.
         """
         patches = F.pixel_unshuffle(images, self.config.patch).movedim(1, -1).flatten(0, -2)
         mean = patches.mean(0)

@@ -1,6 +1,7 @@
 """SyncDiff as one object: autoencoder, conditioner, denoiser and noise schedule, and the loss that trains them.
 
-Shapes: B clips, T frames each, N = B * T; S crop size, s latent size, c latent channels, K audio tokens.
+Shapes: B clips, T frames each, N = B * T; S crop size, s latent size, c latent channels; K audio tokens, D feature
+width, C token width.
 """
 
 from __future__ import annotations
@@ -44,13 +45,14 @@ class SyncDiff:
         identity: torch.Tensor,
         context: torch.Tensor,
     ) -> torch.Tensor:
-        """What scheduler.config.prediction_type names: [N, c, s, s]; for `sample` the UNet adds to the identity.
+        """What scheduler.config.prediction_type names, [N, c, s, s]; `sample` is predicted as a residual to `identity`.
 
         noisy, masked, identity: [N, c, s, s]; timestep: int64 [N] or scalar; context: [N, K + 1, C].
         """
-        put_out = self.denoiser(torch.cat([noisy, masked, identity], dim=1), timestep, context).sample
-        # Aligned crops of one person differ little: told the clean latents, the UNet learns what differs.
-        return identity + put_out if self.scheduler.config.prediction_type == "sample" else put_out
+        # three latents [N, c, s, s] -> UNet input [N, 3 * c, s, s] -> output [N, c, s, s]
+        output = self.denoiser(torch.cat([noisy, masked, identity], dim=1), timestep, context).sample
+        # Aligned crops of one person differ little: clean latents are predicted as a residual to the identity frame's.
+        return identity + output if self.scheduler.config.prediction_type == "sample" else output
 
     def loss(
         self,
@@ -65,18 +67,19 @@ class SyncDiff:
         frames, pose: uint8 [B, T, 3, S, S]; identity: uint8 [B, 3, S, S]; features: [B, T, K, D]. Noise and noise
         levels come from torch's global generator.
         """
-        per_clip = frames.shape[1]
+        # crops [B, T, 3, S, S] -> [N, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
         flat = frames.flatten(0, 1)
         with torch.no_grad():
             clean = self.frame_latents(flat)
             masked = self.masked_latents(flat)
-            same_face = self.frame_latents(identity).repeat_interleave(per_clip, dim=0)
-            before = self.frame_latents(pose.flatten(0, 1))
+            identity_latents = self.frame_latents(identity).repeat_interleave(frames.shape[1], dim=0)
+            pose_latents = self.frame_latents(pose.flatten(0, 1))
+        # one noise level a frame; audio features [B, T, K, D] and pose -> context [N, K + 1, C]
         noise = torch.randn_like(clean)
         steps = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), device=clean.device)
-        context = self.conditioner(features.flatten(0, 1), before)
+        context = self.conditioner(features.flatten(0, 1), pose_latents)
         predicted = self.predict(
-            self.scheduler.add_noise(clean, noise, steps), steps, masked, same_face, context
+            self.scheduler.add_noise(clean, noise, steps), steps, masked, identity_latents, context
         )
         weights = latent_weights(self.conditioner.mask, clean.shape[-1], outside_weight).to(clean.device)
         return (

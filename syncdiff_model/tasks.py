@@ -1,4 +1,4 @@
-"""What can be trained: each task owns its networks, knows its loss on a batch, and writes its parts of a checkpoint."""
+"""What can be trained: a task holds its networks, its loss on a batch, and the parts of its checkpoint."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from syncdiff_model.syncdiff import SyncDiff
 
 
 class Task(Protocol):
-    """A thing that `training.train` can train."""
+    """What a `training.Trainer` trains."""
 
     trained: nn.ModuleDict
-    """The networks whose weights move."""
+    """The networks that the optimiser changes."""
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch, and scalars to log. Chance comes from torch's global generator alone."""
+        """The loss of a batch, and scalars to log. All randomness comes from torch's global generator."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class AutoencoderTask:
         self.trained = nn.ModuleDict({"autoencoder": self.autoencoder})
 
     def fit_patches(self, batches: Iterable[Batch]) -> None:
-        """Start a patch autoencoder from the principal components of a few batches; others start from chance."""
+        """Start a patch autoencoder from the principal components of a few batches; others keep their random start."""
         if isinstance(self.autoencoder, PatchAutoencoder):
             self.autoencoder.fit(torch.cat([to_unit(batch["frames"].flatten(0, 1)) for batch in batches]))
 
@@ -88,8 +88,8 @@ class SyncDiffTask:
         feature: str,
         batches: Iterable[Batch],
     ) -> SyncDiffTask:
-        """An untrained model. A few batches tell it the crop size, the features' width, and the mean and spread of
-        latents and features, which are scaled to unit variance.
+        """An untrained model. Crop size, feature width, and the mean and spread of latents and features (scaled
+        to unit variance) are taken from a few batches.
 
         encoder, feature: as `features_encoder` gives it, and the column. UserError when the crops do not fit.
         """
@@ -98,7 +98,7 @@ class SyncDiffTask:
         _check_size(settings, crop_size)
         measure_scale(autoencoder.eval(), [to_unit(batch["frames"].flatten(0, 1)) for batch in sample])
         features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
-        told, channels = settings.conditioning, autoencoder.config.latent_channels
+        conditioning, channels = settings.conditioning, autoencoder.config.latent_channels
         conditioner = Conditioner(
             crop_size=crop_size,
             latent_channels=channels,
@@ -107,15 +107,15 @@ class SyncDiffTask:
             feature=feature,
             feature_dim=features.shape[-1],
             mask=asdict(settings.mask),
-            context=told.context,
-            tokens_dim=told.tokens_dim,
-            pose_dim=told.pose_dim,
-            pose_width=told.pose_width,
-            pose_offset=told.pose_offset,
+            context=conditioning.context,
+            tokens_dim=conditioning.tokens_dim,
+            pose_dim=conditioning.pose_dim,
+            pose_width=conditioning.pose_width,
+            pose_offset=conditioning.pose_offset,
         )
         conditioner.measure_features(features)
         size = crop_size // settings.autoencoder.factor
-        denoiser = build_denoiser(settings.denoiser, channels, size, told.tokens_dim)
+        denoiser = build_denoiser(settings.denoiser, channels, size, conditioning.tokens_dim)
         return cls(
             settings, SyncDiff(autoencoder, conditioner, denoiser, build_scheduler(settings.diffusion))
         )
@@ -159,7 +159,7 @@ def loader_config(
 def features_encoder(features: Path) -> dict[str, str]:
     """Name and checkpoint of the encoder that made a data set of features, from its recipe.
 
-    UserError when it does not say, or when the features saw the lips: a dub would be told the old words.
+    UserError when it does not say, or when the features are visual: a dub would be conditioned on the old words.
     """
     try:
         made: dict[str, str] = json.loads((features / "dataset.json").read_text())["recipe"]["config"]

@@ -1,7 +1,7 @@
 """The training loop: plain PyTorch, one process, resumable at every checkpoint.
 
-A step's chance (noise, noise levels, dropout) is seeded by the run's seed and the step's number, and the loader
-counts samples, so a resumed run takes the very steps an uninterrupted one would: same batches, same noise, same loss.
+The random state of a step (noise, noise levels, dropout) is seeded by the run's seed and the step's number, and the
+loader counts samples, so a resumed run has the batches, the noise and the losses of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ REPORT_EVERY_S = 10.0
 
 
 class Trainer:
-    """A task with its optimiser, its averaged weights and the number of steps taken."""
+    """A task with its optimiser, the EMA of its parameters and the number of steps done."""
 
     def __init__(self, task: Task, loader: Loader, config: TrainConfig, run: Path, device: str = "cpu"):
         self.task, self.loader, self.config, self.folder, self.device = task, loader, config, run, device
         task.to(device)
-        self.weights = [weight for weight in task.trained.parameters() if weight.requires_grad]
+        self.params = [param for param in task.trained.parameters() if param.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.weights, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
+            self.params, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        self.average = EMAModel(self.weights, decay=config.ema_decay, use_ema_warmup=True)
+        self.ema = EMAModel(self.params, decay=config.ema_decay, use_ema_warmup=True)
         self.step = 0
 
     def resume(self, checkpoint: Path) -> None:
-        """Take up a checkpoint's weights, optimiser, averages and place in the data. UserError when it is damaged."""
+        """Load a checkpoint's weights, optimiser, EMA and position in the data. UserError when it is damaged."""
         state = load_state(checkpoint / STATE)
-        self.task.trained.load_state_dict(state["weights"])
+        self.task.trained.load_state_dict(state["trained"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state["average"])
-        self.average.to(self.device)
+        self.ema.load_state_dict(state["ema"])
+        self.ema.to(self.device)
         self.loader.load_state_dict(state["loader"])
         self.step = state["step"]
 
     def run(self) -> list[float]:
         """Train to config.steps, or until max_seconds are over, and leave a checkpoint there.
 
-        Returns the losses of the steps taken now. UserError when the loss stops being finite.
+        Returns the losses of these steps. UserError when the loss stops being finite.
         """
         config, started, losses = self.config, time.monotonic(), []
         progress = Progress(self.step, config.steps, config.max_seconds)
@@ -64,7 +64,7 @@ class Trainer:
         # At least one step, however short the time: a run always leaves a checkpoint.
         over = False
         while self.step < config.steps and not over:
-            loss, scalars = self.take_step(next(batches))
+            loss, scalars = self.train_step(next(batches))
             losses.append(loss)
             if self.step % config.log_every == 0:
                 for name, value in scalars.items():
@@ -80,11 +80,11 @@ class Trainer:
         progress.finish(self.step, losses)
         return losses
 
-    def take_step(self, batch: Batch) -> tuple[float, dict[str, Any]]:
+    def train_step(self, batch: Batch) -> tuple[float, dict[str, Any]]:
         """One optimiser step: its loss, and the scalars to log."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.step)
-        rate = config.learning_rate * rate_factor(self.step, config)
+        rate = config.learning_rate * lr_lambda(self.step, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = {
@@ -100,24 +100,24 @@ class Trainer:
             )
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm)
         self.optimizer.step()
-        self.average.step(self.weights)
+        self.ema.step(self.params)
         self.step += 1
         value = float(loss.detach())
         return value, {"loss": value, "gradient_norm": norm, "learning_rate": rate, **scalars}
 
     def save(self) -> Path:
-        """Write a checkpoint: the parts with averaged weights to sample from, and all that `resume` needs."""
+        """Write a checkpoint: the parts with EMA weights, to sample from, and all that `resume` needs."""
 
         def fill(folder: Path) -> None:
-            with self._averaged():
+            with self._ema_weights():
                 self.task.save(folder)
             state = {
                 "step": self.step,
-                "weights": self.task.trained.state_dict(),
+                "trained": self.task.trained.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state_dict(),
+                "ema": self.ema.state_dict(),
                 "loader": self.loader.state_dict(),
             }
             torch.save(state, folder / STATE)
@@ -125,17 +125,17 @@ class Trainer:
         return write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Put the averaged weights in the networks' place for a while."""
-        self.average.store(self.weights)
-        self.average.copy_to(self.weights)
+    def _ema_weights(self) -> Iterator[None]:
+        """The networks hold the EMA weights inside the `with`."""
+        self.ema.store(self.params)
+        self.ema.copy_to(self.params)
         try:
             yield
         finally:
-            self.average.restore(self.weights)
+            self.ema.restore(self.params)
 
 
-def rate_factor(step: int, config: TrainConfig) -> float:
+def lr_lambda(step: int, config: TrainConfig) -> float:
     """The learning rate of a step relative to its peak: a linear rise, a plateau, a linear fall at the end."""
     rise = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
     fall = (config.steps - step) / config.decay_steps if config.decay_steps else 1.0

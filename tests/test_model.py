@@ -49,7 +49,7 @@ def tiny_model(kind: str = "patch") -> SyncDiff:
         pose_width=8,
     )
     denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, SIZE // factor, 16)
-    # A fresh one puts out zeros, whatever it is told.
+    # A fresh one puts out zeros, whatever its input.
     torch.nn.init.normal_(denoiser.conv_out.weight)
     scheduler = build_scheduler(DiffusionConfig(prediction="sample"))
     for network in (autoencoder, conditioner, denoiser):
@@ -92,14 +92,17 @@ def test_the_hidden_half_of_the_target_reaches_nothing() -> None:
     frames, features = clip()
     other = frames.clone()
     other[1:-1, :, SIZE // 2 :] = 255 - other[1:-1, :, SIZE // 2 :]
-    told, told_other = conditions(model, frames, features), conditions(model, other, features)
-    assert torch.equal(told.masked, told_other.masked)
-    assert torch.equal(told.identity, told_other.identity)
+    conditioned, conditioned_other = conditions(model, frames, features), conditions(model, other, features)
+    assert torch.equal(conditioned.masked, conditioned_other.masked)
+    assert torch.equal(conditioned.identity, conditioned_other.identity)
     config = SamplingConfig(steps=2)
-    (made,), (made_other,) = generate(model, [told], config), generate(model, [told_other], config)
+    (made,), (made_other,) = (
+        generate(model, [conditioned], config),
+        generate(model, [conditioned_other], config),
+    )
     assert torch.equal(made, made_other)
     other[1:-1, :, : SIZE // 2] = 0
-    assert not torch.equal(told.masked, conditions(model, other, features).masked)
+    assert not torch.equal(conditioned.masked, conditions(model, other, features).masked)
 
 
 def test_no_frame_is_its_own_identity() -> None:
@@ -131,9 +134,9 @@ def test_sound_changes_the_face() -> None:
 
 def test_a_clip_does_not_depend_on_its_neighbours() -> None:
     model = tiny_model()
-    told = [conditions(model, *clip(frames, seed)) for seed, frames in enumerate((3, 6, 4))]
-    together = list(generate(model, told, SamplingConfig(steps=2, batch_clips=2)))
-    for alone, made in zip(told, together):
+    conditioned = [conditions(model, *clip(frames, seed)) for seed, frames in enumerate((3, 6, 4))]
+    together = list(generate(model, conditioned, SamplingConfig(steps=2, batch_clips=2)))
+    for alone, made in zip(conditioned, together):
         (single,) = generate(model, [alone], SamplingConfig(steps=2))
         assert len(made) == len(alone)
         assert (made.int() - single.int()).abs().max() <= 1
@@ -141,10 +144,10 @@ def test_a_clip_does_not_depend_on_its_neighbours() -> None:
 
 def test_segments_begin_anew_and_keep_the_length() -> None:
     model = tiny_model()
-    told = conditions(model, *clip(7))
-    (made,) = generate(model, [told], SamplingConfig(steps=2, segment_frames=3))
+    conditioned = conditions(model, *clip(7))
+    (made,) = generate(model, [conditioned], SamplingConfig(steps=2, segment_frames=3))
     assert made.shape == (7, 3, SIZE, SIZE)
-    (tail,) = generate(model, [told.span(3, 6)], SamplingConfig(steps=2))
+    (tail,) = generate(model, [conditioned.span(3, 6)], SamplingConfig(steps=2))
     assert (made[3:6].int() - tail.int()).abs().max() <= 1
 
 

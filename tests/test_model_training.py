@@ -19,7 +19,7 @@ from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
 from syncdiff_model.presets import Settings, TrainConfig
 from syncdiff_model.runs import start_run
 from syncdiff_model.tasks import AutoencoderTask, SyncDiffTask, features_encoder
-from syncdiff_model.training import Trainer, rate_factor
+from syncdiff_model.training import Trainer, lr_lambda
 
 SIZE, WINDOW, CONTEXT, DIM = 32, 2, 3, 10
 SETTINGS = Settings(
@@ -125,7 +125,7 @@ def test_loss_that_is_not_finite_is_a_sentence(tmp_path: Path) -> None:
     broken = batch(1)
     broken["features"][:] = float("nan")
     with pytest.raises(UserError, match="lower the learning rate"):
-        one.take_step(broken)
+        one.train_step(broken)
 
 
 def test_runs_are_neither_mixed_nor_overwritten(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_runs_are_neither_mixed_nor_overwritten(tmp_path: Path) -> None:
 
 def test_rate_rises_stays_and_falls() -> None:
     config = replace(TRAIN, steps=100, warmup_steps=10, decay_steps=20)
-    rates = [rate_factor(step, config) for step in range(100)]
+    rates = [lr_lambda(step, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[50] == 1
     assert rates[99] == pytest.approx(0.05)

@@ -1,4 +1,4 @@
-"""AV-HuBERT as a plain PyTorch module: what was heard, seen, or both, as one vector per video frame.
+"""AV-HuBERT as a plain PyTorch module: audio, video or both to one vector per video frame.
 
 Shi et al., "Learning Audio-Visual Speech Representation by Masked Multimodal Cluster Prediction" (ICLR 2022).
 Agrees with the published code on its own inputs within atol 5e-5, rtol 1e-4 (float32).
@@ -161,14 +161,14 @@ class AVHubertEncoder(nn.Module):
         zeros.
         """
         dtype = self.post_extract_proj.weight.dtype
-        heard = None if audio is None else self.feature_extractor_audio(audio.to(dtype))
-        seen = None if video is None else self._see(video)
-        if heard is None:
-            assert seen is not None
-            heard = torch.zeros_like(seen)
-        if seen is None:
-            seen = torch.zeros_like(heard)
-        return self.post_extract_proj(self.layer_norm(torch.cat([heard, seen], dim=-1)))
+        audio_states = None if audio is None else self.feature_extractor_audio(audio.to(dtype))
+        video_states = None if video is None else self._see(video)
+        if audio_states is None:
+            assert video_states is not None
+            audio_states = torch.zeros_like(video_states)
+        if video_states is None:
+            video_states = torch.zeros_like(audio_states)
+        return self.post_extract_proj(self.layer_norm(torch.cat([audio_states, video_states], dim=-1)))
 
     def _see(self, video: Tensor) -> Tensor:
         video = video.to(self.post_extract_proj.weight.dtype)

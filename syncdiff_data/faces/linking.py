@@ -47,33 +47,33 @@ class Linker:
     def __init__(self, config: FaceConfig):
         self._max_step = round(config.max_gap_s * FPS) + 1
         self._min_score = config.min_score
-        self._alive: list[Follower] = []
+        self._open: list[Follower] = []
         self._ended: list[Follower] = []
 
     def add(self, faces: Faces) -> None:
         """The faces of the next frame; a scene cut ends every track before it."""
-        self._end([f for f in self._alive if faces.cut or faces.t - f.frames[-1] > self._max_step])
-        known = np.array([f.boxes[-1] for f in self._alive], np.float32).reshape(-1, 4)
+        self._end([f for f in self._open if faces.cut or faces.t - f.frames[-1] > self._max_step])
+        known = np.array([f.boxes[-1] for f in self._open], np.float32).reshape(-1, 4)
         links, ambiguous = link(known, faces.found[:, :4])
-        alive = list(self._alive)
+        open_tracks = list(self._open)
         merged = merged_faces(faces.found, self._min_score)
-        self._end([alive[m] for m in {*ambiguous, *(links[n] for n in merged & links.keys())}])
+        self._end([open_tracks[m] for m in {*ambiguous, *(links[n] for n in merged & links.keys())}])
         for n, found in enumerate(faces.found):
             if n in merged:
                 continue
-            follower = alive[links[n]] if n in links else Follower()
+            follower = open_tracks[links[n]] if n in links else Follower()
             follower.see(faces.t, found, faces.landmarks[n])
             if n not in links:
-                self._alive.append(follower)
+                self._open.append(follower)
 
     def finish(self) -> list[Follower]:
         """All faces, in the order of their first frame, then from left to right."""
-        self._end(self._alive)
+        self._end(self._open)
         return sorted(self._ended, key=lambda f: (f.frames[0], f.boxes[0][0], f.boxes[0][1]))
 
     def _end(self, followers: list[Follower]) -> None:
         self._ended += followers
-        self._alive = [f for f in self._alive if f not in followers]  # Followers are compared by identity.
+        self._open = [f for f in self._open if f not in followers]  # Followers are compared by identity.
 
 
 def merged_faces(found: np.ndarray, min_score: float) -> set[int]:

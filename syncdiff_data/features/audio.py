@@ -1,4 +1,4 @@
-"""Sound as the published models hear it: AV-HuBERT's log filterbank energies and Wav2Lip's mel windows."""
+"""Audio features of the published models: AV-HuBERT's log filterbank energies and Wav2Lip's mel windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEL_RANGE_HZ = (55.0, 7600.0)
 MEL_RATE = SAMPLE_RATE // MEL_HOP
 """Mel frames a second: 3.2 for each frame of video."""
 MEL_WINDOW = 16
-"""Mel frames that Wav2Lip hears with one frame of video: 0.2 s."""
+"""Mel frames of Wav2Lip's window for one video frame: 0.2 s."""
 MEL_DIM = MEL_WINDOW * MEL_BANDS
 PREEMPHASIS = 0.97
 INT16_SCALE = 32768

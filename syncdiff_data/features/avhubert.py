@@ -22,7 +22,7 @@ LONGEST_TO_SHORTEST = 1.25
 
 
 class AVHubertFeatures:
-    """Columns `layer1` .. `layerN` and `final` (None), each D wide, of what is heard, seen, or both."""
+    """Columns `layer1` .. `layerN` and `final` (None), each D wide, of the audio, the video, or both."""
 
     def __init__(self, encoder: AVHubertEncoder, layers: Sequence[int | None], modality: Modality = "audio"):
         """layers: which columns, in this order; none means `final` alone. Raises UserError for one that is

@@ -46,7 +46,7 @@ def spread_windows(visits: int, windows: int, spread: int) -> np.ndarray:
 
 
 def sample_rng(seed: int, window: int, attempt: int = 0) -> np.random.Generator:
-    """The one source of chance for a window: where it lies, its identity frame, its augmentation.
+    """The random state of a window: where it lies, its identity frame, its augmentation.
 
     attempt: counts the clips that took the place of damaged ones.
     """

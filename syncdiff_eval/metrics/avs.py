@@ -1,4 +1,4 @@
-"""AVS_u, AVS_m and AVS_v: how alike the things are that AV-HuBERT hears and sees in a clip.
+"""AVS_u, AVS_m and AVS_v: similarity of AV-HuBERT's audio and visual features of a clip.
 
 Yaman et al. 2024, "Audio-Visual Speech Representation Expert for Enhanced Talking Face Video Generation and
 Evaluation" (arXiv:2405.04327): cosine similarities of features of AV-HuBERT's transformer. They released no code. Where
@@ -55,9 +55,9 @@ def avs_from_arrays(
     generated, reference: cut alike, as `Mouths` does. The sound drives the generated mouth and is the reference's own.
     """
     made, real = reader.look(generated), reader.look(reference)
-    lips, heard = reader.features(made), reader.features(samples=samples)
+    lips, sound = reader.features(made), reader.features(samples=samples)
     both = reader.features(made, samples), reader.features(real, samples)
-    return similarity(heard, lips), similarity(*both), similarity(lips, reader.features(real))
+    return similarity(sound, lips), similarity(*both), similarity(lips, reader.features(real))
 
 
 class Avs(WholeClip):
