@@ -54,10 +54,10 @@ def _agree(clip: Clip, chosen: Sequence[int], frames: Sequence[np.ndarray | None
 
 
 def shows(clip: Clip, t: int, frame: np.ndarray) -> bool:
-    """Whether crop t of the clip was cut from this frame, upright RGB uint8 [H, W, 3]."""
+    """Whether crop t of the clip is of this frame, upright RGB uint8 [H, W, 3]."""
     stored = decode_jpeg(clip.face_jpeg[t])
-    cut = decode_jpeg(encode_jpeg(crop_face(frame, clip.face_to_source[t], len(stored))))
-    error = np.mean((stored.astype(np.float64) - cut) ** 2)
+    again = decode_jpeg(encode_jpeg(crop_face(frame, clip.face_to_source[t], len(stored))))
+    error = np.mean((stored.astype(np.float64) - again) ** 2)
     return bool(error <= 255**2 / 10 ** (LEAST_PSNR / 10))
 
 

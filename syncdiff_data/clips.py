@@ -1,4 +1,4 @@
-"""One source into clips and rejects: decode, find faces, align, crop, cut the sound."""
+"""One source to clips and rejects: decode, track faces, align, crop, slice the audio."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def clip_id_of(dataset: str, source: str, track: int, first_frame: int) -> str:
 
 
 @dataclass
-class ClipCutter:
-    """Cuts sources of one data set into clips; holds the loaded face backend and the mean face."""
+class ClipExtractor:
+    """Extracts the clips of sources of one data set; holds the loaded face backend and the mean face."""
 
     root: Path
     """Folder that Source.path is relative to."""
@@ -66,21 +66,23 @@ class ClipCutter:
     mean_face: np.ndarray
     """float [68, 2]: the mean face of the mouth crops, in AV-HuBERT's 256 x 256 space."""
     ignore_audio: bool = False
-    """Leave the sound of sources unread, with silence in its place: what dubbing needs of a video is its pictures."""
+    """Do not read the audio of sources, with silence in its place: dubbing needs the frames alone."""
 
-    def cut(self, source: Source, heartbeat: Callable[[], None] = lambda: None) -> Iterator[Clip | Reject]:
+    def extract_clips(
+        self, source: Source, heartbeat: Callable[[], None] = lambda: None
+    ) -> Iterator[Clip | Reject]:
         """Every track of the source as a clip or a reject, in the order (track, first frame).
 
         heartbeat is called at every decoded frame. A source that cannot be read gives one reject with track None.
         """
         try:
-            yield from self._cut(source, heartbeat)
+            yield from self._extract(source, heartbeat)
         except MediaError as error:
             if is_passing(error):  # the disk's fault, not the source's
                 raise
             yield Reject(source.path, None, "decode", error.reason, str(error))
 
-    def _cut(self, source: Source, heartbeat: Callable[[], None]) -> Iterator[Clip | Reject]:
+    def _extract(self, source: Source, heartbeat: Callable[[], None]) -> Iterator[Clip | Reject]:
         path = self.root / source.path
         video = Video(path, heartbeat=heartbeat)
         if not (video.has_audio or self.ignore_audio or self.config.allow_no_audio):
@@ -88,14 +90,16 @@ class ClipCutter:
                 Reason.NO_AUDIO, "the file has no audio stream; --allow-no-audio keeps such sources"
             )
         audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
+        # frames [H, W, 3] of the whole video -> tracks: boxes [T, 4] and landmarks [T, 68, 2] a face
         tracks, rejects = find_tracks(_watched(video.frames(), heartbeat), self.backend, self.config.faces)
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
+        # second pass over the frames of some tracks: crops [S, S, 3], encoded at once, and audio [T * 640] -> clips
         for group in _passes(tracks):
             for cropped in self._crop(video, group, heartbeat):
                 yield self._clip(source, video, audio, cropped)
 
     def _audio(self, path: Path) -> AudioTrack | None:
-        """The sound of the source; None where its track is empty and that is allowed."""
+        """The audio of the source; None where its track is empty and that is allowed."""
         try:
             return AudioTrack(path)
         except MediaError as error:
@@ -119,8 +123,8 @@ class ClipCutter:
         track = cropped.track
         first, count = track.first_frame, len(track.box)
         start_s = video.start_s + first / FPS
-        sound = audio.cut(start_s, count) if audio else np.zeros(count * SAMPLES_PER_FRAME, np.int16)
-        if self.config.drop_silent and np.abs(sound.astype(np.int32)).max(initial=0) <= SILENCE:
+        samples = audio.slice(start_s, count) if audio else np.zeros(count * SAMPLES_PER_FRAME, np.int16)
+        if self.config.drop_silent and np.abs(samples.astype(np.int32)).max(initial=0) <= SILENCE:
             detail = f"frames {first} to {first + count - 1} are silent"
             return Reject(source.path, track.track, "audio", Reason.SILENT_AUDIO, detail)
         return Clip(
@@ -134,7 +138,7 @@ class ClipCutter:
             source_frame=video.source_frame[first : first + count].astype(np.int32),
             face_jpeg=tuple(cropped.face),
             mouth_png=tuple(cropped.mouth) if self.config.mouth else None,
-            audio=sound,
+            audio=samples,
             landmarks=track.landmarks.astype(np.float32),
             box=track.box.astype(np.float32),
             face_to_source=cropped.affines,

@@ -19,8 +19,9 @@ from syncdiff_data.features.base import Modality
 from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import Clip, Reject
+from syncdiff_data.shards.clip_columns import vector_column
 from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
-from syncdiff_data.shards.rows import clip_of_row, rejects_table, vector_column
+from syncdiff_data.shards.rows import clip_of_row, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard

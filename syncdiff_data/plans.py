@@ -1,4 +1,4 @@
-"""Plans: the sorted list of sources, cut into the pieces that each make one shard."""
+"""Plans: the sorted list of sources, split into the parts that each make one shard."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def hash_of(entries: Iterable[Sequence[str | int]]) -> str:
 
 
 def make_plans(sources: Sequence[Source], shard_size: int) -> list[Plan]:
-    """Cut the sorted sources into plans of `shard_size`; depends on nothing but the list."""
+    """Split the sorted sources into plans of `shard_size`; depends on nothing but the list."""
     ordered = sorted(sources, key=lambda source: source.path)
     pieces = [tuple(ordered[i : i + shard_size]) for i in range(0, len(ordered), shard_size)]
     return [Plan(shard, len(pieces), piece) for shard, piece in enumerate(pieces)]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from syncdiff_data.clips import ClipConfig, ClipCutter
+from syncdiff_data.clips import ClipConfig, ClipExtractor
 from syncdiff_data.faces import load_backend, load_mean_face, mean_face
 from syncdiff_data.faces.backend import plugin_file
 from syncdiff_data.faces.embedded import packaged_files
@@ -50,14 +50,14 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
     plans_per_block = 1
 
     @cached_property
-    def _cutter(self) -> ClipCutter:
+    def _extractor(self) -> ClipExtractor:
         files = {name: Path(file) for name, file in self.weights}
         mean = load_mean_face(files["mean-face"]) if "mean-face" in files else mean_face()
         backend = load_backend(self.config.faces, files, self.device)
-        return ClipCutter(Path(self.root), self.dataset, self.config, backend, mean)
+        return ClipExtractor(Path(self.root), self.dataset, self.config, backend, mean)
 
     def setup(self) -> None:
-        _ = self._cutter
+        _ = self._extractor
 
     def process(self, plan: Plan, context: Context) -> dict[str, Any]:
         """Commit the shard of this plan, unless it is there already, and return its counts."""
@@ -94,7 +94,9 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
         return dict(counts)
 
     def _extract_clips(self, source: Source, context: Context) -> Iterator[Clip | Reject]:
-        for item in context.item(source.path, lambda: self._cutter.cut(source, context.heartbeat)):
+        for item in context.item(
+            source.path, lambda: self._extractor.extract_clips(source, context.heartbeat)
+        ):
             yield reject_of(source, item) if isinstance(item, Failure) else item
 
     def _footer(self, kind: str, plan: Plan) -> Footer:

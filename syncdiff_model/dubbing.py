@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from syncdiff_data.clips import ClipConfig, ClipCutter
+from syncdiff_data.clips import ClipConfig, ClipExtractor
 from syncdiff_data.faces import FaceConfig, load_backend, mean_face
 from syncdiff_data.features import Encoder, load_encoder
 from syncdiff_data.loader.sample import feature_windows
@@ -124,8 +124,10 @@ class Dubber:
 
     def _speaker_clips(self, path: Path, heartbeat: Heartbeat) -> list[Clip]:
         """The clips to dub, in order of time. MediaError with the reason of the first reject when there is none."""
-        cutter = ClipCutter(path.parent, "dub", self.clips, self.backend, mean_face(), ignore_audio=True)
-        found = list(cutter.cut(Source(path.name, path.stat().st_size), heartbeat))
+        extractor = ClipExtractor(
+            path.parent, "dub", self.clips, self.backend, mean_face(), ignore_audio=True
+        )
+        found = list(extractor.extract_clips(Source(path.name, path.stat().st_size), heartbeat))
         clips = [item for item in found if isinstance(item, Clip)]
         if not clips:
             reject = next(item for item in found if isinstance(item, Reject))
@@ -163,7 +165,7 @@ def read_sound(path: Path, num_frames: int) -> np.ndarray:
         if error.reason is not Reason.NO_VIDEO_STREAM:
             raise
         start_s = sound.start_s
-    return sound.cut(start_s, num_frames)
+    return sound.slice(start_s, num_frames)
 
 
 def choose_speaker(clips: Sequence[Clip]) -> list[Clip]:

@@ -26,8 +26,9 @@ from syncdiff_data.loader.read import ClipReader
 from syncdiff_data.loader.sample import choose_frames
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import Store, read_features
+from syncdiff_data.shards.clip_columns import vector_column
 from syncdiff_data.shards.dataset import Dataset
-from syncdiff_data.shards.rows import clip_table, vector_column
+from syncdiff_data.shards.rows import clip_table
 from syncdiff_data.shards.schema import CLIPS, Footer, features_schema
 from syncdiff_data.shards.write import write_shard
 from syncdiff_data.stage import Context

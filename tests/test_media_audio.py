@@ -83,8 +83,8 @@ def test_mono_16_khz_pcm_is_untouched(tmp_path: Path) -> None:
 def test_a_track_cuts_what_read_audio_reads(tmp_path: Path) -> None:
     path = make_audio(tmp_path / "clicks.mp3", clicks(TIMES, 2.5, 44_100), 44_100, "libmp3lame")
     track = AudioTrack(path)
-    assert np.array_equal(track.cut(0.28, 20), read_audio(path, 0.28, 20))
-    assert click_times(track.cut(track.start_s, 60)) == pytest.approx(TIMES, abs=MS)
+    assert np.array_equal(track.slice(0.28, 20), read_audio(path, 0.28, 20))
+    assert click_times(track.slice(track.start_s, 60)) == pytest.approx(TIMES, abs=MS)
     assert track.end_s - track.start_s == pytest.approx(2.5, abs=0.06)
 
 

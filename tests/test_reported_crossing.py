@@ -19,7 +19,7 @@ def test_kind_11_faces_whose_boxes_overlap_are_not_followed() -> None:
     linker = Linker(FaceConfig())
     for t in range(40):
         found = np.array([face(10.0 * t), face(400 - 10.0 * t)], np.float32)
-        linker.add(SimpleNamespace(t=t, cut=False, found=found, landmarks=np.zeros((2, 68, 2))))  # type: ignore[arg-type]
+        linker.add(SimpleNamespace(t=t, scene_cut=False, found=found, landmarks=np.zeros((2, 68, 2))))  # type: ignore[arg-type]
     spans = [(f.frames[0], f.frames[-1]) for f in linker.finish()]
     assert spans == [(0, 15), (0, 15), (25, 39), (25, 39)]
 

@@ -104,7 +104,7 @@ def test_kind_12_many_channels_become_their_mean(tmp_path: Path, channels: int) 
         file.setsampwidth(2)
         file.setframerate(16_000)
         file.writeframes(np.repeat(tone[:, None], channels, axis=1).tobytes())
-    heard = AudioTrack(tmp_path / "a.wav").cut(0.0, 25)
+    heard = AudioTrack(tmp_path / "a.wav").slice(0.0, 25)
     assert np.abs(heard.astype(int) - tone).max() <= 2
 
 

@@ -30,9 +30,10 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import Clip, Reject, Source, UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips, read_features, read_rejects
+from syncdiff_data.shards.clip_columns import vector_column, vectors_of
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
-from syncdiff_data.shards.rows import clip_of_row, clip_table, rejects_table, vector_column, vectors_of
+from syncdiff_data.shards.rows import clip_of_row, clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.shards.validate import validate

@@ -1,8 +1,8 @@
-"""Which face of this frame is which face of the last: linking by overlap, and never by guess.
+"""Linking the detections of neighbouring frames to tracks, by overlap; an ambiguous link ends the tracks.
 
 Where one box could as well be another track's (two faces cross, one hides the other), both tracks end there
-and new ones begin: a clip may be cut in two, but it never shows two people. Where the boxes of two faces overlap, one
-hides part of the other: neither is followed there.
+and new ones begin: a clip may end early, but it never shows two people. Where the boxes of two faces overlap, one
+hides part of the other: neither is tracked there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RIVAL = 0.5
 
 @dataclass(eq=False)
 class Follower:
-    """One face as it is followed; the lists run over the frames in which it was seen."""
+    """One face while it is tracked; the lists run over the frames in which it was detected."""
 
     frames: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Follower:
     rolls: list[float] = field(default_factory=list)
     landmarks: list[np.ndarray] = field(default_factory=list)
 
-    def see(self, t: int, found: np.ndarray, landmarks: np.ndarray) -> None:
+    def add(self, t: int, found: np.ndarray, landmarks: np.ndarray) -> None:
         """Adds frame t: one detection [6] and its landmarks [68, 2]."""
         self.frames.append(t)
         self.boxes.append(found[:4])
@@ -42,7 +42,7 @@ class Follower:
 
 
 class Linker:
-    """Follows the faces of a video, frame by frame."""
+    """Tracks the faces of a video, frame by frame."""
 
     def __init__(self, config: FaceConfig):
         self._max_step = round(config.max_gap_s * FPS) + 1
@@ -52,7 +52,7 @@ class Linker:
 
     def add(self, faces: Faces) -> None:
         """The faces of the next frame; a scene cut ends every track before it."""
-        self._end([f for f in self._open if faces.cut or faces.t - f.frames[-1] > self._max_step])
+        self._end([f for f in self._open if faces.scene_cut or faces.t - f.frames[-1] > self._max_step])
         known = np.array([f.boxes[-1] for f in self._open], np.float32).reshape(-1, 4)
         links, ambiguous = link(known, faces.found[:, :4])
         open_tracks = list(self._open)
@@ -62,7 +62,7 @@ class Linker:
             if n in merged:
                 continue
             follower = open_tracks[links[n]] if n in links else Follower()
-            follower.see(faces.t, found, faces.landmarks[n])
+            follower.add(faces.t, found, faces.landmarks[n])
             if n not in links:
                 self._open.append(follower)
 
@@ -77,7 +77,7 @@ class Linker:
 
 
 def merged_faces(found: np.ndarray, min_score: float) -> set[int]:
-    """Which of the detections [N, 6] overlap another one by MERGED or more; both must be faces beyond doubt, since a
+    """Which of the detections [N, 6] overlap another one by MERGED or more; both must have `min_score`, since a
     detector also gives weak second boxes of one face."""
     sure = np.flatnonzero(found[:, 4] >= min_score)
     boxes = found[sure, :4]

@@ -15,7 +15,7 @@ from skimage.transform import SimilarityTransform
 
 CROP = 96
 SPACE = 256
-"""Side of the normalised frame in which the mean face lies and from which the crop is cut."""
+"""Side of the normalised frame in which the mean face lies and that the crop is a part of."""
 WINDOW = 12
 """Landmarks are averaged over a frame and the 11 that follow it."""
 STABLE_POINTS = (33, 36, 39, 42, 45)
@@ -35,7 +35,7 @@ def mouth_crops(
 
 
 class MouthCropper:
-    """The crops of one clip, whose landmarks (no gaps) must all be known before its first frame is cut."""
+    """The crops of one clip, whose landmarks (no gaps) must all be known before its first frame is cropped."""
 
     def __init__(self, landmarks: np.ndarray, mean_face: np.ndarray):
         """landmarks: [T, 68, 2], source pixels; mean_face: [68, 2] in the 256 x 256 space."""
@@ -54,7 +54,7 @@ def plan_crops(landmarks: np.ndarray, mean_face: np.ndarray) -> tuple[np.ndarray
     """Per frame the matrix from the 256 x 256 space to the source (float64 [T, 3, 3]) and the x, y of the
     crop's first pixel in that space (int64 [T, 2]), for float64 landmarks [T, 68, 2].
 
-    The last WINDOW - 1 frames reuse the last transform. The cut follows the mouth of the current frame,
+    The last WINDOW - 1 frames reuse the last transform. The crop follows the mouth of the current frame,
     unsmoothed.
     """
     window = min(WINDOW, len(landmarks))

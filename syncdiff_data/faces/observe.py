@@ -1,7 +1,7 @@
 """Frames in, faces per frame out, in one pass and with detection only where it is needed.
 
 Faces are detected in key frames: every k-th, the last, and both sides of a scene cut. Where the faces of two
-neighbouring key frames agree and look steady in between, their boxes are interpolated linearly; where not
+neighbouring key frames agree and stay similar in between, their boxes are interpolated linearly; where not
 (one came, went or was covered), every frame in between is detected. So a track ends at the very frame that
 hides its face, at little more than a k-th of the cost of detecting everywhere. The result does not depend
 on how many frames are held at a time.
@@ -15,10 +15,16 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from syncdiff_data.faces.appearance import (
+    SAME_FACE,
+    correlation,
+    face_appearance,
+    frame_appearance,
+    is_scene_cut,
+)
 from syncdiff_data.faces.backend import FaceBackend
 from syncdiff_data.faces.boxes import iou, match_boxes
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.faces.looks import SAME_LOOK, correlation, face_looks, is_cut, scene
 
 CHUNK_BYTES = 64 << 20
 """Pixels held at a time (one key frame interval at least)."""
@@ -29,7 +35,7 @@ class Faces:
     """The faces of frame t."""
 
     t: int
-    cut: bool
+    scene_cut: bool
     """A new scene begins with this frame."""
     found: np.ndarray
     """float32 [N, 6]: x0, y0, x1, y1, score, roll, as FaceBackend.detect gives them."""
@@ -49,7 +55,7 @@ def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConf
     first = 1
     while fresh := list(islice(stream, length)):
         held = [held[-1], *fresh]
-        cuts = [False, *(is_cut(a, b) for a, b in pairwise(map(scene, held)))]
+        cuts = [False, *(is_scene_cut(a, b) for a, b in pairwise(map(frame_appearance, held)))]
         found = _detect_chunk(held, cuts, found[-1], backend, config)
         yield from _with_landmarks(first, fresh, cuts[1:], found[1:], backend)
         first += len(fresh)
@@ -57,8 +63,8 @@ def observe(frames: Iterable[np.ndarray], backend: FaceBackend, config: FaceConf
 
 def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceConfig) -> np.ndarray | None:
     """Detections from one key frame to the next, both included: float32 [steps + 1, K, 6] of the K faces found
-    in both ([M, 6] and [N, 6]), moved linearly. None where a face that counts is in one of them alone, and
-    where faces come so close that they may have changed places."""
+    in both ([M, 6] and [N, 6]), moved linearly. None where a face is in one of them alone, and
+    where faces overlap so that they may have swapped."""
     i, j = match_boxes(before[:, :4], after[:, :4])
     overlap = iou(before[i, :4], after[j, :4])
     if np.count_nonzero(overlap) > len(i):
@@ -73,7 +79,7 @@ def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceC
 
 
 def _counts(found: np.ndarray, config: FaceConfig) -> np.ndarray:
-    """Which detections are worth a closer look when they come or go."""
+    """Which detections are faces that could become a clip."""
     return (found[:, 4] >= config.min_score) & (found[:, 3] - found[:, 1] >= config.min_face_px)
 
 
@@ -105,7 +111,7 @@ def key_frames(cuts: Sequence[bool], every: int) -> list[int]:
 
 
 def _detect(frames: Sequence[np.ndarray], backend: FaceBackend) -> list[np.ndarray]:
-    """Detections [N, 6], the roll NaN where the backend does not tell it."""
+    """Detections [N, 6], the roll NaN where the backend gives none."""
     return [
         np.hstack([boxes, np.full((len(boxes), 6 - boxes.shape[1]), np.nan)]).astype(np.float32)
         for boxes in backend.detect(frames)
@@ -113,9 +119,9 @@ def _detect(frames: Sequence[np.ndarray], backend: FaceBackend) -> list[np.ndarr
 
 
 def _steady(frames: Sequence[np.ndarray], faces: np.ndarray) -> bool:
-    """Whether the same faces [T, K, 6] in consecutive frames look alike from each frame to the next."""
-    looks = np.stack([face_looks(frame, rows[:, :4]) for frame, rows in zip(frames, faces)])
-    return bool((correlation(looks[1:], looks[:-1]) >= SAME_LOOK).all())
+    """Whether the same faces [T, K, 6] in consecutive frames are similar from each frame to the next."""
+    thumbnails = np.stack([face_appearance(frame, rows[:, :4]) for frame, rows in zip(frames, faces)])
+    return bool((correlation(thumbnails[1:], thumbnails[:-1]) >= SAME_FACE).all())
 
 
 def _with_landmarks(

@@ -51,21 +51,21 @@ def find_tracks(
     for faces in observe(frames, backend, config):
         linker.add(faces)
         count = faces.t + 1
-    return sort_out(linker.finish(), count, config)
+    return filter_tracks(linker.finish(), count, config)
 
 
-def sort_out(
+def filter_tracks(
     followers: list[Follower], num_frames: int, config: FaceConfig
 ) -> tuple[list[Track], list[TrackReject]]:
-    """Followed faces to tracks and rejects, by the filters of the options. Faces that never reach min_score
-    are noise and named only when nothing else was found."""
+    """Tracked faces to tracks and rejects, by the filters of the options. Faces that never reach min_score
+    are noise, reported only when nothing else was found."""
     faces = [f for f in followers if max(f.scores) >= config.min_score]
     tracks: list[Track] = []
     rejects: list[TrackReject] = []
     for number, follower in enumerate(faces):
-        complaint = _complaint(follower, config)
-        if complaint:
-            rejects.append(TrackReject(number, *complaint))
+        reason = _reject_reason(follower, config)
+        if reason:
+            rejects.append(TrackReject(number, *reason))
         else:
             tracks.append(fill_gaps(number, follower))
     if not faces:
@@ -108,8 +108,8 @@ def roll_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
     return np.degrees(np.arctan2(-x, y))
 
 
-def _complaint(follower: Follower, config: FaceConfig) -> tuple[Reason, str] | None:
-    """Why a followed face cannot become a clip, or None."""
+def _reject_reason(follower: Follower, config: FaceConfig) -> tuple[Reason, str] | None:
+    """Why a tracked face cannot become a clip, or None."""
     first, length = follower.frames[0], follower.frames[-1] - follower.frames[0] + 1
     where = f"face at frame {first}, {length} frames long"
     boxes = np.stack(follower.boxes)

@@ -1,4 +1,4 @@
-"""Batches: clips read, windows cut, pictures decoded straight into place."""
+"""Batches: clips read, windows sampled, crops decoded straight into place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.index import DamagedShard, Index
 from syncdiff_data.loader.order import sample_rng
 from syncdiff_data.loader.read import ClipReader
-from syncdiff_data.loader.sample import Cut, cut_sample, decode_sample
+from syncdiff_data.loader.sample import EncodedWindow, decode_window, sample_window
 from syncdiff_data.records import UserError
 
 REPLACEMENTS = 100
@@ -25,12 +25,12 @@ Batch = dict[str, Any]
 
 
 class BatchMaker:
-    """Makes batches one after another, keeping the cuts of a visit until their turn comes."""
+    """Makes batches one after another; the windows of a visit are kept until their sample numbers come."""
 
     def __init__(self, config: LoaderConfig, index: Index, reader: ClipReader):
         self._config, self._index, self._reader = config, index, reader
-        self._kept: OrderedDict[int, dict[int, Cut]] = OrderedDict()
-        """Visit -> window -> cut."""
+        self._kept: OrderedDict[int, dict[int, EncodedWindow]] = OrderedDict()
+        """Visit -> window -> encoded."""
         self._damaged: set[int] = set()
 
     def batch(self, places: Sequence[tuple[int, int]]) -> Batch:
@@ -44,43 +44,47 @@ class BatchMaker:
         """Write a window into its row of the batch, or another clip's where its own is damaged; the clip_id."""
         for attempt in range(REPLACEMENTS):
             try:
-                cut = self._kept_cut(clip, window) if attempt == 0 else self._cuts(clip, [window], attempt)[0]
-                self._decode(cut, clip, row)
-                return cut.clip_id
+                encoded = (
+                    self._kept_window(clip, window)
+                    if attempt == 0
+                    else self._windows(clip, [window], attempt)[0]
+                )
+                self._decode(encoded, clip, row)
+                return encoded.clip_id
             except DamagedShard as error:
                 self._report(clip, error)
                 rng = sample_rng(self._config.seed, window, attempt)
                 clip = int(rng.integers(len(self._index.shard)))
         raise UserError(f"{REPLACEMENTS} clips in a row are damaged: check the storage of the data set")
 
-    def _kept_cut(self, clip: int, window: int) -> Cut:
-        """The cut of that window; the first of a visit reads the clip and cuts the others too."""
+    def _kept_window(self, clip: int, window: int) -> EncodedWindow:
+        """That window; the first of a visit reads the clip and samples the others too."""
         size = self._config.windows_per_visit
         visit = window // size
         if window not in self._kept.get(visit, {}):
             windows = range(visit * size, (visit + 1) * size)
-            self._kept[visit] = dict(zip(windows, self._cuts(clip, windows)))
+            self._kept[visit] = dict(zip(windows, self._windows(clip, windows)))
             if len(self._kept) > max(self._config.spread, 1):  # The oldest one's other windows go elsewhere.
                 self._kept.popitem(last=False)
-        cut = self._kept[visit].pop(window)
+        encoded = self._kept[visit].pop(window)
         if not self._kept[visit]:
             del self._kept[visit]
-        return cut
+        return encoded
 
-    def _cuts(self, clip: int, windows: Sequence[int], attempt: int = 0) -> list[Cut]:
+    def _windows(self, clip: int, windows: Sequence[int], attempt: int = 0) -> list[EncodedWindow]:
         config, stored = self._config, self._reader.read(clip)
         rngs = [sample_rng(config.seed, window, attempt) for window in windows]
-        return [cut_sample(stored, config.window, config.pose_offset, config.context, rng) for rng in rngs]
+        return [sample_window(stored, config.window, config.pose_offset, config.context, rng) for rng in rngs]
 
-    def _decode(self, cut: Cut, clip: int, row: dict[str, np.ndarray]) -> None:
+    def _decode(self, encoded: EncodedWindow, clip: int, row: dict[str, np.ndarray]) -> None:
         try:
-            decode_sample(cut, row)
+            decode_window(encoded, row)
         except ValueError as error:
             path = self._index.clip_shards[self._index.shard[clip]]
             raise DamagedShard(
-                f"{path} holds a clip {cut.clip_id} that cannot be decoded ({error})"
+                f"{path} holds a clip {encoded.clip_id} that cannot be decoded ({error})"
             ) from error
-        augmented = augment(row, self._config.flip, self._config.colour_jitter, cut.rng)
+        augmented = augment(row, self._config.flip, self._config.colour_jitter, encoded.rng)
         for name, value in augmented.items():
             if value is not row[name]:
                 row[name][...] = value

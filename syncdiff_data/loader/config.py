@@ -23,7 +23,7 @@ class LoaderConfig:
     split: str | None = None
     """Only clips of this split; None takes all."""
     windows_per_visit: int = 4
-    """Windows cut from a clip each time it is read, in different batches. See docs/loader.md."""
+    """Windows sampled from a clip each time it is read, in different batches. See docs/loader.md."""
     spread: int = 384
     """About how many samples after one window of a visit the next one comes, and how many visits are under way at a
     time. A multiple of workers x ranks x batch_size lets each worker read a clip once."""

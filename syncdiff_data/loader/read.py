@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from syncdiff_data.loader.index import DamagedShard, Index
 from syncdiff_data.loader.sample import StoredClip
 from syncdiff_data.shards import Store
-from syncdiff_data.shards.rows import vectors_of
+from syncdiff_data.shards.clip_columns import vectors_of
 
 FACE_COLUMNS = ["face", "landmarks", "face_to_source"]
 

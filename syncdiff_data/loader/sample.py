@@ -1,4 +1,7 @@
-"""From a clip's stored columns to one training sample: choose the frames, decode only those, put all on one clock."""
+"""From a clip's stored columns to one training sample: choose the frames, decode those alone.
+
+Shapes: F frames of the clip, T of the window, K feature frames around each, D feature width, S crop size.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """All that one sample needs of its clip, faces still encoded: small enough to wait for its turn."""
+class EncodedWindow:
+    """All that one sample needs of its clip, faces still encoded, so that many can be held in memory."""
 
     clip_id: str
     frames: Frames
@@ -48,11 +51,11 @@ class Cut:
     features: np.ndarray | None
     """float16 [T, K, D]"""
     rng: np.random.Generator
-    """What is still to be drawn for this sample comes from here."""
+    """Random state of the augmentation of this sample."""
 
 
 def choose_frames(num_frames: int, window: int, pose_offset: int, rng: np.random.Generator) -> Frames:
-    """Draw a window and an identity frame, uniformly; the identity lies outside the window where the clip allows."""
+    """A random window and identity frame; the identity lies outside the window where the clip is long enough."""
     first = int(rng.integers(num_frames - window + 1))
     outside = num_frames - window
     identity = int(rng.integers(outside or num_frames))
@@ -81,13 +84,14 @@ def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndar
     return np.einsum("tij,tnj->tni", np.linalg.inv(turn), landmarks - shift).astype(np.float32)
 
 
-def cut_sample(
+def sample_window(
     clip: StoredClip, window: int, pose_offset: int, context: int, rng: np.random.Generator
-) -> Cut:
-    """Draw one sample of a clip and copy what it needs, nothing decoded yet."""
+) -> EncodedWindow:
+    """One random sample of a clip, copied out of it, nothing decoded yet."""
+    # clip columns [F, ...] -> window [T, ...]; the encoded crops of window, pose and identity frames
     chosen = choose_frames(len(clip.face_jpeg), window, pose_offset, rng)
     wanted = {*chosen.window.tolist(), *chosen.pose.tolist(), chosen.identity}
-    return Cut(
+    return EncodedWindow(
         clip_id=clip.clip_id,
         frames=chosen,
         face_jpeg={frame: clip.face_jpeg[frame].as_py() for frame in wanted},
@@ -97,21 +101,21 @@ def cut_sample(
     )
 
 
-def decode_sample(cut: Cut, sample: dict[str, np.ndarray]) -> None:
-    """Write a cut into its place in a batch, each picture decoded once and straight into place.
+def decode_window(encoded: EncodedWindow, sample: dict[str, np.ndarray]) -> None:
+    """Write a window into its place in a batch, each crop decoded once and straight into place.
 
     sample: frames and pose uint8 [T, S, S, 3], identity uint8 [S, S, 3], landmarks float32 [T, 68, 2], first_frame
     int64 [], features float32 [T, K, D] if any. ValueError when a face cannot be decoded to that size.
     """
-    frames = [*cut.frames.window.tolist(), *cut.frames.pose.tolist(), cut.frames.identity]
+    frames = [*encoded.frames.window.tolist(), *encoded.frames.pose.tolist(), encoded.frames.identity]
     decoded: dict[int, np.ndarray] = {}
     for frame, place in zip(frames, [*sample["frames"], *sample["pose"], sample["identity"]]):
         if frame in decoded:
             place[:] = decoded[frame]
         else:
-            decode_jpeg_into(cut.face_jpeg[frame], place)
+            decode_jpeg_into(encoded.face_jpeg[frame], place)
             decoded[frame] = place
-    sample["landmarks"][:] = cut.landmarks
-    sample["first_frame"][...] = cut.frames.window[0]
-    if cut.features is not None:
-        sample["features"][:] = cut.features
+    sample["landmarks"][:] = encoded.landmarks
+    sample["first_frame"][...] = encoded.frames.window[0]
+    if encoded.features is not None:
+        sample["features"][:] = encoded.features

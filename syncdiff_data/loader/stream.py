@@ -111,7 +111,7 @@ class ClipWindows(IterableDataset[Batch]):
         return left // self.global_batch if self.world_size > 1 else -(-left // self.global_batch)
 
     def place_of(self, sample: int) -> tuple[int, int]:
-        """The clip, by its number in the index, that a sample is cut from, and the number of that window.
+        """The clip, by its number in the index, of a sample, and the number of that window.
 
         Windows are numbered like samples, but visit by visit: window n is n % W of visit n // W.
         """

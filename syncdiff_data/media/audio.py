@@ -27,10 +27,10 @@ _MIXED_CHANNELS = 8
 
 
 class AudioTrack:
-    """The first audio stream of a file, decoded once; `cut` takes the sound of each clip out of it.
+    """The first audio stream of a file, decoded once; `slice` gives the audio of each clip.
 
     start_s, end_s: where its sound begins and ends on the presentation clock. A file of sound alone need not
-    begin at 0 (MP3 begins at 0.025 s): cut it from start_s.
+    begin at 0 (MP3 begins at 0.025 s): slice it from start_s.
     Memory: 32 kB per second of sound. Raises MediaError(NO_AUDIO) without sound in an audio stream, and
     MediaError(UNREADABLE) if the file does not open or the stream does not decode to its end.
     """
@@ -58,7 +58,7 @@ class AudioTrack:
         self.end_s = float(max(piece.end_s for piece in pieces))
         self._pieces = [(round(piece.start_s * SAMPLE_RATE), piece.samples()) for piece in pieces]
 
-    def cut(self, start_s: float, num_frames: int) -> np.ndarray:
+    def slice(self, start_s: float, num_frames: int) -> np.ndarray:
         """int16 [num_frames * 640] from `start_s` on the presentation clock, silence where none is."""
         first = round(start_s * SAMPLE_RATE)
         out = np.zeros(num_frames * SAMPLES_PER_FRAME, np.int16)
@@ -70,11 +70,11 @@ class AudioTrack:
 
 
 def read_audio(path: str | Path, start_s: float, num_frames: int) -> np.ndarray:
-    """The sound of one clip: int16 [num_frames * 640], mono 16 kHz, from `start_s` on the presentation clock.
+    """The audio of one clip: int16 [num_frames * 640], mono 16 kHz, from `start_s` on the presentation clock.
 
     Raises as AudioTrack, which is the one to keep for several clips of one source.
     """
-    return AudioTrack(path).cut(start_s, num_frames)
+    return AudioTrack(path).slice(start_s, num_frames)
 
 
 class _Piece:

@@ -13,8 +13,9 @@ import pyarrow as pa
 from syncdiff_data.plans import hash_of
 from syncdiff_data.reasons import REJECT_REASONS, Kind
 from syncdiff_data.records import Clip, UserError
+from syncdiff_data.shards.clip_columns import vectors_of
 from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
-from syncdiff_data.shards.rows import check_clip, clip_of_row, vectors_of
+from syncdiff_data.shards.rows import check_clip, clip_of_row
 from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import Clip, Reject
+from syncdiff_data.shards.clip_columns import vectors_of
 from syncdiff_data.shards.dataset import iterate_shards, load_dataset
-from syncdiff_data.shards.rows import clip_of_row, vectors_of
+from syncdiff_data.shards.rows import clip_of_row
 from syncdiff_data.shards.store import Store
 
 

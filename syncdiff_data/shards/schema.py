@@ -13,35 +13,13 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from syncdiff_data.shards.clip_columns import CLIP_COLUMNS, vectors_type
+
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"syncdiff"
 
 
-def _vectors(dtype: pa.DataType, size: int) -> pa.DataType:
-    return pa.list_(pa.list_(dtype, size))
-
-
-CLIPS = pa.schema(
-    [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("split", pa.string()),
-        pa.field("speaker", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("track", pa.int32(), nullable=False),
-        pa.field("num_frames", pa.int32(), nullable=False),
-        pa.field("start_s", pa.float64(), nullable=False),
-        pa.field("fps", pa.float32(), nullable=False),
-        pa.field("sample_rate", pa.int32(), nullable=False),
-        pa.field("source_frame", pa.list_(pa.int32()), nullable=False),
-        pa.field("face", pa.list_(pa.binary()), nullable=False),
-        pa.field("mouth", pa.list_(pa.binary())),
-        pa.field("audio", pa.binary(), nullable=False),
-        pa.field("landmarks", _vectors(pa.float32(), 136), nullable=False),
-        pa.field("box", _vectors(pa.float32(), 4), nullable=False),
-        pa.field("face_to_source", _vectors(pa.float32(), 6), nullable=False),
-    ]
-)
+CLIPS = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in CLIP_COLUMNS])
 
 REJECTS = pa.schema(
     [
@@ -64,7 +42,9 @@ IN_FOOTER = ("clip_id", "split", "num_frames")
 
 def features_schema(columns: Mapping[str, int]) -> pa.Schema:
     """The features table: clip_id, then one column of float16 vectors a layer (column name -> D)."""
-    layers = [pa.field(name, _vectors(pa.float16(), size), nullable=False) for name, size in columns.items()]
+    layers = [
+        pa.field(name, vectors_type(pa.float16(), size), nullable=False) for name, size in columns.items()
+    ]
     return pa.schema([pa.field("clip_id", pa.string(), nullable=False), *layers])
 
 

@@ -60,7 +60,7 @@ _HDTF = re.compile(r"(?:.+/)?(?P<speaker>(?:RD|WDA|WRA)_[^/]+?)(?:_\d+)?")
 HDTF = Adapter(
     # The lists name videos, not people: WDA_BobCasey0 and WDA_BobCasey1 stay two speakers.
     find=lambda request: find_by_layout(request, _HDTF),
-    layout="cut clips named as in HDTF's lists, {RD,WDA,WRA}_<video>[_<clip>].mp4, in any folder",
+    layout="clips named as in HDTF's lists, {RD,WDA,WRA}_<video>[_<clip>].mp4, in any folder",
     fits=_HDTF,
 )
 

@@ -18,7 +18,7 @@ def driving_audio(path: Path, start_s: float, num_frames: int, fps: float) -> np
 
 def slice_audio(track: AudioTrack, start_s: float, num_frames: int, fps: float) -> np.ndarray:
     """The same from a decoded track."""
-    return track.cut(start_s, int(np.ceil(num_frames / fps * FPS)))
+    return track.slice(start_s, int(np.ceil(num_frames / fps * FPS)))
 
 
 def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:

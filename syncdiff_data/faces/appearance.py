@@ -1,4 +1,4 @@
-"""What a frame and a face look like, in a few numbers: cheap tests for scene cuts and for covered faces.
+"""Small descriptors of frames and faces: cheap tests for scene cuts and for covered faces.
 
 The limits were read off 51 real clips: docs/faces.md.
 """
@@ -10,49 +10,49 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-CUT_DIFFERENCE = 12.0
+SCENE_CUT_DIFFERENCE = 12.0
 """A cut changes the frame, shrunk to 32 x 32, by more than this on average (0 to 255). So does a shaking camera."""
-CUT_CORRELATION = 0.9
-"""A cut lets the correlation of the colour histograms fall below this. So does a fade of a still scene."""
-SAME_LOOK = 0.5
-"""Correlation of a face's pictures in two neighbouring frames below which it may have been covered."""
+SCENE_CUT_CORRELATION = 0.9
+"""A cut has a correlation of the colour histograms below this. So does a fade of a still scene."""
+SAME_FACE = 0.5
+"""Correlation of a face's thumbnails in two neighbouring frames below which it may have been covered."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A frame's look."""
+class FrameAppearance:
+    """A descriptor of one frame."""
 
     small: np.ndarray
     """float32 [32, 32, 3]."""
     colours: np.ndarray
-    """float32 [256]: histogram over 16 hues x 16 saturations, blind to brightness (a flash is no cut)."""
+    """float32 [256]: histogram over 16 hues x 16 saturations, independent of brightness (a flash is no cut)."""
 
 
-def scene(frame: np.ndarray) -> Scene:
-    """The look of an RGB frame, uint8 [H, W, 3]."""
+def frame_appearance(frame: np.ndarray) -> FrameAppearance:
+    """The descriptor of an RGB frame, uint8 [H, W, 3]."""
     small = cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA)
     hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
     colours = cv2.calcHist([hsv], [0, 1], None, [16, 16], [0, 180, 0, 256]).ravel()
-    return Scene(small.astype(np.float32), colours)
+    return FrameAppearance(small.astype(np.float32), colours)
 
 
-def is_cut(before: Scene, after: Scene) -> bool:
+def is_scene_cut(before: FrameAppearance, after: FrameAppearance) -> bool:
     """Whether another scene begins between two frames."""
-    if np.abs(after.small - before.small).mean() <= CUT_DIFFERENCE:
+    if np.abs(after.small - before.small).mean() <= SCENE_CUT_DIFFERENCE:
         return False
-    return bool(correlation(unit(before.colours), unit(after.colours)) < CUT_CORRELATION)
+    return bool(correlation(unit(before.colours), unit(after.colours)) < SCENE_CUT_CORRELATION)
 
 
-def face_looks(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """float32 [N, 256]: the gray 16 x 16 picture of the face in each box [N, 4], without mean and scale."""
+def face_appearance(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """float32 [N, 256]: the gray 16 x 16 thumbnail of the face in each box [N, 4], without mean and scale."""
     height, width = frame.shape[:2]
-    looks = np.empty((len(boxes), 256), np.float32)
+    thumbnails = np.empty((len(boxes), 256), np.float32)
     for i, box in enumerate(boxes):
         x0, y0 = (max(0, min(int(v), side - 1)) for v, side in zip(box[:2], (width, height)))
         x1, y1 = (min(side, max(int(v), low) + 1) for v, side, low in zip(box[2:], (width, height), (x0, y0)))
         small = cv2.resize(frame[y0:y1, x0:x1], (16, 16), interpolation=cv2.INTER_AREA)
-        looks[i] = unit(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel().astype(np.float32))
-    return looks
+        thumbnails[i] = unit(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).ravel().astype(np.float32))
+    return thumbnails
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
