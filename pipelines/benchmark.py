@@ -16,10 +16,12 @@ from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import KNOWN_METHODS, baselines, read_methods
+from syncdiff_eval.metrics import load_family
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
-from syncdiff_eval.protocols import find_protocol
+from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF, find_protocol
 
 Methods = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=DIR")]
+Names = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODULE:NAME")]
 Shifts = Annotated[tuple[int, ...], tyro.conf.UseAppendAction]
 
 
@@ -39,9 +41,11 @@ class Options:
     pairs_order: PairsOrder = "csv"
     """What --pairs is: a CSV with a header, or a list of Wav2Lip's, whose columns are audio video (lrs) or
     video audio (resynced)."""
-    protocol: str = "syncdiff-v2"
-    """How to score: syncdiff-v2, syncdiff-index-v2, wav2lip-lrs, syncnet-track, latentsync, mochabench or
-    pytorch-fid, as docs/protocols.md tells."""
+    protocol: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PROTOCOLS)}}}")] = SYNCDIFF.name
+    """How to score (docs/protocols.md)."""
+    metric: Names = ()
+    """Score this metric too: module:NAME of a MetricFamily of your own, or a family's name; repeatable. It is marked as
+    no part of the protocol."""
     frozen: bool = True
     """Baseline row of the first frame all through; --no-frozen turns it off."""
     audio_shift: Shifts = ()
@@ -92,6 +96,7 @@ def main(options: Options) -> None:
             reencode_check=options.reencode_check,
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
+            added=tuple(load_family(name) for name in options.metric if name not in protocol.metrics),
         )
         benchmark(config)
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
-from syncdiff_data.features import encoder_weights, load_encoder
+from syncdiff_data.features import ENCODERS, encoder_code, encoder_weights, load_encoder
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
+from syncdiff_data.registry import choices
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
@@ -30,8 +33,9 @@ from syncdiff_data.weights import WEIGHTS, file_sha256, find_weights, given_weig
 class Options:
     clips: str
     """Clips data set, a folder or s3:// URI."""
-    encoder: Literal["logfbank", "mel", "avhubert"]
-    """logfbank: AV-HuBERT's audio input; mel: Wav2Lip's windows; avhubert: hidden states (docs/features.md)."""
+    encoder: Annotated[str, tyro.conf.arg(metavar=choices(ENCODERS))]
+    """logfbank: AV-HuBERT's audio input; mel: Wav2Lip's windows; avhubert: hidden states (docs/features.md);
+    module:NAME is an encoder of your own."""
     out: str
     """Folder or s3:// URI of the features."""
     layers: str = ""
@@ -68,7 +72,7 @@ def main(options: Options) -> None:
     given = given_weights(options.weights)
     files = {name: find_weights(name, given) for name in encoder_weights(options.encoder, options.checkpoint)}
     load_encoder(options.encoder, layers, files, "cpu", options.modality, options.checkpoint)
-    hashes = {name: file_sha256(file) for name, file in files.items()}
+    hashes = {name: file_sha256(file) for name, file in (files | encoder_code(options.encoder)).items()}
     # The licence of the weights binds what is made with them, so it travels in the recipe.
     licences = {name: WEIGHTS[name].licence for name in files}
     content = asdict(config) | {"clips": dataset.fingerprint, "licences": licences}

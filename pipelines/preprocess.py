@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
+
+import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.clips import VERSION, ClipConfig
@@ -19,10 +21,11 @@ from syncdiff_data.plans import Plan, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, recipe_weights, totals
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
+from syncdiff_data.registry import choices
 from syncdiff_data.shards.dataset import Dataset
 from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.store import Store
-from syncdiff_data.sources import list_sources, source_root
+from syncdiff_data.sources import SOURCES, list_sources, source_root
 from syncdiff_data.stage import (
     exclusive,
     probe_nodes,
@@ -37,8 +40,8 @@ from syncdiff_data.weights import given_weights
 
 @dataclass(frozen=True)
 class Options:
-    source: Literal["folder", "grid", "lrs2", "lrs3", "voxceleb2", "hdtf"]
-    """Layout of the root (docs/sources.md)."""
+    source: Annotated[str, tyro.conf.arg(metavar=choices(SOURCES))]
+    """Layout of the root (docs/sources.md); module:NAME is an Adapter of your own."""
     root: Path
     """Folder of the videos; for `folder` also a CSV with a column `path`."""
     out: str
@@ -50,7 +53,7 @@ class Options:
     limit: int | None = None
     """Only the first so many sources of the sorted list; unset takes all."""
     lists: Path | None = None
-    """Folder of LRS2's list files; unset means the root."""
+    """Folder of the list files of LRS2 or TalkVid; unset means the root."""
     shard_size: int = 32
     """Sources per shard."""
     retry_failed: bool = False

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.clips import ClipConfig, ClipExtractor
 from syncdiff_data.faces import load_backend, load_mean_face, mean_face
-from syncdiff_data.faces.backend import plugin_file
+from syncdiff_data.faces.backend import BACKENDS
 from syncdiff_data.faces.embedded import packaged_files
 from syncdiff_data.plans import Plan, entry_of
 from syncdiff_data.records import Clip, Reject, Source
+from syncdiff_data.registry import is_own, lookup, source_file
 from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, footer_values, shard_path
 from syncdiff_data.shards.store import Store
@@ -116,7 +117,9 @@ def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[
 
     Raises UserError, before any work starts, when a file is missing or is not the published one.
     """
-    names = {"face-alignment": ("s3fd", "fan2d")}.get(config.faces.backend, ())
+    names = (
+        () if is_own(config.faces.backend) else lookup(config.faces.backend, BACKENDS, "face backend").weights
+    )
     files = {name: find_weights(name, given) for name in names}
     if "mean-face" in given:
         files["mean-face"] = find_weights("mean-face", given)
@@ -131,7 +134,7 @@ def _bundled(backend: str) -> dict[str, Path]:
     """Files that decide what a backend finds and that come with a package instead of from the user."""
     if backend == "embedded":
         return packaged_files()
-    return {backend: plugin_file(backend)} if ":" in backend else {}
+    return {backend: source_file(backend, "face backend")} if is_own(backend) else {}
 
 
 def count_of(item: Clip | Reject) -> dict[str, int]:

@@ -84,6 +84,9 @@ class BenchmarkConfig:
     clip_timeout: float = 0
     """Seconds without a heartbeat after which a clip's worker is ended; 0: never."""
     families: Mapping[str, MetricFamily] = field(default_factory=lambda: FAMILIES)
+    """Those that the protocol chooses from, by name."""
+    added: tuple[MetricFamily, ...] = ()
+    """Scored beside the protocol's, and marked as no part of it."""
 
 
 def benchmark(config: BenchmarkConfig) -> schema.Results:
@@ -97,14 +100,14 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         if config.overwrite:
             _forget(config.out)
         _check_report(config.out, config.pairing, config.protocol)
-        asked = [config.families[name] for name in config.protocol.metrics]
+        asked = [*(config.families[name] for name in config.protocol.metrics), *config.added]
         chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
         unavailable, files = _find_weights(chosen, config.weights)
         families = {family.name: family for family in chosen if family.name not in unavailable}
         scoring = _scoring_config(config, families, files)
         probe_nodes(str(scoring.cache), _samples(config))
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
-        metrics = metric_infos(chosen, unavailable)
+        metrics = metric_infos(chosen, unavailable, {family.name for family in config.added})
         results = _results(scoring, metrics, records, reencoded, quoted)
         _write_report(config.out, results, records, metrics, _curves(records, Cache(scoring.cache)))
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))

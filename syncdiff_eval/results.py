@@ -64,6 +64,10 @@ class MetricInfo(Record):
     """true: one value per method from all its frames; no value per clip, no interval."""
     not_available: str | None
     """Why the metric did not run, with the command that gets its weights; null if it ran."""
+    group: str = "Other"
+    """The table of the report that it stands in."""
+    in_protocol: bool = True
+    """false: added by the user, and not part of the protocol."""
 
 
 class Score(Record):

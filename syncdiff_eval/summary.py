@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from syncdiff_eval.statistics import Inference, mean_interval
 Record = Mapping[str, Any]
 
 
-def metric_infos(families: Sequence[MetricFamily], unavailable: Mapping[str, str]) -> list[MetricInfo]:
-    """Every column, in the protocol's order. unavailable: family name -> why it did not run."""
+def metric_infos(
+    families: Sequence[MetricFamily], unavailable: Mapping[str, str], added: Collection[str] = ()
+) -> list[MetricInfo]:
+    """Every column, in the protocol's order. unavailable: family name -> why it did not run. added: names of families
+    that are not part of the protocol."""
     return [
         MetricInfo(
             name=column.name,
@@ -32,6 +35,8 @@ def metric_infos(families: Sequence[MetricFamily], unavailable: Mapping[str, str
             decimals=column.decimals,
             pooled=column.pooled,
             not_available=unavailable.get(family.name),
+            group=family.group,
+            in_protocol=family.name not in added,
         )
         for family in families
         for column in family.columns

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.records import UserError
+from syncdiff_data.registry import import_own, is_own, lookup
 
 
 class FaceBackend(Protocol):
@@ -30,6 +29,36 @@ class FaceBackend(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class BackendEntry:
+    """What the registry says of a backend.
+
+    load: from the options, weight files by name, and the device. weights: names in the registry of
+    `syncdiff_data.weights` of files that do not come with pip.
+    """
+
+    load: Callable[[FaceConfig, Mapping[str, Path], str], FaceBackend]
+    weights: tuple[str, ...] = ()
+
+
+def _embedded(config: FaceConfig, weights: Mapping[str, Path], device: str) -> FaceBackend:
+    from syncdiff_data.faces.embedded import EmbeddedBackend
+
+    return EmbeddedBackend(config.detect_px)
+
+
+def _face_alignment(config: FaceConfig, weights: Mapping[str, Path], device: str) -> FaceBackend:
+    from syncdiff_data.faces.face_alignment_backend import FaceAlignmentBackend
+
+    return FaceAlignmentBackend(weights, device, config.detect_px)
+
+
+BACKENDS: dict[str, BackendEntry] = {
+    "embedded": BackendEntry(_embedded),
+    "face-alignment": BackendEntry(_face_alignment, weights=("s3fd", "fan2d")),
+}
+
+
 def load_backend(config: FaceConfig, weights: Mapping[str, Path], device: str = "cpu") -> FaceBackend:
     """The backend `config.backend` on `device` (the embedded one always runs on the CPU).
 
@@ -37,35 +66,7 @@ def load_backend(config: FaceConfig, weights: Mapping[str, Path], device: str = 
     weights: files by registry name, for backends whose weights do not come with pip. Raises UserError for
     an unknown name and for missing weights; never touches the network.
     """
-    if config.backend == "embedded":
-        from syncdiff_data.faces.embedded import EmbeddedBackend
-
-        return EmbeddedBackend(config.detect_px)
-    if config.backend == "face-alignment":
-        from syncdiff_data.faces.face_alignment_backend import FaceAlignmentBackend
-
-        return FaceAlignmentBackend(weights, device, config.detect_px)
-    return plugin(config.backend)(config, device)
-
-
-def plugin(name: str) -> type:
-    """The class that "module:Class" names. Raises UserError where there is none."""
-    module_name, colon, class_name = name.partition(":")
-    if not colon:
-        raise UserError(f'no face backend "{name}": use "embedded", "face-alignment" or "module:Class"')
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f'the face backend "{name}" cannot be loaded ({error}): its module must be importable on every '
-            "node, in the working directory or on PYTHONPATH."
-        ) from error
-    assert isinstance(found, type)
-    return found
-
-
-def plugin_file(name: str) -> Path:
-    """The source file of a backend "module:Class": it decides the results as weights do."""
-    file = inspect.getsourcefile(plugin(name))
-    assert file is not None
-    return Path(file)
+    if is_own(config.backend):
+        backend: FaceBackend = import_own(config.backend, "face backend")(config, device)
+        return backend
+    return lookup(config.backend, BACKENDS, "face backend").load(config, weights, device)

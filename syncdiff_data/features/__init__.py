@@ -1,7 +1,18 @@
 """Features of clips at 25 Hz: log filterbank energies, mel windows, layers of AV-HuBERT."""
 
 from syncdiff_data.features.audio import logfbank, mel, mel_windows
-from syncdiff_data.features.base import Encoder
-from syncdiff_data.features.encoder import ENCODERS, encoder_weights, load_encoder
+from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions
+from syncdiff_data.features.encoder import ENCODERS, encoder_code, encoder_weights, load_encoder
 
-__all__ = ["ENCODERS", "Encoder", "encoder_weights", "load_encoder", "logfbank", "mel", "mel_windows"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "EncoderEntry",
+    "EncoderOptions",
+    "encoder_code",
+    "encoder_weights",
+    "load_encoder",
+    "logfbank",
+    "mel",
+    "mel_windows",
+]

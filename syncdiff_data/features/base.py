@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -39,3 +39,20 @@ class EncoderOptions:
     checkpoint: str = "avhubert-base"
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
+
+
+def _no_weights(options: EncoderOptions) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class EncoderEntry:
+    """What the registry says of an encoder.
+
+    load: the encoder, ready to encode; called once per worker. weights: names in the registry of
+    `syncdiff_data.weights` of the files it loads. has_layers: whether `--layers` means anything to it.
+    """
+
+    load: Callable[[EncoderOptions], Encoder]
+    weights: Callable[[EncoderOptions], tuple[str, ...]] = _no_weights
+    has_layers: bool = False

@@ -1,19 +1,20 @@
 """Which feature encoders there are, and how to get one.
 
-A new encoder is a class with `columns` and `encode`, and a line in ENCODERS.
+A new encoder is a class with `columns` and `encode`, and a line in ENCODERS; outside of this package, `module:NAME`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features.audio import LOGFBANK_DIM, MEL_DIM, logfbank, mel_windows
-from syncdiff_data.features.base import Encoder, EncoderOptions, Modality
+from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions, Modality
 from syncdiff_data.records import Clip, UserError
+from syncdiff_data.registry import import_own, is_own, lookup, source_file
 
 
 class LogfbankEncoder:
@@ -38,26 +39,16 @@ class MelEncoder:
 
 def _avhubert(options: EncoderOptions) -> Encoder:
     from syncdiff_data.features.avhubert import (
-        AVHubertFeatures,
-    )  # Imports torch: seconds that the others save.
+        AVHubertFeatures,  # Imports torch: seconds that the others save.
+    )
 
     return AVHubertFeatures.load(options)
 
 
-def _without_layers(make: Callable[[], Encoder]) -> Callable[[EncoderOptions], Encoder]:
-    def load(options: EncoderOptions) -> Encoder:
-        encoder = make()
-        if options.layers:
-            raise UserError(f"--layers belongs to avhubert; {next(iter(encoder.columns))} has no layers.")
-        return encoder
-
-    return load
-
-
-ENCODERS: dict[str, Callable[[EncoderOptions], Encoder]] = {
-    "logfbank": _without_layers(LogfbankEncoder),
-    "mel": _without_layers(MelEncoder),
-    "avhubert": _avhubert,
+ENCODERS: dict[str, EncoderEntry] = {
+    "logfbank": EncoderEntry(lambda options: LogfbankEncoder()),
+    "mel": EncoderEntry(lambda options: MelEncoder()),
+    "avhubert": EncoderEntry(_avhubert, weights=lambda options: (options.checkpoint,), has_layers=True),
 }
 
 
@@ -69,15 +60,29 @@ def load_encoder(
     modality: Modality = "audio",
     checkpoint: str = "avhubert-base",
 ) -> Encoder:
-    """The encoder of that name, ready to encode; arguments as in EncoderOptions.
+    """The encoder of that name, a key of ENCODERS or `module:NAME`; arguments as in EncoderOptions.
 
     Raises UserError for an unknown name, a layer the model does not have, and weights that are not here.
     """
-    if name not in ENCODERS:
-        raise UserError(f"There is no encoder {name!r}: choose one of {', '.join(ENCODERS)}.")
-    return ENCODERS[name](EncoderOptions(tuple(layers), modality, checkpoint, weights or {}, device))
+    entry = _entry(name)
+    if layers and not entry.has_layers:
+        raise UserError(f"--layers belongs to avhubert and the like; {name} has no layers.")
+    return entry.load(EncoderOptions(tuple(layers), modality, checkpoint, weights or {}, device))
 
 
 def encoder_weights(name: str, checkpoint: str = "avhubert-base") -> tuple[str, ...]:
     """Names of the weight files that encoder loads, for the recipe of what it makes."""
-    return (checkpoint,) if name == "avhubert" else ()
+    return _entry(name).weights(EncoderOptions(checkpoint=checkpoint))
+
+
+def encoder_code(name: str) -> dict[str, Path]:
+    """The file of a user's own encoder by its name, for the recipe; none for those of this package."""
+    return {name: source_file(name, "encoder")} if is_own(name) else {}
+
+
+def _entry(name: str) -> EncoderEntry:
+    """A `module:NAME` is an EncoderEntry, or a class that is made from EncoderOptions."""
+    if not is_own(name):
+        return lookup(name, ENCODERS, "encoder")
+    found = import_own(name, "encoder")
+    return found if isinstance(found, EncoderEntry) else EncoderEntry(found)

@@ -8,9 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
+from syncdiff_data.registry import import_own, is_own, lookup
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, Adapter, Request, media_files, stem
 from syncdiff_data.sources.folder import FOLDER
 from syncdiff_data.sources.layouts import GRID, HDTF, LRS2, LRS3, VOXCELEB2
+from syncdiff_data.sources.talkvid import TALKVID
 
 __all__ = ["MEDIA_SUFFIXES", "SOURCES", "Adapter", "list_sources", "source_root"]
 
@@ -21,6 +23,7 @@ SOURCES: dict[str, Adapter] = {
     "lrs3": LRS3,
     "voxceleb2": VOXCELEB2,
     "hdtf": HDTF,
+    "talkvid": TALKVID,
 }
 
 
@@ -34,16 +37,15 @@ def list_sources(
 ) -> list[Source]:
     """The sources of a data set, sorted by path.
 
-    kind: a key of SOURCES. split: one split, or None for all. limit: the first so many of the sorted list.
+    kind: a key of SOURCES, or `module:NAME` of an Adapter. split: one split, or None for all. limit: the first so
+    many of the sorted list.
     lists: the folder of a data set's list files where they do not lie in the root (LRS2).
     Nothing of the list depends on the machine, the time or the order in which a file system names its files.
 
     Raises UserError where the root is missing, is no such data set or holds nothing of the split, and for
     list files that name clips which are not there.
     """
-    adapter = SOURCES.get(kind)
-    if adapter is None:
-        raise UserError(f"There is no source {kind!r}: choose one of {', '.join(SOURCES)}.")
+    adapter = find_adapter(kind)
     request = Request(root, split, lists)
     _check_request(kind, adapter, request, limit)
     found = sorted(adapter.find(request), key=lambda source: source.path)
@@ -51,6 +53,16 @@ def list_sources(
     if not sources:
         raise UserError(_nothing_found(kind, adapter, request, {source.split for source in found}))
     return [_with_text(adapter, root, source) for source in sources[:limit]]
+
+
+def find_adapter(kind: str) -> Adapter:
+    """The adapter of that name. UserError for an unknown one, and for a `module:NAME` that is no Adapter."""
+    if not is_own(kind):
+        return lookup(kind, SOURCES, "source")
+    adapter = import_own(kind, "source")
+    if not isinstance(adapter, Adapter):
+        raise UserError(f"The source {kind!r} is a {type(adapter).__name__}, and must be an Adapter.")
+    return adapter
 
 
 def _with_text(adapter: Adapter, root: Path, source: Source) -> Source:
@@ -102,7 +114,7 @@ def _advice(kind: str, root: Path, looked_at: int = 1000) -> str:
     paths = [stem(path) for path, _ in islice(media_files(root), looked_at)]
     if not paths:
         return " There is no media file in it."
-    own = SOURCES[kind].fits
+    own = find_adapter(kind).fits
     name = root.absolute().name
     if any(own.fullmatch(f"{name}/{path}") for path in paths):
         return f" Try --root {root.absolute().parent}, the folder above."

@@ -1,5 +1,12 @@
 """Every family of metrics a protocol can name. A new one is a module with a MetricFamily and a line here."""
 
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from syncdiff_data.records import UserError
+from syncdiff_data.registry import import_own, is_own, lookup
+from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
@@ -33,3 +40,28 @@ FAMILIES: dict[str, MetricFamily] = {
         LEAK_AVS,
     )
 }
+
+
+def load_family(name: str) -> MetricFamily:
+    """The family that `module:NAME` names: a MetricFamily, or a function without arguments that makes one.
+
+    Its code decides its numbers: without a content hash of its own it takes that of the file that defines it.
+    UserError where it is not there, is no family, or fills a column of one of FAMILIES.
+    """
+    if not is_own(name):
+        return lookup(name, FAMILIES, "metric")
+    found = import_own(name, "metric")
+    family = found if isinstance(found, MetricFamily) else found()
+    if not isinstance(family, MetricFamily):
+        raise UserError(f"The metric {name!r} is a {type(family).__name__}, and must be a MetricFamily.")
+    taken = {column.name: other.name for other in FAMILIES.values() for column in other.columns}
+    clash = [column.name for column in family.columns if column.name in taken]
+    if clash or family.name in FAMILIES:
+        raise UserError(
+            f"The metric {name!r} takes the name {(clash or [family.name])[0]!r} of another: rename it."
+        )
+    if family.content_hash:
+        return family
+    return replace(
+        family, content_hash=file_sha256(Path(import_module(name.partition(":")[0]).__file__ or ""))
+    )

@@ -25,6 +25,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.mouth_audio import is_silent
@@ -105,6 +106,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 AVS = MetricFamily(
     name="avs",
+    group=ReportGroup.LIP_READER,
     columns=(
         Column("avs_u", "AVS_u", "", True, 3),
         Column("avs_m", "AVS_m", "", True, 3, compares_with_reference=True),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -15,6 +16,17 @@ import numpy as np
 from syncdiff_data.media import Video
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import FrameFeatureCache
+
+
+class ReportGroup(StrEnum):
+    """The table of the report that a metric stands in."""
+
+    SYNC = "Sync"
+    LIP_READER = "AV-HuBERT sync"
+    PICTURE = "Picture"
+    MOUTH_SHAPE = "Mouth shape"
+    LEAK = "Leak"
+    OTHER = "Other"
 
 
 @dataclass(frozen=True)
@@ -187,6 +199,7 @@ class MetricFamily:
     weights: tuple[str, ...] = ()
     pool: Pool | None = None
     required_inputs: frozenset[FrameInput] = frozenset({"reference", "landmarks"})
+    group: ReportGroup = ReportGroup.OTHER
     content_hash: str = ""
     """Of whatever decides the numbers and is not in the registry of weights, such as a trained scorer's files. Part of
     every cache key."""

@@ -26,6 +26,7 @@ from syncdiff_eval.metrics.base import (
     MetricFamily,
     MissingValue,
     Pool,
+    ReportGroup,
     Values,
 )
 
@@ -192,6 +193,7 @@ def fid_family(region: Region) -> MetricFamily:
 
     return MetricFamily(
         name=f"fid-{region}",
+        group=ReportGroup.PICTURE,
         columns=(
             Column(distance, f"FID {region}", "", False, 2, pooled=True),
             Column(frames, f"FID {region}, frames", "at least 2,048 wanted", None, 0, pooled=True),

@@ -16,6 +16,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 
@@ -179,6 +180,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 IMAGE = MetricFamily(
     name="image",
+    group=ReportGroup.PICTURE,
     columns=tuple(
         column
         for region in REGIONS

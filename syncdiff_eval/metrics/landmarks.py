@@ -15,6 +15,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.sums import PairSums
@@ -103,6 +104,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 LANDMARKS = MetricFamily(
     name="landmarks",
+    group=ReportGroup.MOUTH_SHAPE,
     columns=(
         Column("lmd_mouth", "LMD mouth", "% of eye distance", False, 2, compares_with_reference=True),
         Column("lmd_face", "LMD face", "% of eye distance", False, 2, compares_with_reference=True),

@@ -22,6 +22,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.landmarks import mouth_opening
@@ -167,6 +168,7 @@ def _load_reader(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 LEAK = MetricFamily(
     name="leak",
+    group=ReportGroup.LEAK,
     columns=(
         Column("leak_motion", "Leak: motion in silence", "", False, 3, crossed_only=True),
         Column("leak_corr", "Leak: opening of the source's mouth", "", False, 3, crossed_only=True),
@@ -177,6 +179,7 @@ LEAK = MetricFamily(
 )
 LEAK_AVS = MetricFamily(
     name="leak-avs",
+    group=ReportGroup.LEAK,
     columns=(Column("leak_avs", "Leak: the source's lips", "", False, 3, crossed_only=True),),
     version=1,
     load=_load_reader,

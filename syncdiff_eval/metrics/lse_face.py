@@ -18,6 +18,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.lse import Sync, sync_of
@@ -130,6 +131,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 SYNC = MetricFamily(
     name="lse",
+    group=ReportGroup.SYNC,
     columns=COLUMNS,
     version=VERSION,
     load=_load,

@@ -16,7 +16,14 @@ from syncdiff_data.media import Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLES_PER_FRAME
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MetricFactory, MetricFamily, Values
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    FrameBatch,
+    MetricFactory,
+    MetricFamily,
+    ReportGroup,
+    Values,
+)
 from syncdiff_eval.metrics.lse import Sync, sync_of
 from syncdiff_eval.metrics.lse_face import COLUMNS, none_of, values_of
 from syncdiff_eval.metrics.sums import WholeClip
@@ -158,7 +165,7 @@ def _whole_family(name: str) -> MetricFamily:
             context, network, lambda frames: embed_whole(frames, network), producer, 0, mean_of_tracks
         )
 
-    return MetricFamily(name, COLUMNS, VERSION, load, ("syncnet",))
+    return MetricFamily(name, COLUMNS, VERSION, load, ("syncnet",), group=ReportGroup.SYNC)
 
 
 def _track_family(name: str, min_track: int, reduce: Reduce) -> MetricFamily:
@@ -180,7 +187,7 @@ def _track_family(name: str, min_track: int, reduce: Reduce) -> MetricFamily:
             reduce,
         )
 
-    return MetricFamily(name, COLUMNS, VERSION, load, needed)
+    return MetricFamily(name, COLUMNS, VERSION, load, needed, group=ReportGroup.SYNC)
 
 
 def _producer(name: str, weights: Mapping[str, Path], needed: Sequence[str]) -> dict[str, object]:

@@ -16,6 +16,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.landmarks import mouth_opening
@@ -144,6 +145,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 MOUTH_AUDIO = MetricFamily(
     name="mouth_audio",
+    group=ReportGroup.SYNC,
     columns=(
         Column("mouth_audio_corr", "Mouth-audio corr.", "", True, 3),
         Column("mouth_audio_peak", "Mouth-audio corr., best lag", "", True, 3),

@@ -18,6 +18,7 @@ from syncdiff_eval.metrics.base import (
     MetricFactory,
     MetricFamily,
     MissingValue,
+    ReportGroup,
     Values,
 )
 from syncdiff_eval.metrics.sums import WholeClip
@@ -85,8 +86,8 @@ def sync_scorer_family(
 
     load(weight files by registry name, device) runs once per worker. content_hash: of all that decides the scorer's
     numbers (its weight files, its settings): a retrained scorer has another one, and its clips are scored again.
-    Pass the family in `BenchmarkConfig(..., families=FAMILIES | {name: family})` with a protocol whose metrics name
-    it. Raises ValueError where the name or the title would pass for SyncNet's LSE, or without a content hash.
+    `benchmark.py --metric module:NAME` adds it to a run; `BenchmarkConfig(added=...)` does so in Python. Raises
+    ValueError where the name or the title would pass for SyncNet's LSE, or without a content hash.
     """
     if "lse" in name.lower() or "lse" in title.lower():
         raise ValueError(f"{title!r} ({name}) would pass for SyncNet's LSE; give the scorer its own name")
@@ -102,5 +103,12 @@ def sync_scorer_family(
 
     column = Column(name, title, "", higher_is_better, 3)
     return MetricFamily(
-        name, (column,), version, factory, weights, required_inputs=frozenset(), content_hash=content_hash
+        name,
+        (column,),
+        version,
+        factory,
+        weights,
+        required_inputs=frozenset(),
+        group=ReportGroup.SYNC,
+        content_hash=content_hash,
     )

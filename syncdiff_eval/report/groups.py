@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from syncdiff_eval.methods import MethodType
+from syncdiff_eval.metrics.base import ReportGroup
 from syncdiff_eval.results import MetricInfo, Results
 
-_GROUPS = (
-    ("Sync", "Does the mouth move with the sound?", ("lse_", "av_offset", "mouth_audio_")),
-    ("AV-HuBERT sync", "Do the lips match the sound, by AV-HuBERT features?", ("avs_",)),
-    ("Picture", "Do the frames look like the real ones?", ("fid_", "psnr_", "ssim_")),
-    ("Mouth shape", "Does the mouth take the real mouth’s shapes?", ("lmd_", "opening_")),
-    ("Leak", "Does the mouth follow the source video where it should follow the sound?", ("leak_",)),
-)
-_OTHER = ("Other", "Metrics of scorers from outside this project.")
+_QUESTIONS = {
+    ReportGroup.SYNC: "Does the mouth move with the sound?",
+    ReportGroup.LIP_READER: "Do the lips match the sound, by AV-HuBERT features?",
+    ReportGroup.PICTURE: "Do the frames look like the real ones?",
+    ReportGroup.MOUTH_SHAPE: "Does the mouth take the real mouth’s shapes?",
+    ReportGroup.LEAK: "Does the mouth follow the source video where it should follow the sound?",
+    ReportGroup.OTHER: "Metrics of no other group.",
+}
+_ADDED = ("Added metrics", "Chosen by --metric; they are not part of the protocol.")
 _HEADLINE = ("lse_c", "lse_d", "avs_u", "fid_face", "psnr_face", "ssim_face", "lmd_mouth", "leak_corr")
 
 
@@ -31,12 +33,11 @@ class Group:
 
 
 def groups(results: Results) -> list[Group]:
-    """The groups that the protocol has metrics of; metrics of no group come last."""
+    """The groups that there are metrics of; metrics outside of the protocol come last."""
     shown = [metric for metric in results.metrics if not frame_count_of(metric, results)]
-    known = [(title, question, [m for m in shown if m.name.startswith(prefixes)])
-             for title, question, prefixes in _GROUPS]  # fmt: skip
-    placed = {metric.name for _, _, metrics in known for metric in metrics}
-    rest = (*_OTHER, [metric for metric in shown if metric.name not in placed])
+    known = [(title, question, [m for m in shown if m.in_protocol and m.group == title])
+             for title, question in _QUESTIONS.items()]  # fmt: skip
+    rest = (*_ADDED, [metric for metric in shown if not metric.in_protocol])
     return [
         Group(
             title,

@@ -1,0 +1,111 @@
+"""Registries: names of this package, and `module:NAME` of a user's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from runs import extract, pipeline, preprocess
+from stub_faces import write_colour
+
+from syncdiff_data.faces import FaceConfig, load_backend
+from syncdiff_data.features import encoder_code, load_encoder
+from syncdiff_data.records import UserError
+from syncdiff_data.shards import read_features
+from syncdiff_data.sources import SOURCES, list_sources
+from syncdiff_eval.metrics import FAMILIES, load_family
+
+OWN = """
+import re
+import numpy as np
+from syncdiff_data.sources.adapter import Adapter, media_files
+from syncdiff_data.records import Source
+from syncdiff_eval.metrics.image import IMAGE
+
+SHOWS = Adapter(
+    find=lambda request: (Source(path, size, speaker="me") for path, size in media_files(request.root)),
+    layout="any video",
+    fits=re.compile(".*"),
+)
+
+class Loudness:
+    columns = {"loudness": 1}
+
+    def __init__(self, options):
+        pass
+
+    def encode(self, clips):
+        return [{"loudness": np.ones((clip.num_frames, 1), np.float32)} for clip in clips]
+
+NOT_ONE = 3
+CLASH = IMAGE
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a user's own, on the path of this process."""
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def test_unknown_names_are_sentences_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no source 'lrs4': choose one of folder, grid"):
+        list_sources("lrs4", tmp_path)
+    with pytest.raises(UserError, match="no encoder 'wav': choose one of logfbank"):
+        load_encoder("wav")
+    with pytest.raises(UserError, match="no face backend 'eyes': choose one of embedded"):
+        load_backend(FaceConfig(backend="eyes"), {})
+    with pytest.raises(UserError, match="no metric 'psnr': choose one of lse"):
+        load_family("psnr")
+
+
+@pytest.mark.parametrize("name", ["nowhere:THING", "json:THING"])
+def test_what_cannot_be_imported_is_a_sentence(tmp_path: Path, name: str) -> None:
+    for load in (lambda: list_sources(name, tmp_path), lambda: load_encoder(name), lambda: load_family(name)):
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load()
+
+
+def test_a_source_of_ones_own(own: str, tmp_path: Path) -> None:
+    write_colour(tmp_path / "videos" / "a.mp4", "face")
+    (source,) = list_sources(f"{own}:SHOWS", tmp_path / "videos")
+    assert (source.path, source.speaker) == ("a.mp4", "me")
+    with pytest.raises(UserError, match="must be an Adapter"):
+        list_sources(f"{own}:NOT_ONE", tmp_path)
+
+
+def test_a_metric_may_not_take_anothers_columns(own: str) -> None:
+    with pytest.raises(UserError, match="takes the name 'psnr_face'"):
+        load_family(f"{own}:CLASH")
+    with pytest.raises(UserError, match="must be a MetricFamily"):
+        load_family("builtins:dict")
+
+
+def test_an_encoder_of_ones_own_is_known_by_its_code(own: str) -> None:
+    """It decides the numbers, so that a changed file makes another data set."""
+    assert [path.name for path in encoder_code(f"{own}:Loudness").values()] == [f"{own}.py"]
+    with pytest.raises(UserError, match="has no layers"):
+        load_encoder(f"{own}:Loudness", layers=(1,))
+
+
+def test_an_encoder_of_the_tests_runs_on_workers(tmp_path: Path, ray_session: None) -> None:
+    write_colour(tmp_path / "videos" / "a.mp4", "face")
+    preprocess(tmp_path / "videos", tmp_path / "clips")
+    extract(tmp_path / "clips", tmp_path / "features", "own_encoder:Loudness")
+    ((_, columns),) = read_features(tmp_path / "features")
+    assert columns["loudness"].shape == (12, 1)
+    recipe = json.loads((tmp_path / "features" / "dataset.json").read_text())["recipe"]
+    assert recipe["config"]["encoder"] == "own_encoder:Loudness"
+    assert list(recipe["weights"]) == ["own_encoder:Loudness"]
+
+
+def test_help_lists_the_registries() -> None:
+    module = pipeline("preprocess")
+    annotation = str(module.Options.__annotations__["source"])
+    assert "choices(SOURCES)" in annotation
+    assert "talkvid" in SOURCES
+    assert {family.group for family in FAMILIES.values()} >= {"Sync", "Picture", "Leak"}
