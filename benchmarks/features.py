@@ -28,6 +28,9 @@ from syncdiff_data.features.avhubert import AVHubertFeatures, pad_batch, padding
 from syncdiff_data.features.base import Modality
 from syncdiff_data.records import SAMPLES_PER_FRAME, Clip
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from made_clips import made_clip
+
 GROUP = 16
 """Clips handed to the encoder at a time in the memory runs."""
 
@@ -68,30 +71,17 @@ def load(options: Options) -> AVHubertEncoder:
     return AVHubertEncoder(BASE).eval()
 
 
-def a_clip(frames: int, seed: int) -> Clip:
+def noise_clip(num_frames: int, seed: int) -> Clip:
+    """A clip whose mouth and sound are noise."""
     random = np.random.default_rng(seed)
     png = cv2.imencode(".png", random.integers(0, 256, (96, 96), dtype=np.uint8))[1].tobytes()
-    return Clip(
-        clip_id=str(seed),
-        source=f"{seed}.mp4",
-        split=None,
-        speaker=None,
-        text=None,
-        track=0,
-        start_s=0.0,
-        source_frame=np.arange(frames, dtype=np.int32),
-        face_jpeg=(),
-        mouth_png=(png,) * frames,
-        audio=(1000 * random.standard_normal(frames * SAMPLES_PER_FRAME)).astype(np.int16),
-        landmarks=np.zeros((frames, 68, 2), np.float32),
-        box=np.zeros((frames, 4), np.float32),
-        face_to_source=np.zeros((frames, 2, 3), np.float32),
-    )
+    audio = (1000 * random.standard_normal(num_frames * SAMPLES_PER_FRAME)).astype(np.int16)
+    return made_clip(num_frames, clip_id=str(seed), mouth_png=(png,) * num_frames, audio=audio)
 
 
 def some_clips(count: int, options: Options) -> list[Clip]:
     lengths = np.random.default_rng(0).integers(options.min_frames, options.max_frames + 1, count)
-    return [a_clip(int(length), seed) for seed, length in enumerate(lengths)]
+    return [noise_clip(int(length), seed) for seed, length in enumerate(lengths)]
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -1,10 +1,17 @@
 """Fixtures every test file may ask for."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:  # Imported by the fixtures that need them: torch costs seconds.
+    from syncdiff_data.avhubert import AVHubertEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,3 +35,66 @@ def ray_session() -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
         with ray_session(RayOptions(workers=2)):
             yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread, as in Ray's workers: small networks are quicker, and sums always in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a random, tiny AV-HuBERT in the published layout."""
+    from tiny_avhubert import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("avhubert") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def encoder(checkpoint: Path) -> AVHubertEncoder:
+    """That checkpoint's encoder; tests that change its weights load their own."""
+    from syncdiff_data.avhubert import AVHubertEncoder
+
+    return AVHubertEncoder.from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The folders of a clips data set and of its features: four shards of 3, 0, 5 and 3 clips of 10 to 20 frames, the
+    last shard of split `val`."""
+    from loader_data import make_dataset, numbered_clip
+
+    shards_of = (range(3), range(0), range(3, 8), range(8, 11))
+    shards = [
+        [numbered_clip(number, 10 + number, "val" if number >= 8 else "train") for number in numbers]
+        for numbers in shards_of
+    ]
+    return make_dataset(tmp_path_factory.mktemp("loader"), shards)
+
+
+@pytest.fixture
+def damaged(dataset: tuple[str, str], tmp_path: Path) -> tuple[str, str]:
+    """A copy of `dataset` that a test may harm."""
+    shutil.copytree(Path(dataset[0]).parent, tmp_path / "copy")
+    return str(tmp_path / "copy" / "clips"), str(tmp_path / "copy" / "features")
+
+
+@pytest.fixture
+def object_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """An object store on this machine: bucket/path -> the URI of it, which may create the bucket."""
+    server_module = pytest.importorskip("moto.server")
+    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    yield lambda path: f"s3://{path}?{options}"
+    server.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_features import a_clip
+from made_clips import spoken_clip
 from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.avhubert import BASE, AVHubertEncoder
@@ -66,7 +66,7 @@ def check_sound_features(audio: np.ndarray) -> None:
 
 
 def check_avhubert(features: AVHubertFeatures, audio: np.ndarray) -> None:
-    clip = a_clip(FRAMES, mouth=False)
+    clip = spoken_clip(FRAMES, mouth=False)
     heard = [audio, *(delay(audio, shift) for shift in (2, 5))]
     plain, *later = features.encode([replace(clip, audio=sound) for sound in heard])
     for column, values in plain.items():

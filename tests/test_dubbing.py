@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_clips import made_clip
 from tiny_models import tiny_model
 
 from syncdiff_data.demo import talker_clip
@@ -56,29 +57,14 @@ def test_a_mask_that_shows_nothing_changes_nothing() -> None:
     assert np.array_equal(paste_face(frame, np.zeros((64, 64, 3), np.uint8), SHOWN, away), frame)
 
 
-def made_clip(start_s: float, frames: int, side: float) -> Clip:
-    box = np.tile(np.array([0, 0, side, side], np.float32), (frames, 1))
-    rest = np.zeros(frames, np.int32)
-    return Clip(
-        "id",
-        "a.mp4",
-        None,
-        None,
-        None,
-        0,
-        start_s,
-        rest,
-        (),
-        None,
-        np.zeros(frames * 640, np.int16),
-        rest,
-        box,
-        rest,
-    )
+def face_of(start_s: float, num_frames: int, side: float) -> Clip:
+    """A clip from `start_s` on whose face fills a square of that side."""
+    box = np.tile(np.array([0, 0, side, side], np.float32), (num_frames, 1))
+    return made_clip(num_frames, start_s=start_s, box=box)
 
 
 def test_the_largest_face_speaks_and_gaps_are_filled_by_others() -> None:
-    near, far, later = made_clip(0, 50, 90), made_clip(1, 100, 40), made_clip(2, 25, 60)
+    near, far, later = face_of(0, 50, 90), face_of(1, 100, 40), face_of(2, 25, 60)
     assert choose_speaker([far, later, near]) == [near, later]
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_avhubert import TINY, write_tiny_checkpoint
+from made_clips import speech_like, spoken_clip
+from tiny_avhubert import TINY
 
 from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
 from syncdiff_data.features import encoder_weights, load_encoder, logfbank, mel, mel_windows
@@ -22,58 +21,11 @@ from syncdiff_data.features.avhubert import (
     padding_mask,
     similar_lengths,
 )
-from syncdiff_data.records import SAMPLES_PER_FRAME, Clip, UserError
+from syncdiff_data.records import UserError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LENGTHS = ("n16000", "n12800", "n12801", "n13199", "n13361", "n400", "n399", "n1")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("features") / "tiny.pt")
-
-
-@pytest.fixture(scope="module")
-def encoder(checkpoint: Path) -> AVHubertEncoder:
-    return AVHubertEncoder.from_checkpoint(checkpoint)
-
-
-def speech_like(frames: int, seed: int = 0) -> np.ndarray:
-    """int16 [640 frames]: noise whose loudness and colour change every 40 to 200 ms, as sounds of speech do."""
-    random = np.random.default_rng(seed)
-    noise = random.standard_normal(frames * SAMPLES_PER_FRAME)
-    sounds = []
-    while len(noise):
-        sound, noise = np.split(noise, [random.integers(640, 3200)])
-        sounds.append(np.convolve(sound, random.standard_normal(8), "same") * random.uniform(100, 3000))
-    return np.clip(np.concatenate(sounds), -32768, 32767).astype(np.int16)
-
-
-def a_clip(frames: int, seed: int = 0, mouth: bool = True) -> Clip:
-    random = np.random.default_rng(seed)
-    crops = random.integers(0, 256, (frames, 12, 12), dtype=np.uint8)
-    return Clip(
-        clip_id=f"{seed:016x}",
-        source=f"talker{seed}.mp4",
-        split=None,
-        speaker=None,
-        text=None,
-        track=0,
-        start_s=0.0,
-        source_frame=np.arange(frames, dtype=np.int32),
-        face_jpeg=(),
-        mouth_png=tuple(cv2.imencode(".png", cv2.resize(crop, (96, 96)))[1].tobytes() for crop in crops)
-        if mouth
-        else None,
-        audio=speech_like(frames, seed),
-        landmarks=np.zeros((frames, 68, 2), np.float32),
-        box=np.zeros((frames, 4), np.float32),
-        face_to_source=np.zeros((frames, 2, 3), np.float32),
-    )
 
 
 # --- Parity with the published code ----------------------------------------------------------------------
@@ -167,7 +119,7 @@ def test_inputs_of_the_encoder_are_refused_by_name() -> None:
 def test_sound_encoders(name: str, width: int) -> None:
     encoder = load_encoder(name)
     assert encoder.columns == {name: width}
-    for clip, features in zip(clips := [a_clip(12), a_clip(30, 1)], encoder.encode(clips)):
+    for clip, features in zip(clips := [spoken_clip(12), spoken_clip(30, 1)], encoder.encode(clips)):
         assert features[name].shape == (clip.num_frames, width)
         assert features[name].dtype == np.float32
 
@@ -176,7 +128,7 @@ def test_sound_encoders(name: str, width: int) -> None:
 def test_avhubert_in_a_batch_equals_avhubert_alone(encoder: AVHubertEncoder, modality: str) -> None:
     features = AVHubertFeatures(encoder, [2, None], modality)
     assert features.columns == {"layer2": 32, "final": 32}
-    clips = [a_clip(frames, seed) for seed, frames in enumerate((6, 10, 9, 10))]
+    clips = [spoken_clip(frames, seed) for seed, frames in enumerate((6, 10, 9, 10))]
     for clip, together in zip(clips, features.encode(clips)):
         (alone,) = features.encode([clip])
         for name in features.columns:
@@ -188,7 +140,7 @@ def test_avhubert_in_a_batch_equals_avhubert_alone(encoder: AVHubertEncoder, mod
 def test_avhubert_is_loaded_by_name(checkpoint: Path) -> None:
     encoder = load_encoder("avhubert", layers=[3], weights={"avhubert-base": checkpoint})
     assert encoder.columns == {"layer3": TINY.width}
-    (features,) = encoder.encode([a_clip(10, mouth=False)])
+    (features,) = encoder.encode([spoken_clip(10, mouth=False)])
     assert features["layer3"].shape == (10, TINY.width)
     assert load_encoder("avhubert", weights={"avhubert-base": checkpoint}).columns == {"final": TINY.width}
     assert encoder_weights("avhubert") == ("avhubert-base",)
@@ -199,7 +151,7 @@ def test_avhubert_is_loaded_by_name(checkpoint: Path) -> None:
 def test_a_clip_without_mouth_crops_is_named(encoder: AVHubertEncoder, modality: str) -> None:
     features = AVHubertFeatures(encoder, [1], modality)
     with pytest.raises(UserError, match=r"talker7.mp4\) has no mouth crops.*--no-mouth"):
-        features.encode([a_clip(10, 7, mouth=False)])
+        features.encode([spoken_clip(10, 7, mouth=False)])
 
 
 def test_wrong_names_and_layers_are_told(checkpoint: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_loader import make_clip, make_dataset
+from loader_data import make_dataset, numbered_clip
 
 from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.stream import ClipWindows
@@ -18,7 +18,7 @@ def loaders(root: Path, world_size: int, **options: Any) -> list[ClipWindows]:
 
 
 def test_kind_32_another_layout_of_shards_is_another_order(tmp_path: Path) -> None:
-    clips = [make_clip(number, 6) for number in range(6)]
+    clips = [numbered_clip(number, 6) for number in range(6)]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     two, _ = make_dataset(tmp_path / "a", [clips[:3], clips[3:]])
@@ -31,7 +31,7 @@ def test_kind_32_another_layout_of_shards_is_another_order(tmp_path: Path) -> No
 def test_kind_32_ranks_get_equally_many_whole_batches(
     tmp_path: Path, clips: int, batch_size: int, world_size: int
 ) -> None:
-    root, _ = make_dataset(tmp_path, [[make_clip(number, 6) for number in range(clips)]])
+    root, _ = make_dataset(tmp_path, [[numbered_clip(number, 6) for number in range(clips)]])
     counts = [
         [len(batch["clip_id"]) for batch in loader]
         for loader in loaders(Path(root), world_size, batch_size=batch_size)
@@ -43,7 +43,7 @@ def test_kind_32_ranks_get_equally_many_whole_batches(
 
 def test_kind_36_the_loader_works_after_opencv_used_threads_in_the_parent(tmp_path: Path) -> None:
     """A forked worker would wait for threads of OpenCV's pool that a fork does not copy."""
-    root, _ = make_dataset(tmp_path, [[make_clip(number, 6) for number in range(4)]])
+    root, _ = make_dataset(tmp_path, [[numbered_clip(number, 6) for number in range(4)]])
     script = f"""
 import cv2, numpy as np
 cv2.setNumThreads(2)

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loader_data import numbered_clip
 from runs import preprocess
 from stub_faces import write_colour
-from test_loader import make_clip
 
 from syncdiff_data.__main__ import validate_command
 from syncdiff_data.audit import audit
@@ -17,7 +17,7 @@ from syncdiff_data.records import UserError
 def test_kind_46_a_source_that_leaves_the_root_is_not_opened(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = replace(make_clip(0, 6), source=source)
+    clip = replace(numbered_clip(0, 6), source=source)
     monkeypatch.setattr("syncdiff_data.audit.spread_clips", lambda dataset, count: [clip])
     (problem,) = audit(tmp_path, tmp_path, 1)
     assert problem.endswith("so it is not opened")
