@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lip_clips import EYES, landmarks, opening_of, pictures, speech
 from seeded_networks import inception_state, saved, syncnet_state
-from test_eval_avs import EYES, landmarks, opening_of, pictures, speech
 from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_eval.metrics import FAMILIES

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_trees import sound, talker
 from media_files import make_video
-from test_eval_benchmark import sound, talker
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import write_video

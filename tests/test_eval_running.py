@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_trees import sound, talker
 from media_files import click_times, clicks, make_video
 from rich.console import Console
-from test_eval_benchmark import sound, talker
 from test_eval_sync import ToyNetwork
 
 from syncdiff_data.cli import RayOptions

@@ -2,7 +2,7 @@
 
 The published procedure (Shi et al. 2022, preparation/align_mouth.py) warps the whole frame to 256 x 256 with
 scikit-image and cuts 96 x 96 out of it. Only those 96 x 96 are computed here, with the same double precision
-arithmetic in the same order, so the pixels are the same (tests/test_faces_mouth.py).
+arithmetic in the same order, so the pixels are the same (tests/test_faces_crops.py).
 """
 
 from __future__ import annotations
