@@ -42,7 +42,7 @@ def test_plans_are_a_partition_of_the_sorted_sources(
     assert [Plan.from_json(plan.to_json()) for plan in plans] == plans
 
 
-def test_plan_hash_sees_paths_and_sizes_and_nothing_else() -> None:
+def test_kind_21_plan_hash_sees_paths_sizes_and_labels_and_nothing_else() -> None:
     (plan,) = make_plans(SOURCES, 6)
     changed = replace(plan, sources=(replace(SOURCES[0], size=7), *SOURCES[1:]))
     renamed = replace(plan, sources=(replace(SOURCES[0], path="other.mp4"), *SOURCES[1:]))
