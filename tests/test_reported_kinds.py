@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import shutil
@@ -20,11 +21,12 @@ from media_files import numbered
 from rich.console import Console
 
 from syncdiff_data.loader import stream
-from syncdiff_data.media import AudioTrack, Video, encode, write_video
+from syncdiff_data.media import AudioTrack, Video, encode, probe, write_video
 from syncdiff_data.media.video import MAX_GAP_S, _check_gaps
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.sources.folder import read_manifest
+from syncdiff_data.stage import is_passing
 from syncdiff_data.tables import plain_cell, read_csv
 from syncdiff_model.pairs import check_outputs, read_pairs
 
@@ -217,3 +219,17 @@ def test_kind_18_names_are_printed_as_they_are(tmp_path: Path) -> None:
     summarise(folder, Console(file=out, width=500))
     assert "Talk [dQw4w9WgXcQ] [" in out.getvalue()
     assert "[red]x" in out.getvalue()
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_kind_17_eio_is_the_files_fault_where_its_bytes_can_be_read(
+    tmp_path: Path, readable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg reports EIO for damaged data too, which no other try would read."""
+    path = tmp_path / "a.mp4"
+    write_video(path, moving_noise(5), None)
+    monkeypatch.setattr(probe, "_can_be_read", lambda _: readable)
+    with pytest.raises(MediaError) as caught, probe.open_media(path):
+        raise MediaError(Reason.UNREADABLE, "video does not decode") from OSError(errno.EIO, "EIO")
+    assert is_passing(caught.value) != readable
+    assert str(caught.value) == "video does not decode"

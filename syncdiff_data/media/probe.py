@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,33 @@ _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
-    """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off."""
+    """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off.
+
+    A MediaError of the body that comes from EIO is the file's fault where its bytes can be read to the end: FFmpeg
+    reports EIO for damaged data as well as for damaged disks.
+    """
+    try:
+        with _open(path) as container:
+            yield container
+    except MediaError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO and _can_be_read(path):
+            raise MediaError(error.reason, str(error)) from None
+        raise
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether the disk gives every byte of the file."""
+    try:
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[InputContainer]:
     try:
         _check_complete(path)
         container = av.open(
