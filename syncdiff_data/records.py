@@ -34,6 +34,8 @@ class MediaError(Exception):
     def __init__(self, reason: Reason, detail: str):
         super().__init__(detail)
         self.reason = reason
+        self.bytes_can_be_read = False
+        """Whether decoding failed with EIO though the disk gives every byte: if it stays so, the data are damaged."""
 
 
 @dataclass(frozen=True)

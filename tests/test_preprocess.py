@@ -19,6 +19,7 @@ from stub_faces import CONFIG, write_colour
 from syncdiff_data.cli import RayOptions, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.features import logfbank
+from syncdiff_data.media import probe
 from syncdiff_data.preprocess import PreprocessStage
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
@@ -219,6 +220,7 @@ class FaultyDisk(PreprocessStage):
 
         # The worker process serves other tests too, which have no such file.
         av.open = open_media
+        probe._can_be_read = lambda path: not path.with_suffix(".faults").exists()
 
 
 @pytest.fixture

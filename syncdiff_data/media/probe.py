@@ -31,15 +31,15 @@ _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 def open_media(path: Path) -> Iterator[InputContainer]:
     """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off.
 
-    A MediaError of the body that comes from EIO is the file's fault where its bytes can be read to the end: FFmpeg
-    reports EIO for damaged data as well as for damaged disks.
+    FFmpeg reports EIO for damaged data as well as for damaged disks: a MediaError that comes from EIO has
+    `bytes_can_be_read` set where the disk gives every byte.
     """
     try:
         with _open(path) as container:
             yield container
     except MediaError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO and _can_be_read(path):
-            raise MediaError(error.reason, str(error)) from None
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO:
+            error.bytes_can_be_read = _can_be_read(path)
         raise
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import UserError
+from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.stage.outcome import Failure
 
 RUN_ERRNO = {errno.ENOSPC, errno.EDQUOT}
@@ -85,9 +85,11 @@ def failure_of(error: BaseException) -> Failure:
     detail = f"{type(error).__name__}: {_text_of(error)}\n{stack}".encode(
         "utf-8", "backslashreplace"
     ).decode()
-    passing = is_passing(error)
-    reason = Reason.READ_ERROR if passing else Reason.UNEXPECTED_ERROR
-    return Failure(reason, detail, passing)
+    if not is_passing(error):
+        return Failure(Reason.UNEXPECTED_ERROR, detail)
+    if any(isinstance(e, MediaError) and e.bytes_can_be_read for e in chain(error)):
+        return Failure(Reason.UNREADABLE, detail)
+    return Failure(Reason.READ_ERROR, detail, passing=True)
 
 
 def _text_of(error: BaseException) -> str:

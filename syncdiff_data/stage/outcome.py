@@ -13,7 +13,7 @@ class Failure:
     """Why an item has no result."""
 
     reason: Reason
-    """unexpected_error, read_error or worker_crashed."""
+    """unexpected_error, read_error, worker_crashed, or unreadable where EIO stays though the disk gives every byte."""
     detail: str
     """Exception name, text and stack, or a sentence."""
     passing: bool = False
