@@ -117,9 +117,9 @@ class ExtractStage(Stage[int, dict[str, Any]]):
                 done += len(group)
                 context.report({"clips": done, **_count_rejects(rejected)})
             # The rename of the features shard is the commit mark: the rejects must be in place before it.
-            write_shard(store, rejects, REJECTS, [rejects_table(rejected)])
+            write_shard(store, rejects, REJECTS, [rejects_table(rejected)], self.device)
 
-        write_shard(store, features, schema, rows())
+        write_shard(store, features, schema, rows(), self.device)
         return _count(file, rejected)
 
     def _encode(

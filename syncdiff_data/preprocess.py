@@ -89,9 +89,9 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
                 counts["sources"] += 1
                 context.report(counts)
             # The rename of the clips shard is the commit mark: the rejects must be in place before it.
-            write_shard(store, rejects, REJECTS, [rejects_table(rejected)])
+            write_shard(store, rejects, REJECTS, [rejects_table(rejected)], self.device)
 
-        write_shard(store, clips, CLIPS, rows())
+        write_shard(store, clips, CLIPS, rows(), self.device)
         return dict(counts)
 
     def _extract_clips(self, source: Source, context: Context) -> Iterator[Clip | Reject]:

@@ -34,6 +34,9 @@ class Dataset:
     """False from the first shard until the last one is there and checked."""
     counts: Mapping[str, Any] = field(default_factory=dict)
     """sources, clips, frames, rejects and rejects by reason (clips), or clips and frames (features)."""
+    environments: list[dict[str, str]] = field(default_factory=list)
+    """What the shards were made with: versions of libraries, machine, device. More than one where a run was resumed
+    elsewhere."""
     schema_version: int = SCHEMA_VERSION
 
     def shards(self, kind: str | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from pyarrow import fs
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, load_dataset, new_dataset, open_shard
+from syncdiff_data.shards.schema import environment_of
 from syncdiff_data.shards.store import Store
 
 FOLDERS = {"clips": ("clips", "rejects"), "features": ("features", "rejects")}
@@ -48,11 +49,15 @@ def finish_dataset(store: Store, dataset: Dataset, counts: Mapping[str, Any]) ->
 
     Raises UserError naming the first shard that is missing or strange.
     """
+    environments: list[dict[str, str]] = []
     for folder in FOLDERS[dataset.kind]:
         for name in dataset.shards(folder):
-            open_shard(store, name, dataset).close()
+            with open_shard(store, name, dataset) as shard:
+                if (found := environment_of(shard.schema_arrow)) not in environments:
+                    environments.append(found)
     _sweep(store, dataset.kind)
-    done = replace(dataset, complete=True, counts=dict(counts))
+    environments.sort(key=lambda found: sorted(found.items()))
+    done = replace(dataset, complete=True, counts=dict(counts), environments=environments)
     if done != dataset:
         done.save(store)
     return done

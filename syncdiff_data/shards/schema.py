@@ -17,6 +17,7 @@ from syncdiff_data.shards.clip_columns import CLIP_COLUMNS, vectors_type
 
 SCHEMA_VERSION = 1
 FOOTER_KEY = b"syncdiff"
+ENVIRONMENT_KEY = b"syncdiff_environment"
 
 
 CLIPS = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in CLIP_COLUMNS])
@@ -64,9 +65,13 @@ class Footer:
     source."""
     schema_version: int = SCHEMA_VERSION
 
-    def attach(self, schema: pa.Schema) -> pa.Schema:
-        """The schema with this footer in its metadata."""
-        return schema.with_metadata({FOOTER_KEY: json.dumps(asdict(self), sort_keys=True).encode()})
+    def attach(self, schema: pa.Schema, environment: Mapping[str, str] | None = None) -> pa.Schema:
+        """The schema with this footer in its metadata, and beside it what the shard was made with.
+
+        The environment is no part of the footer: a shard made with another version of a library still counts.
+        """
+        texts = {FOOTER_KEY: asdict(self), ENVIRONMENT_KEY: dict(environment or {})}
+        return schema.with_metadata({k: json.dumps(v, sort_keys=True).encode() for k, v in texts.items()})
 
     @classmethod
     def of(cls, schema: pa.Schema) -> Footer | None:
@@ -76,6 +81,12 @@ class Footer:
             return None
         fields = json.loads(raw)
         return cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
+
+
+def environment_of(schema: pa.Schema) -> dict[str, str]:
+    """What a shard was made with (environment.py); empty for shards that do not say."""
+    found: dict[str, str] = json.loads((schema.metadata or {}).get(ENVIRONMENT_KEY, b"{}"))
+    return found
 
 
 def shard_path(kind: str, shard: int, num_shards: int) -> str:

@@ -8,15 +8,19 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from syncdiff_data.environment import environment
 from syncdiff_data.shards.schema import IN_FOOTER, STORED_AS_IS, Footer, shard_path
 from syncdiff_data.shards.store import Store
 
 
-def write_shard(store: Store, footer: Footer, schema: pa.Schema, rows: Iterable[pa.Table]) -> int:
+def write_shard(
+    store: Store, footer: Footer, schema: pa.Schema, rows: Iterable[pa.Table], device: str = "cpu"
+) -> int:
     """Write one shard from tables of `schema`, one row group each, and return the number of rows.
 
     The shard appears under its name only when `rows` is exhausted; an error in it leaves what was there before.
-    Page checksums are stored, so that damage is found when the shard is read. Equal rows give equal bytes.
+    Page checksums are stored, so that damage is found when the shard is read. Equal rows give equal
+    bytes. device: what the rows were computed on, for the metadata.
     """
     count = 0
 
@@ -24,7 +28,7 @@ def write_shard(store: Store, footer: Footer, schema: pa.Schema, rows: Iterable[
         nonlocal count
         with pq.ParquetWriter(
             file,
-            footer.attach(schema),
+            footer.attach(schema, environment(device)),
             compression={path: "none" if path in STORED_AS_IS else "zstd" for path in _leaf_paths(schema)},
             use_dictionary=False,
             write_statistics=list(IN_FOOTER),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.environment import libraries
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import Store
 
-LIBRARIES = ("numpy", "scipy", "torch", "av", "opencv-python", "pyarrow", "soundfile", "dlib-bin", "ray")
-"""Those that decide bytes and numbers."""
 ANSWER_WITHIN_S = 120.0
 
 
@@ -97,18 +93,6 @@ def _other_libraries(there: Mapping[str, str], here: Mapping[str, str]) -> str |
         f"{name} {there[name]} there, {here[name]} here" for name in here if there[name] != here[name]
     ]
     return f"has other libraries ({'; '.join(differing)}): use one image." if differing else None
-
-
-@cache
-def libraries() -> dict[str, str]:
-    """Library -> version in this process; `none` where it is not installed."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
-    return found
 
 
 def answer_name(token: str, node: str) -> str:
