@@ -128,7 +128,7 @@ def train_once(clips: str, features: str, run_folder: Path, preset: str) -> None
     train.main(
         train.Options(
             model="syncdiff",
-            clips=Path(clips),
+            clips=(Path(clips),),
             features=Path(features),
             out=run_folder,
             preset=preset,

@@ -2,6 +2,7 @@
 
     python pipelines/train.py --model syncdiff --clips CLIPS --features FEATURES --out RUN
     python pipelines/train.py --model autoencoder --clips CLIPS --out RUN
+    python pipelines/train.py --model sync --clips CLIPS [--clips MORE] --out RUN
     python pipelines/train.py --describe --preset compact
 
 `syncdiff` trains its autoencoder first, unless --autoencoder names one. Every value of the preset is a flag of its own.
@@ -20,14 +21,22 @@ from syncdiff_data.cli import exit_with_sentence, user_path
 from syncdiff_data.records import UserError
 from syncdiff_model.describe import describe
 from syncdiff_model.presets import Settings, load_preset
-from syncdiff_model.runs import TrainingData, train_autoencoder, train_syncdiff
+from syncdiff_model.runs import (
+    SyncTrainingData,
+    TrainingData,
+    train_autoencoder,
+    train_sync,
+    train_syncdiff,
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Literal["autoencoder", "syncdiff"] = "syncdiff"
-    clips: Path | None = None
-    """Data set of clips."""
+    model: Literal["autoencoder", "syncdiff", "sync"] = "syncdiff"
+    clips: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Data set of clips; repeatable for `sync`."""
+    clips_weight: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
+    """How often each of several data sets is sampled from; unset samples all alike."""
     features: Path | None = None
     """Features of these clips; the autoencoder needs none."""
     feature: str | None = None
@@ -53,13 +62,23 @@ def main(options: Options) -> None:
     if options.describe:
         print(describe(options.preset, options.settings))
         return
-    if options.clips is None or options.out is None:
+    if not options.clips or options.out is None:
         raise UserError(
             "Training needs --clips, a data set that preprocess.py made, and --out, a folder for the run."
         )
-    features = None if options.features is None else Path(user_path("--features", options.features))
-    data = TrainingData(Path(user_path("--clips", options.clips)), features, options.feature, options.split)
     out = Path(user_path("--out", options.out))
+    clips = tuple(Path(user_path("--clips", folder)) for folder in options.clips)
+    if options.model == "sync":
+        data_sets = SyncTrainingData(clips, options.clips_weight, options.split)
+        checkpoint = train_sync(data_sets, options.settings, out, options.device, options.resume)
+        print(f"sync: {checkpoint}, the best by validation {out / 'best'}")
+        return
+    if len(clips) > 1 or options.clips_weight:
+        raise UserError(
+            f"--model {options.model} learns from one data set: give --clips once, without a weight."
+        )
+    features = None if options.features is None else Path(user_path("--features", options.features))
+    data = TrainingData(clips[0], features, options.feature, options.split)
     if options.model == "autoencoder":
         checkpoint = train_autoencoder(data, options.settings, out, options.device, options.resume)
     else:

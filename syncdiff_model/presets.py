@@ -13,6 +13,8 @@ from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, MaskConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
+from syncdiff_model.sync_data import SyncDataConfig
+from syncdiff_model.sync_task import SyncConfig
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
@@ -43,6 +45,8 @@ class TrainConfig:
     checkpoint_every: int = 5000
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = 2
+    validate_every: int = 0
+    """Steps between validations, for tasks that have one; 0: never."""
     log_every: int = 50
     """Steps between TensorBoard scalars."""
     flip: bool = True
@@ -67,6 +71,12 @@ class Settings:
         steps=100_000, batch_size=16, window=1, learning_rate=1e-4, windows_per_visit=4
     )
     train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=8, window=5)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    sync_data: SyncDataConfig = field(default_factory=SyncDataConfig)
+    train_sync: TrainConfig = TrainConfig(
+        steps=20_000, batch_size=10, window=28, learning_rate=1e-3, warmup_steps=50, weight_decay=0.02,
+        decay_steps=10_000, ema_decay=0.995, validate_every=500, checkpoint_every=2000,
+    )  # fmt: skip
 
 
 def load_preset(preset: str) -> Settings:

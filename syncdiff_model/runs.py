@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from syncdiff_data.loader import ClipWindows, Loader
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, write_text
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
+from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
+from syncdiff_model.sync_task import SyncTask
 from syncdiff_model.tasks import AutoencoderTask, SyncDiffTask, Task, features_encoder, loader_config
 from syncdiff_model.training import Trainer
 
@@ -77,6 +80,40 @@ def train_syncdiff(
     return _train(task, loader, config, run, device, None)
 
 
+@dataclass(frozen=True)
+class SyncTrainingData:
+    """What the sync expert is trained on: data sets of clips with mouth crops, sampled by weight."""
+
+    clips: tuple[Path, ...]
+    weights: tuple[float, ...] = ()
+    """One for each data set; none samples all alike."""
+    split: str | None = None
+
+
+def train_sync(data: SyncTrainingData, settings: Settings, run: Path, device: str, resume: bool) -> Path:
+    """Train a sync expert in `run`; returns its newest checkpoint. `run/best` is the best by validation."""
+    config = settings.train_sync
+    weights = data.weights or (1.0,) * len(data.clips)
+    if len(weights) != len(data.clips):
+        raise UserError(
+            f"{len(data.clips)} data sets, {len(weights)} weights: give one --clips-weight for each --clips."
+        )
+    checkpoint = start_run(run, "sync", settings, resume)
+    sets = load_sync_clips(data.clips, data.split, settings.sync_data.window)
+    training, held_out = hold_out(sets, settings.sync_data.held_out)
+    if len(training) != len(sets):
+        raise UserError(
+            "A data set holds none but held-out speakers: leave it out, or lower --sync-data.held-out."
+        )
+    print(
+        f"{sum(map(len, training))} clips to train on, {len(held_out)} of held-out speakers", file=sys.stderr
+    )
+    torch.manual_seed(config.seed)
+    task = SyncTask(settings.sync, held_out)
+    batches = SyncBatches(training, weights, settings.sync_data, config.seed)
+    return _train(task, batches, config, run, device, checkpoint)
+
+
 def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path | None:
     """Note what the run is, or check that it is the one to resume; its newest checkpoint, None at the start.
 
@@ -121,7 +158,12 @@ def _loader(data: TrainingData, features: Path | None, settings: Settings, confi
 
 
 def _train(
-    task: Task, loader: Loader, config: TrainConfig, run: Path, device: str, checkpoint: Path | None
+    task: Task,
+    loader: Loader | SyncBatches,
+    config: TrainConfig,
+    run: Path,
+    device: str,
+    checkpoint: Path | None,
 ) -> Path:
     trainer = Trainer(task, loader, config, run, device)
     if checkpoint:

@@ -34,6 +34,15 @@ class Task(Protocol):
     trained: nn.ModuleDict
     """The networks that the optimiser changes."""
 
+    @property
+    def best_of(self) -> str | None:
+        """The validation scalar of which the largest is best; None where there is no validation."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Scalars on fixed held-out data; called with EMA weights in the networks."""
+        ...
+
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of a batch, and scalars to log. All randomness comes from torch's global generator."""
         ...
@@ -47,7 +56,16 @@ class Task(Protocol):
         ...
 
 
-class AutoencoderTask:
+class NoValidation:
+    """For tasks without held-out data."""
+
+    best_of: str | None = None
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+
+class AutoencoderTask(NoValidation):
     """Reconstruct the crops."""
 
     def __init__(self, settings: Settings):
@@ -70,7 +88,7 @@ class AutoencoderTask:
         self.autoencoder.to(device)
 
 
-class SyncDiffTask:
+class SyncDiffTask(NoValidation):
     """Denoise latents of a trained autoencoder, which stays as it is."""
 
     def __init__(self, settings: Settings, model: SyncDiff):

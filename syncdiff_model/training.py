@@ -6,6 +6,7 @@ loader counts samples, so a resumed run has the batches, the noise and the losse
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from syncdiff_data.loader import Batch, Loader
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import load_state, write_checkpoint
 from syncdiff_model.presets import TrainConfig
+from syncdiff_model.sync_data import SyncBatches
 from syncdiff_model.tasks import Task
 
 STATE = "training_state.pt"
@@ -30,7 +32,9 @@ REPORT_EVERY_S = 10.0
 class Trainer:
     """A task with its optimiser, the EMA of its parameters and the number of steps done."""
 
-    def __init__(self, task: Task, loader: Loader, config: TrainConfig, run: Path, device: str = "cpu"):
+    def __init__(
+        self, task: Task, loader: Loader | SyncBatches, config: TrainConfig, run: Path, device: str = "cpu"
+    ):
         self.task, self.loader, self.config, self.folder, self.device = task, loader, config, run, device
         task.to(device)
         self.params = [param for param in task.trained.parameters() if param.requires_grad]
@@ -39,6 +43,8 @@ class Trainer:
         )
         self.ema = EMAModel(self.params, decay=config.ema_decay, use_ema_warmup=True)
         self.step = 0
+        self.best: float = -math.inf
+        """Best validation value so far."""
 
     def resume(self, checkpoint: Path) -> None:
         """Load a checkpoint's weights, optimiser, EMA and position in the data. UserError when it is damaged."""
@@ -48,7 +54,7 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.device)
         self.loader.load_state_dict(state["loader"])
-        self.step = state["step"]
+        self.step, self.best = state["step"], state.get("best", -math.inf)
 
     def run(self) -> list[float]:
         """Train to config.steps, or until max_seconds are over, and leave a checkpoint there.
@@ -70,6 +76,8 @@ class Trainer:
                 for name, value in scalars.items():
                     writer.add_scalar(name, float(value), self.step)
             progress.show(self.step, loss)
+            if config.validate_every and self.step % config.validate_every == 0:
+                self._validate(writer)
             if self.step % config.checkpoint_every == 0:
                 self.save()
                 saved = self.step
@@ -94,13 +102,12 @@ class Trainer:
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
             loss, scalars = self.task.loss(batch)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"The loss of step {self.step} in {self.folder} is {float(loss.detach())}: lower the learning rate "
-                f"({config.learning_rate:g} now) and resume from the last checkpoint."
-            )
+            raise UserError(self._not_finite("loss", loss.detach(), batch))
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm)
+        if not torch.isfinite(norm):
+            raise UserError(self._not_finite("gradient", norm, batch))
         self.optimizer.step()
         self.ema.step(self.params)
         self.step += 1
@@ -115,6 +122,7 @@ class Trainer:
                 self.task.save(folder)
             state = {
                 "step": self.step,
+                "best": self.best,
                 "trained": self.task.trained.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "ema": self.ema.state_dict(),
@@ -123,6 +131,26 @@ class Trainer:
             torch.save(state, folder / STATE)
 
         return write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
+
+    def _validate(self, writer: SummaryWriter) -> None:
+        """Log the task's validation scalars under EMA weights; save the best ones' parts to `best/`."""
+        with self._ema_weights():
+            scalars = self.task.validate()
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, self.step)
+            best = scalars.get(self.task.best_of or "")
+            if best is not None and best > self.best:
+                self.best = best
+                self.task.save(self.folder / "best")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in scalars.items())
+        print(f"step {self.step}: {shown}", file=sys.stderr, flush=True)
+
+    def _not_finite(self, what: str, value: torch.Tensor, batch: Batch) -> str:
+        clips = ", ".join(batch.get("clip_id", ())) or "unknown"
+        return (
+            f"The {what} of step {self.step} in {self.folder} is {float(value)} (clips {clips}): lower the learning "
+            f"rate ({self.config.learning_rate:g} now), look at these clips, and resume from the last checkpoint."
+        )
 
     @contextmanager
     def _ema_weights(self) -> Iterator[None]:

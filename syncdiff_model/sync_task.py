@@ -1,0 +1,122 @@
+"""Training of the sync expert: contrast within clips, which teaches time, and across clips, which teaches speech.
+
+B clips, T frames of a window, D numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from syncdiff_data.loader import Batch
+from syncdiff_data.sync_expert import SyncExpert, score_embeddings
+from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
+from syncdiff_data.sync_expert.prepare import standard_energies
+from syncdiff_model.sync_data import SyncClip
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """Shape of the expert and its loss."""
+
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(widths=(16, 32, 64, 128)))
+    across: float = 0.3
+    """Weight of the contrast over the whole batch against that within each clip."""
+    longest_score: int = 80
+    """Validation scores clips of at most so many frames (3.2 s)."""
+
+
+def contrast(
+    lips: torch.Tensor, audio: torch.Tensor, scale: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric cross-entropy of matching lips [B, T, D] with audio [B, T, D]: within each clip, and over the batch.
+
+    Direct neighbours are no negatives: they sound nearly the same. Oord et al. 2018 (InfoNCE), arXiv:1807.03748.
+    """
+    count, frames = lips.shape[:2]
+    # similarities of every lip frame with every audio frame: [B, T, B, T]
+    similarity = torch.einsum("btd,csd->btcs", lips, audio) * scale
+    place = torch.arange(frames, device=lips.device)
+    neighbour = (place[:, None] - place[None]).abs() == 1
+    clips = torch.arange(count, device=lips.device)
+    own = similarity[clips, :, clips].masked_fill(neighbour, -1e4)  # [B, T, T]
+    target = place.expand(count, frames)
+    within = functional.cross_entropy(own.transpose(1, 2), target) + functional.cross_entropy(own, target)
+    whole = similarity.reshape(count * frames, count * frames)
+    whole = whole.masked_fill(torch.block_diag(*[neighbour] * count), -1e4)
+    every = torch.arange(count * frames, device=lips.device)
+    across = functional.cross_entropy(whole, every) + functional.cross_entropy(whole.T, every)
+    return within / 2, across / 2
+
+
+def area_under_curve(own: Sequence[float], foreign: Sequence[float]) -> float:
+    """Share of (own, foreign) pairs in which own is larger, ties half: the area under the ROC curve."""
+    a, b = np.array(own)[:, None], np.array(foreign)[None]
+    return float((a > b).mean() + 0.5 * (a == b).mean())
+
+
+class SyncTask:
+    """A task of `Trainer`: the expert's network, and its held-out clips."""
+
+    best_of = "validation/auc"
+
+    def __init__(self, config: SyncConfig, held_out: Sequence[SyncClip] = ()):
+        self.config, self.held_out = config, held_out
+        self.network = SyncNetwork(config.network)
+        self.trained = nn.ModuleDict({"expert": self.network})
+        self.device = "cpu"
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        landmarks = batch["landmarks"] if self.config.network.landmarks else None
+        lips = self.network.lips(batch["pictures"], batch["mean"], landmarks)
+        audio = self.network.audio(batch["energies"])
+        scale = self.network.log_scale.clamp(0, 4).exp()
+        within, across = contrast(lips.float(), audio.float(), scale)
+        scalars = {"within": within.detach(), "across": across.detach(), "scale": scale.detach()}
+        return within + self.config.across * across, scalars
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Held-out clips with their own sound against every other one's: AUC and mean confidences."""
+        if len(self.held_out) < 2:
+            return {}
+        self.network.eval()
+        lips, audio = zip(*(self._embed(clip) for clip in self.held_out))
+        own = [score_embeddings(v, a).confidence for v, a in zip(lips, audio)]
+        foreign = [
+            score_embeddings(v, audio[j]).confidence
+            for i, v in enumerate(lips)
+            for j in range(i + 1, min(i + 9, len(audio)))  # eight others are enough, and cost little
+        ]
+        self.network.train()
+        return {
+            self.best_of: area_under_curve(own, foreign),
+            "validation/own": float(np.mean(own)),
+            "validation/foreign": float(np.mean(foreign)),
+        }
+
+    def _embed(self, clip: SyncClip) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings [T, D] of the beginning of a clip."""
+        span = slice(0, self.config.longest_score)
+        pictures = (clip.pictures[span].astype(np.float32) - clip.gray) / clip.spread
+        mean = (clip.mean - clip.gray) / clip.spread
+        arrays = (pictures, mean, clip.motion[span], standard_energies(clip.logfbank)[span])
+        picture, middle, motion, energies = (
+            torch.from_numpy(a)[None].float().to(self.device) for a in arrays
+        )
+        lips = self.network.lips(picture, middle, motion if self.config.network.landmarks else None)
+        return lips[0].float().cpu().numpy(), self.network.audio(energies)[0].float().cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        SyncExpert(self.network, self.device).save_pretrained(folder)
+        self.network.train().requires_grad_(True)
+
+    def to(self, device: str) -> None:
+        self.device = device
+        self.network.to(device)
