@@ -114,18 +114,16 @@ def load_sync_clips(folders: Sequence[Path], split: str | None, shortest: int) -
 
 
 def hold_out(sets: Sequence[Sequence[SyncClip]], share: float) -> tuple[list[list[SyncClip]], list[SyncClip]]:
-    """Training sets and the clips of held-out speakers: evenly spaced in the sorted list of speakers.
-
-    With fewer than three speakers every fifth clip is held out instead.
-    """
-    speakers = sorted({clip.speaker for clips in sets for clip in clips})
-    if len(speakers) < 3:
-        training = [[c for i, c in enumerate(clips) if i % 5] for clips in sets]
-        return training, [c for clips in sets for i, c in enumerate(clips) if i % 5 == 0]
-    step = max(2, round(1 / share))
-    chosen = set(speakers[1::step])
-    training = [[c for c in clips if c.speaker not in chosen] for clips in sets]
-    return [clips for clips in training if clips], [c for clips in sets for c in clips if c.speaker in chosen]
+    """Training sets, and the clips for validation alone: of each data set some evenly spaced speakers, or, where it has
+    fewer than three, every tenth clip."""
+    training, held_out = [], []
+    for clips in sets:
+        speakers = sorted({clip.speaker for clip in clips})
+        chosen = set(speakers[1 :: max(2, round(1 / share))]) if len(speakers) >= 3 else set()
+        for_validation = [c.speaker in chosen if chosen else i % 10 == 5 for i, c in enumerate(clips)]
+        training.append([c for c, held in zip(clips, for_validation) if not held])
+        held_out += [c for c, held in zip(clips, for_validation) if held]
+    return training, held_out
 
 
 @dataclass

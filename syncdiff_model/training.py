@@ -42,7 +42,7 @@ class Trainer:
             self.params, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.ema = EMAModel(self.params, decay=config.ema_decay, use_ema_warmup=True)
-        self.step = 0
+        self.step, self.started = 0, time.monotonic()
         self.best: float = -math.inf
         """Best validation value so far."""
 
@@ -61,7 +61,8 @@ class Trainer:
 
         Returns the losses of these steps. UserError when the loss stops being finite.
         """
-        config, started, losses = self.config, time.monotonic(), []
+        config, losses = self.config, list[float]()
+        self.started = time.monotonic()
         progress = Progress(self.step, config.steps, config.max_seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
         writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
@@ -81,7 +82,7 @@ class Trainer:
             if self.step % config.checkpoint_every == 0:
                 self.save()
                 saved = self.step
-            over = config.max_seconds is not None and time.monotonic() - started > config.max_seconds
+            over = config.max_seconds is not None and time.monotonic() - self.started > config.max_seconds
         if saved != self.step:
             self.save()
         writer.close()
@@ -92,7 +93,7 @@ class Trainer:
         """One optimiser step: its loss, and the scalars to log."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.step)
-        rate = config.learning_rate * lr_lambda(self.step, config)
+        rate = config.learning_rate * lr_lambda(self.step, config, time.monotonic() - self.started)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = {
@@ -163,11 +164,17 @@ class Trainer:
             self.ema.restore(self.params)
 
 
-def lr_lambda(step: int, config: TrainConfig) -> float:
-    """The learning rate of a step relative to its peak: a linear rise, a plateau, a linear fall at the end."""
+def lr_lambda(step: int, config: TrainConfig, seconds: float = 0.0) -> float:
+    """The learning rate of a step relative to its peak: a linear rise, a plateau, a linear fall at the end.
+
+    seconds: since the run began. Where the clock ends the run, the rate falls over the same share of its time.
+    """
     rise = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
     fall = (config.steps - step) / config.decay_steps if config.decay_steps else 1.0
-    return min(1.0, rise, fall)
+    by_clock = 1.0
+    if config.max_seconds is not None and config.decay_steps:
+        by_clock = (1 - seconds / config.max_seconds) * config.steps / config.decay_steps
+    return max(0.0, min(1.0, rise, fall, by_clock))
 
 
 class Progress:
