@@ -1,0 +1,121 @@
+"""Sync by the expert that comes with syncdiff: needs no download, and is never LSE.
+
+Confidence and offset as `syncdiff_data.sync_expert` defines them, on the mouth crops that all methods share (cut by the
+reference's landmarks) at the best shift, since every method has a constant offset of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    FrameBatch,
+    MetricFactory,
+    MetricFamily,
+    MissingValue,
+    ReportGroup,
+    Values,
+)
+from syncdiff_eval.metrics.mouth_audio import is_silent
+from syncdiff_eval.metrics.sums import WholeClip
+from syncdiff_eval.networks.mouth_crops import Mouths
+
+if TYPE_CHECKING:
+    from syncdiff_data.sync_expert import SyncExpert, SyncScore
+
+LEAST_FRAMES = 50
+"""Of a score: shifts of 15 frames are compared."""
+COLUMNS = (
+    Column("expert_confidence", "Expert confidence", "", True, 3),
+    Column("expert_offset", "Expert offset", "frames", None, 0),
+    Column("expert_to_reference", "Expert confidence less the real video's", "", True, 3, compares_with_reference=True),
+)
+
+
+class ExpertSync(WholeClip):
+    """The numbers of one clip."""
+
+    def __init__(self, context: ClipContext, expert: SyncExpert):
+        super().__init__()
+        self._context, self._expert = context, expert
+        self._mouths = Mouths(context, with_reference=context.compares)
+        self._curve: np.ndarray | None = None
+
+    def update(self, batch: FrameBatch) -> None:
+        self._mouths.update(batch)
+
+    def _own(self) -> Values:
+        crops = self._mouths.finish()
+        missing = self._missing(crops)
+        if missing is not None or isinstance(crops, MissingValue) or self._context.audio is None:
+            return {column.name: missing or MissingValue(Reason.NO_AUDIO) for column in COLUMNS}
+        audio = self._embed_audio(self._mouths.sound(self._context.audio), crops.shape[1])
+        made = self._score(crops[0], audio)
+        self._curve = made.per_frame
+        values: Values = {"expert_confidence": made.confidence, "expert_offset": float(made.offset)}
+        if self._context.compares:
+            values["expert_to_reference"] = made.confidence - self._score(crops[1], audio).confidence
+        else:
+            values["expert_to_reference"] = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
+        return values
+
+    def _missing(self, crops: np.ndarray | MissingValue) -> MissingValue | None:
+        if isinstance(crops, MissingValue):
+            return crops
+        if self._context.audio is None:
+            return MissingValue(Reason.NO_AUDIO)
+        if crops.shape[1] < LEAST_FRAMES:
+            return MissingValue(Reason.TOO_SHORT_FOR_SYNC)
+        if is_silent(self._mouths.sound(self._context.audio), FPS, crops.shape[1]):
+            return MissingValue(Reason.SILENT_AUDIO)
+        return None
+
+    def _score(self, crops: np.ndarray, audio: np.ndarray) -> SyncScore:
+        return self._expert.score(self._expert.embed_lips(crops), audio)
+
+    def _embed_audio(self, samples: np.ndarray, frames: int) -> np.ndarray:
+        from syncdiff_data.avhubert.preparation import align_frames
+        from syncdiff_data.features import logfbank
+
+        return self._expert.embed_audio(align_frames(logfbank(samples), frames))
+
+
+def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFamily:
+    """The metrics of an expert: a folder, or a name of `syncdiff_data.sync_expert.PRETRAINED`.
+
+    UserError where the folder holds none.
+    """
+    from syncdiff_data.sync_expert import SyncExpert
+
+    sha256 = SyncExpert.from_pretrained(folder).sha256
+
+    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
+        expert = _expert(str(folder), device)
+        return lambda context: ExpertSync(context, expert)
+
+    return MetricFamily(
+        name=name,
+        group=ReportGroup.SYNC,
+        columns=COLUMNS,
+        version=1,
+        load=load,
+        required_inputs=frozenset({"reference"}),
+        content_hash=sha256 or "",
+    )
+
+
+@cache
+def _expert(folder: str, device: str) -> SyncExpert:
+    from syncdiff_data.sync_expert import SyncExpert
+
+    return SyncExpert.from_pretrained(folder, device)
