@@ -19,7 +19,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features import logfbank
 from syncdiff_data.shards import read_clips
-from syncdiff_data.sync_expert import SyncExpert
+from syncdiff_data.sync_expert.expert import SyncExpert
 
 SYNC_C = {
     "reference": 7.95, "wav2lip": 8.56, "videoretalking": 8.22, "musetalk": 7.94, "diff2lip": 8.35, "latentsync": 8.10,

@@ -16,9 +16,9 @@ from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import KNOWN_METHODS, baselines, read_methods
-from syncdiff_eval.metrics import load_family
+from syncdiff_eval.metrics import MetricFamily, expert_family, load_family
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
-from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF, find_protocol
+from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF, ProtocolDefinition, find_protocol
 
 Methods = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=DIR")]
 Names = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODULE:NAME")]
@@ -46,6 +46,9 @@ class Options:
     metric: Names = ()
     """Score this metric too: module:NAME of a MetricFamily of your own, or a family's name; repeatable. It is marked as
     no part of the protocol."""
+    sync_expert: Path | None = None
+    """Folder of a sync expert of your own (RUN/best of train.py --model sync), whose columns are added; `--metric
+    expert` adds those of the one that comes with syncdiff."""
     frozen: bool = True
     """Baseline row of the first frame all through; --no-frozen turns it off."""
     audio_shift: Shifts = ()
@@ -96,10 +99,19 @@ def main(options: Options) -> None:
             reencode_check=options.reencode_check,
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
-            added=tuple(load_family(name) for name in options.metric if name not in protocol.metrics),
+            added=added_families(options, protocol),
         )
         benchmark(config)
     print(f"{out / 'leaderboard.md'}\n{out / 'index.html'}")
+
+
+def added_families(options: Options, protocol: ProtocolDefinition) -> tuple[MetricFamily, ...]:
+    """The families of --metric and --sync-expert that the protocol does not have."""
+    names = [name for name in options.metric if name not in protocol.metrics]
+    if options.sync_expert is None:
+        return tuple(load_family(name) for name in names)
+    own = expert_family(user_path("--sync-expert", options.sync_expert))
+    return (own, *(load_family(name) for name in names if name != own.name))
 
 
 def _path(flag: str, value: Path | None) -> Path | None:

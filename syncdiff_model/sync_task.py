@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from syncdiff_data.loader import Batch
-from syncdiff_data.sync_expert import SyncExpert, score_embeddings
+from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
 from syncdiff_data.sync_expert.prepare import standard_energies
+from syncdiff_data.sync_expert.scoring import score_embeddings
 from syncdiff_model.sync_data import SyncClip
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from made_clips import made_clip as stored_clip
 
 from syncdiff_data.records import UserError
-from syncdiff_data.sync_expert import SyncExpert, score_embeddings
-from syncdiff_data.sync_expert.expert import CHUNK
+from syncdiff_data.sync_expert.expert import CHUNK, SyncExpert
 from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
+from syncdiff_data.sync_expert.scoring import score_embeddings
 from syncdiff_model.presets import TrainConfig
 from syncdiff_model.sync_data import SyncBatches, SyncClip, SyncDataConfig, hold_out, sync_clip, window_of
 from syncdiff_model.sync_task import SyncConfig, SyncTask, area_under_curve, contrast

@@ -14,22 +14,14 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 from syncdiff_data.records import UserError
+from syncdiff_data.sync_expert.files import CONFIG, WEIGHTS_FILE, find_expert
 from syncdiff_data.sync_expert.network import REACH_AUDIO, REACH_LIPS, NetworkConfig, SyncNetwork
 from syncdiff_data.sync_expert.prepare import halve, landmark_motion, picture_statistics, standard_energies
 from syncdiff_data.sync_expert.scoring import MAX_SHIFT, SyncScore, score_embeddings
 from syncdiff_data.weights import file_sha256
 
-CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-PRETRAINED = ("evaluation", "training")
-"""The two instances in the package: one for scores, the other for losses (a model scored by its own loss proves
-nothing)."""
 CHUNK = 256
 """Frames that the networks see at a time. Memory does not grow with the clip beyond its input and its embeddings."""
-
-
-def pretrained_folder(name: str) -> Path:
-    """Folder of an instance that comes with the package, by its name in PRETRAINED."""
-    return Path(__file__).parent / "pretrained" / name
 
 
 class SyncExpert:
@@ -50,19 +42,16 @@ class SyncExpert:
 
         UserError when the folder does not hold one.
         """
-        path = pretrained_folder(str(folder)) if str(folder) in PRETRAINED else Path(folder)
+        path = find_expert(folder)
         try:
-            config = TypeAdapter(NetworkConfig).validate_python(
-                json.loads((path / CONFIG).read_text(encoding="utf-8"))["network"]
-            )
-            network = SyncNetwork(config)
+            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))["network"]
+            network = SyncNetwork(TypeAdapter(NetworkConfig).validate_python(config))
             network.load_state_dict(load_file(path / WEIGHTS_FILE))
-            return cls(network, device, file_sha256(path / WEIGHTS_FILE))
         except Exception as error:
             raise UserError(
-                f"{path} holds no sync expert ({error}): expected {CONFIG} and {WEIGHTS_FILE} as "
-                f"`train.py --model sync` writes them, or one of the names {', '.join(PRETRAINED)}."
+                f"the sync expert in {path} is damaged, or of another version ({error}): copy or train it again."
             ) from error
+        return cls(network, device, file_sha256(path / WEIGHTS_FILE))
 
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and model.safetensors below `folder`."""

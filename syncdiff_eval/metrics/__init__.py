@@ -21,6 +21,7 @@ from syncdiff_eval.metrics.lse_published import (
     SYNC_WAV2LIP_LRS,
 )
 from syncdiff_eval.metrics.mouth_audio import MOUTH_AUDIO
+from syncdiff_eval.metrics.sync_expert import expert_family
 
 FAMILIES: dict[str, MetricFamily] = {
     family.name: family
@@ -38,6 +39,7 @@ FAMILIES: dict[str, MetricFamily] = {
         AVS,
         LEAK,
         LEAK_AVS,
+        expert_family("evaluation"),
     )
 }
 

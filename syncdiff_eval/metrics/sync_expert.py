@@ -16,6 +16,7 @@ import numpy as np
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS
+from syncdiff_data.sync_expert.files import expert_sha256
 from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
@@ -31,14 +32,22 @@ from syncdiff_eval.metrics.sums import WholeClip
 from syncdiff_eval.networks.mouth_crops import Mouths
 
 if TYPE_CHECKING:
-    from syncdiff_data.sync_expert import SyncExpert, SyncScore
+    from syncdiff_data.sync_expert.expert import SyncExpert
+    from syncdiff_data.sync_expert.scoring import SyncScore
 
 LEAST_FRAMES = 50
 """Of a score: shifts of 15 frames are compared."""
 COLUMNS = (
     Column("expert_confidence", "Expert confidence", "", True, 3),
     Column("expert_offset", "Expert offset", "frames", None, 0),
-    Column("expert_to_reference", "Expert confidence less the real video's", "", True, 3, compares_with_reference=True),
+    Column(
+        "expert_to_reference",
+        "Expert confidence less the real video's",
+        "",
+        True,
+        3,
+        compares_with_reference=True,
+    ),
 )
 
 
@@ -95,9 +104,6 @@ def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFa
 
     UserError where the folder holds none.
     """
-    from syncdiff_data.sync_expert import SyncExpert
-
-    sha256 = SyncExpert.from_pretrained(folder).sha256
 
     def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
         expert = _expert(str(folder), device)
@@ -110,12 +116,12 @@ def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFa
         version=1,
         load=load,
         required_inputs=frozenset({"reference"}),
-        content_hash=sha256 or "",
+        content_hash=expert_sha256(folder),
     )
 
 
 @cache
 def _expert(folder: str, device: str) -> SyncExpert:
-    from syncdiff_data.sync_expert import SyncExpert
+    from syncdiff_data.sync_expert.expert import SyncExpert
 
     return SyncExpert.from_pretrained(folder, device)
