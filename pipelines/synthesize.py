@@ -34,6 +34,7 @@ class Options:
     out: Path
     """The dubbed video (mp4), or with --pairs a folder."""
     video: Path | None = None
+    """The video to dub."""
     audio: Path | None = None
     """Any file with sound."""
     pairs: Path | None = None

@@ -1,8 +1,9 @@
 """The closed vocabulary of reasons, for the data and the eval packages.
 
-A reason is one snake_case word. Three kinds of results carry one; a word may serve several of them:
+A reason is one snake_case word. Four kinds of results carry one; a word may serve several of them:
 
 - a reject (`REJECT_REASONS`): a source or track that became no clip, or a clip without features;
+- a pair of a list that was not dubbed (`DUB_FAILURE_REASONS`): column `reason` of dubs.csv;
 - a clip of a method without a score (`SCORE_FAILURE_REASONS`): column `reason` of per_clip.parquet;
 - a missing value of one metric (`MISSING_VALUE_REASONS`): column `null_reasons` of per_clip.parquet.
 
@@ -31,6 +32,8 @@ class Reason(StrEnum):
     """The file cannot be decoded to its end."""
     NO_VIDEO_STREAM = "no_video_stream"
     """The file holds no video."""
+    MISSING_INPUT = "missing_input"
+    """A pair of a list of dubs names a video or sound that does not exist."""
     WORKER_CRASHED = "worker_crashed"
     """Processing it ended its worker process several times in a row."""
 
@@ -141,6 +144,25 @@ REJECT_REASONS = frozenset(
     }
 )
 """What `reason` of a rejects shard may be."""
+
+DUB_FAILURE_REASONS = frozenset(
+    {
+        Reason.MISSING_INPUT,
+        Reason.UNREADABLE,
+        Reason.NO_VIDEO_STREAM,
+        Reason.BROKEN_TIMESTAMPS,
+        Reason.NO_AUDIO,
+        Reason.NO_FACE,
+        Reason.FACE_TOO_SMALL,
+        Reason.FACE_NOT_UPRIGHT,
+        Reason.TRACK_TOO_SHORT,
+        Reason.WRITE_ERROR,
+        Reason.READ_ERROR,
+        Reason.UNEXPECTED_ERROR,
+        Reason.WORKER_CRASHED,
+    }
+)
+"""What `reason` of a failed row of dubs.csv may be."""
 
 SCORE_FAILURE_REASONS = frozenset(
     {

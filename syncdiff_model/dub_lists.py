@@ -12,9 +12,9 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
 from syncdiff_data.stage.probe import sample
-from syncdiff_model.checkpoint import fingerprint, load_syncdiff
+from syncdiff_model.checkpoint import find_checkpoint, fingerprint, load_syncdiff
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair
-from syncdiff_model.pairs import REPORT, Row, dub_recipe, report_row, start_dubs, write_report
+from syncdiff_model.pairs import REPORT, Row, dub_recipe, report_row, stale_dubs, start_dubs, write_report
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,25 @@ class DubList:
 def dub_list(job: DubList) -> list[Row]:
     """Dub every pair, leaving out those that are there already, and write REPORT; its rows, in order.
 
-    Needs an open `ray_session`. Pairs that failed in an earlier run are tried again. Raises UserError when `out` holds
-    other dubs that may not be overwritten, and for faults of the run.
+    Needs an open `ray_session`. Pairs that failed in an earlier run are tried again. Raises UserError for faults of
+    the run, and, before anything is removed, where `out` holds other dubs that may not be overwritten, where no pair
+    has its files, and where the model does not load.
     """
-    start_dubs(
-        job.out, dub_recipe(job.config, job.pairs, job.out, fingerprint(job.checkpoint)), job.overwrite
-    )
+    # A run in training makes new checkpoints meanwhile: all workers load the one that is the newest now.
+    checkpoint = find_checkpoint(job.checkpoint)
+    recipe = dub_recipe(job.config, job.pairs, job.out, fingerprint(checkpoint))
+    stale = stale_dubs(job.out, recipe, job.overwrite)
     missing = {pair.output: _missing_input(pair) for pair in job.pairs}
     there = [pair for pair in job.pairs if not missing[pair.output]]
     if not there:
         raise UserError(
             f"none of the {len(job.pairs)} pairs has both of its files: {missing[job.pairs[0].output]}."
         )
-    probe_nodes(str(job.out), _samples(there, job.checkpoint))
+    load_syncdiff(checkpoint)
+    probe_nodes(str(job.out), _samples(there, checkpoint))
+    start_dubs(job.out, recipe, stale)
     stage = DubStage(
-        checkpoint=job.checkpoint,
+        checkpoint=checkpoint,
         config=job.config,
         weights=job.weights,
         device=job.ray.device,
@@ -104,7 +108,7 @@ def dub_list(job: DubList) -> list[Row]:
     made = dict(zip((pair.output for pair in there), run_stage(stage, range(len(there)), job.ray)))
     rows = [
         made.get(pair.output)
-        or report_row(pair, job.out, DubFailure(Reason.UNREADABLE, str(missing[pair.output])))
+        or report_row(pair, job.out, DubFailure(Reason.MISSING_INPUT, str(missing[pair.output])))
         for pair in job.pairs
     ]
     write_report(job.out / REPORT, rows)
@@ -120,8 +124,8 @@ def _missing_input(pair: DubPair) -> str | None:
 
 def _samples(pairs: Sequence[DubPair], checkpoint: Path) -> dict[str, int]:
     """Files that every node must see: some videos, some sounds, the model."""
-    model = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    model = sorted(checkpoint.rglob("*"))
     samples: dict[str, int] = {}
     for paths in ([p.video for p in pairs], [p.audio for p in pairs], model):
-        samples |= sample([(str(path), path.stat().st_size) for path in paths])
+        samples |= sample([(str(path), path.stat().st_size) for path in paths if path.is_file()])
     return samples

@@ -96,10 +96,10 @@ class Dubber:
 
     def _dub(self, pair: DubPair, heartbeat: Heartbeat) -> None:
         with _naming(pair.video):
-            video = Video(pair.video)
+            video = Video(pair.video, heartbeat=heartbeat)
             clips = self._speaker_clips(pair.video, heartbeat)
         with _naming(pair.audio):
-            sound = read_sound(pair.audio, video.num_frames)
+            sound = read_sound(pair.audio, video.num_frames, heartbeat)
         # clips of the speaker -> spans of the video with their conditioning -> generated crops [T, S, S, 3]
         spans = [self._span(clip, video, sound) for clip in clips]
         faces = generate(self.model, [span.conditions for span in spans], self.sampling, heartbeat)
@@ -135,7 +135,7 @@ class Dubber:
         return choose_speaker(clips)
 
     def _conditions(self, clip: Clip, audio: np.ndarray) -> Conditions:
-        # Without mouth crops an encoder that looks at lips fails, where it would else see those of the old words.
+        # An encoder that needs mouth crops fails: they would show the original speech.
         dubbed = replace(clip, audio=audio, mouth_png=None)
         config = self.model.conditioner.config
         features = self.encoder.encode([dubbed])[0][config.feature]
@@ -153,14 +153,14 @@ def _naming(path: Path) -> Iterator[None]:
         raise MediaError(error.reason, f"{path.name}: {error}") from error
 
 
-def read_sound(path: Path, num_frames: int) -> np.ndarray:
+def read_sound(path: Path, num_frames: int, heartbeat: Heartbeat = no_heartbeat) -> np.ndarray:
     """The sound of a file from its beginning, int16 [num_frames * 640], cut or padded with silence.
 
     A file with pictures begins at its first picture, any other at its first sound. MediaError when there is none.
     """
     sound = AudioTrack(path)
     try:
-        start_s = Video(path).start_s
+        start_s = Video(path, heartbeat=heartbeat).start_s
     except MediaError as error:
         if error.reason is not Reason.NO_VIDEO_STREAM:
             raise

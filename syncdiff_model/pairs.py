@@ -92,23 +92,38 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
     }
 
 
-def start_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> None:
-    """Make `out` ready for dubs of this recipe; with `overwrite` dubs of another one are removed first."""
+def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]:
+    """Files of another recipe's dubs in `out`, to be removed; none for this recipe's, or an empty folder.
+
+    UserError when they may not be overwritten, when `out` holds other things, and when its RECIPE is damaged.
+    """
     path = out / RECIPE
-    text = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
-    if path.is_file():
-        if path.read_text() == text:
-            return
-        if not overwrite:
-            raise UserError(
-                f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
-                "--overwrite them."
-            )
-        for _, _, name in json.loads(path.read_text())["pairs"]:
-            (out / name).unlink(missing_ok=True)
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
-    write_text(path, text)
+    if not path.is_file():
+        if out.is_dir() and any(not name.name.endswith(".tmp") for name in out.iterdir()):
+            raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
+        return []
+    try:
+        found = json.loads(path.read_text())
+        outputs = [out / output for _, _, output in found["pairs"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): choose another --out, or delete this file and the dubs."
+        ) from error
+    if found == json.loads(json.dumps(recipe)):
+        return []
+    if not overwrite:
+        raise UserError(
+            f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
+            "--overwrite them."
+        )
+    return [*outputs, out / REPORT]
+
+
+def start_dubs(out: Path, recipe: dict[str, Any], stale: Sequence[Path]) -> None:
+    """Remove stale dubs and write the RECIPE of the new ones."""
+    for path in stale:
+        path.unlink(missing_ok=True)
+    write_text(out / RECIPE, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
 
 
 def report_row(pair: DubPair, out: Path, failure: DubFailure | None) -> Row:

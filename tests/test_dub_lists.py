@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import UnexpectedFailures
-from syncdiff_model.dubbing import DubConfig
+from syncdiff_model import dub_lists
+from syncdiff_model.dub_lists import DubStage
+from syncdiff_model.dubbing import DubConfig, DubPair
 from syncdiff_model.pairs import REPORT
 from syncdiff_model.sampling import SamplingConfig
 
@@ -68,7 +71,7 @@ def test_every_pair_has_a_row_and_the_next_run_tries_the_failed_ones_again(
     assert first == [
         ("0.mp4", "ok", ""),
         ("1.mp4", "failed", Reason.NO_FACE),
-        ("2.mp4", "failed", Reason.UNREADABLE),
+        ("2.mp4", "failed", Reason.MISSING_INPUT),
         ("3.mp4", "failed", Reason.WORKER_CRASHED),
         ("4.mp4", "failed", Reason.UNEXPECTED_ERROR),
         ("5.mp4", "ok", ""),
@@ -124,6 +127,40 @@ def test_a_list_none_of_whose_files_exist_stops_with_a_sentence(
         UserError, match=r"none of the 2 pairs has both of its files: .*a\.mp4 does not exist"
     ):
         synthesize(model, media, tmp_path / "dubs", ["a.mp4", "b.mp4"])
+
+
+def test_nothing_is_removed_for_a_list_that_cannot_be_dubbed(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    out = tmp_path / "dubs"
+    synthesize(model, media, out, ["face.mp4"])
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UserError, match="none of the 1 pairs"):
+        synthesize(model, media, out, ["nothing.mp4"], overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "dubs.json").write_text("{")
+    with pytest.raises(UserError, match=r"dubs\.json is damaged"):
+        synthesize(model, media, out, ["face.mp4"], overwrite=True)
+
+
+def test_a_run_in_training_gives_all_pairs_one_checkpoint(model: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Workers start later than the list, and must not load a newer checkpoint of the run."""
+    run = tmp_path / "run"
+    shutil.copytree(model, run / "checkpoints" / "step-00000001")
+    seen: list[Path] = []
+
+    def stage(stage: DubStage, plans: object, options: object) -> list[object]:
+        shutil.copytree(model, run / "checkpoints" / "step-00000002")
+        seen.append(stage.checkpoint)
+        return [{"reason": ""}]
+
+    monkeypatch.setattr(dub_lists, "run_stage", stage)
+    monkeypatch.setattr(dub_lists, "probe_nodes", lambda *_: None)
+    for name in ("a.mp4", "b.wav"):
+        (tmp_path / name).touch()
+    pair = DubPair(tmp_path / "a.mp4", tmp_path / "b.wav", tmp_path / "out" / "c.mp4")
+    dub_lists.dub_list(dub_lists.DubList(run, [pair], tmp_path / "out", RayOptions(), DUB))
+    assert seen == [run / "checkpoints" / "step-00000001"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

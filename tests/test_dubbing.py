@@ -114,6 +114,15 @@ def test_sound_file_without_sound_is_a_failure(dubber: Dubber, media: Path, tmp_
     assert not (tmp_path / "dub.mp4").exists()
 
 
+def test_kind_3_an_output_that_cannot_be_written_is_a_failure(
+    dubber: Dubber, media: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    failure = dubber.dub(DubPair(media / "talker.mp4", media / "long.mp4", tmp_path / "file" / "dub.mp4"))
+    assert isinstance(failure, DubFailure)
+    assert failure.reason is Reason.WRITE_ERROR
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncdiff_data.reasons import (
+    DUB_FAILURE_REASONS,
     FAILED_REASONS,
     MISSING_VALUE_REASONS,
     REJECT_REASONS,
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_groups_cover_the_vocabulary() -> None:
-    assert set(Reason) == REJECT_REASONS | SCORE_FAILURE_REASONS | MISSING_VALUE_REASONS
+    groups = (REJECT_REASONS, DUB_FAILURE_REASONS, SCORE_FAILURE_REASONS, MISSING_VALUE_REASONS)
+    assert set(Reason) == frozenset().union(*groups)
     assert FAILED_REASONS <= REJECT_REASONS
 
 
@@ -34,6 +36,14 @@ def test_the_table_of_protocols_lists_every_score_failure() -> None:
     table = text[text.index("| reason | when |") :].split("\n\n")[0]
     first_cells = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert set(re.findall(r"`(\w+)`", " ".join(first_cells))) == SCORE_FAILURE_REASONS
+
+
+def test_the_table_of_the_data_set_lists_every_reject() -> None:
+    text = (ROOT / "docs/dataset.md").read_text(encoding="utf-8")
+    table = text[text.index("| reason | kind | when |") :].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
+    listed = {reason: kind for reasons, kind in rows for reason in reasons.split(", ")}
+    assert listed == {str(reason): str(reason.kind) for reason in REJECT_REASONS}
 
 
 def test_code_names_reasons_by_the_enum() -> None:
