@@ -16,7 +16,7 @@ import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
-from syncdiff_data.features import ENCODERS, encoder_code, encoder_weights, load_encoder
+from syncdiff_data.features import ENCODERS, encoder_code, encoder_needs_mouth, encoder_weights, load_encoder
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
@@ -53,7 +53,7 @@ class Options:
     verify: bool = False
     """Read every byte of the shards that are there already, and make damaged ones again; unset reads their footers."""
     group_timeout: float = 3600
-    """Seconds that one group of clips (about 4,000 frames) may take before its worker is ended; 0: for ever."""
+    """Seconds that one group of clips (about 4,000 frames) may take before its worker is ended; 0: never."""
     overwrite: bool = False
     """Replace features of another recipe instead of refusing."""
     ray: RayOptions = field(default_factory=RayOptions)
@@ -62,9 +62,10 @@ class Options:
 def main(options: Options) -> None:
     clips, out = user_path("--clips", options.clips), user_path("--out", options.out)
     dataset = clips_dataset(clips)
-    if options.modality != "audio" and not dataset.recipe["config"]["mouth"]:
+    if encoder_needs_mouth(options.encoder, options.modality) and not dataset.recipe["config"]["mouth"]:
         raise UserError(
-            f"{clips} was made with --no-mouth, and --modality {options.modality} needs mouth crops: make it again "
+            f"{clips} was made with --no-mouth, and {options.encoder} ({options.modality}) needs mouth crops: make it "
+            "again "
             "with them, or extract audio features."
         )
     layers = parse_layers(options.layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,7 +29,7 @@ from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
 from syncdiff_eval.per_clip import per_clip_table, write_per_clip
-from syncdiff_eval.protocols import ProtocolDefinition
+from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.page import render_page
@@ -100,6 +101,7 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         if config.overwrite:
             _forget(config.out)
         _check_report(config.out, config.pairing, config.protocol)
+        _check_added(config)
         asked = [*(config.families[name] for name in config.protocol.metrics), *config.added]
         chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
         unavailable, files = _find_weights(chosen, config.weights)
@@ -113,6 +115,22 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
     raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
     return results
+
+
+def _check_added(config: BenchmarkConfig) -> None:
+    """UserError, before any work, for added metrics that cannot be scored or told apart."""
+    if config.added and config.protocol.standalone:
+        raise UserError(
+            f"{config.protocol.name} scores files alone, and added metrics compare frames with a reference: leave out "
+            f"--metric and --sync-expert, or choose {SYNCDIFF.name}."
+        )
+    families = Counter([*config.protocol.metrics, *(family.name for family in config.added)])
+    columns = Counter(column.name for family in config.added for column in family.columns)
+    twice = [name for counts in (families, columns) for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"Metrics are named twice ({', '.join(twice)}): leave one out of --metric, or rename it."
+        )
 
 
 def _scoring_config(

@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from runs import extract, pipeline, preprocess
+from runs import command, extract, preprocess
 from stub_faces import write_colour
 
 from syncdiff_data.faces import FaceConfig, load_backend
-from syncdiff_data.features import encoder_code, load_encoder
+from syncdiff_data.features import ENCODERS, encoder_code, load_encoder
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import read_features
 from syncdiff_data.sources import SOURCES, list_sources
-from syncdiff_eval.metrics import FAMILIES, load_family
+from syncdiff_data.weights import file_sha256
+from syncdiff_eval.metrics import load_family
+from syncdiff_eval.protocols import PROTOCOLS
 
 OWN = """
 import re
@@ -29,6 +31,9 @@ SHOWS = Adapter(
     fits=re.compile(".*"),
 )
 
+def make_shows():
+    return SHOWS
+
 class Loudness:
     columns = {"loudness": 1}
 
@@ -40,6 +45,18 @@ class Loudness:
 
 NOT_ONE = 3
 CLASH = IMAGE
+"""
+
+
+INSIDE = """
+from syncdiff_data.features import EncoderEntry
+from syncdiff_eval.metrics.base import Column, MetricFamily
+
+def load(*arguments):
+    raise NotImplementedError
+
+ENTRY = EncoderEntry(load)
+FAMILY = MetricFamily("mine", (Column("mine", "Mine", "", True, 2),), 1, load)
 """
 
 
@@ -70,10 +87,42 @@ def test_what_cannot_be_imported_is_a_sentence(tmp_path: Path, name: str) -> Non
             load()
 
 
+@pytest.mark.parametrize("content", ["def (", "undefined_name", "raise RuntimeError('no')"])
+def test_a_module_that_fails_while_it_is_imported_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    name = f"broken_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_encoder(f"{name}:THING")
+
+
+def test_what_cannot_be_made_is_a_sentence() -> None:
+    for load in (load_encoder, load_family):
+        with pytest.raises(UserError, match="cannot be made from"):
+            load("json:__name__")
+    with pytest.raises(UserError, match="cannot be made from"):
+        load_backend(FaceConfig(backend="json:JSONDecoder"), {})
+
+
+def test_code_is_hashed_where_it_is_defined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it is named: a package that only gathers names does not change with it."""
+    package = tmp_path / f"gathers_{tmp_path.name}"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .inside import ENTRY, FAMILY\n")
+    (package / "inside.py").write_text(INSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert encoder_code(f"{package.name}:ENTRY").popitem()[1].name == "inside.py"
+    assert load_family(f"{package.name}:FAMILY").content_hash == file_sha256(package / "inside.py")
+
+
 def test_a_source_of_ones_own(own: str, tmp_path: Path) -> None:
     write_colour(tmp_path / "videos" / "a.mp4", "face")
     (source,) = list_sources(f"{own}:SHOWS", tmp_path / "videos")
     assert (source.path, source.speaker) == ("a.mp4", "me")
+    (made,) = list_sources(f"{own}:make_shows", tmp_path / "videos")
+    assert made == source
     with pytest.raises(UserError, match="must be an Adapter"):
         list_sources(f"{own}:NOT_ONE", tmp_path)
 
@@ -104,8 +153,6 @@ def test_an_encoder_of_the_tests_runs_on_workers(tmp_path: Path, ray_session: No
 
 
 def test_help_lists_the_registries() -> None:
-    module = pipeline("preprocess")
-    annotation = str(module.Options.__annotations__["source"])
-    assert "choices(SOURCES)" in annotation
-    assert "talkvid" in SOURCES
-    assert {family.group for family in FAMILIES.values()} >= {"Sync", "Picture", "Leak"}
+    for name, registry in (("preprocess", SOURCES), ("extract_features", ENCODERS), ("benchmark", PROTOCOLS)):
+        shown = "".join(command(name, "--help", COLUMNS="200").stdout.split())
+        assert all(entry in shown for entry in registry)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.registry import import_own, is_own, lookup
+from syncdiff_data.registry import import_own, is_own, lookup, make_own
 
 
 class FaceBackend(Protocol):
@@ -67,6 +67,7 @@ def load_backend(config: FaceConfig, weights: Mapping[str, Path], device: str = 
     an unknown name and for missing weights; never touches the network.
     """
     if is_own(config.backend):
-        backend: FaceBackend = import_own(config.backend, "face backend")(config, device)
+        make = import_own(config.backend, "face backend")
+        backend: FaceBackend = make_own(config.backend, "face backend", make, config, device)
         return backend
     return lookup(config.backend, BACKENDS, "face backend").load(config, weights, device)

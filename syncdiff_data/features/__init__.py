@@ -2,7 +2,13 @@
 
 from syncdiff_data.features.audio import logfbank, mel, mel_windows
 from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions
-from syncdiff_data.features.encoder import ENCODERS, encoder_code, encoder_weights, load_encoder
+from syncdiff_data.features.encoder import (
+    ENCODERS,
+    encoder_code,
+    encoder_needs_mouth,
+    encoder_weights,
+    load_encoder,
+)
 
 __all__ = [
     "ENCODERS",
@@ -10,6 +16,7 @@ __all__ = [
     "EncoderEntry",
     "EncoderOptions",
     "encoder_code",
+    "encoder_needs_mouth",
     "encoder_weights",
     "load_encoder",
     "logfbank",

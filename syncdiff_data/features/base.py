@@ -50,9 +50,11 @@ class EncoderEntry:
     """What the registry says of an encoder.
 
     load: the encoder, ready to encode; called once per worker. weights: names in the registry of
-    `syncdiff_data.weights` of the files it loads. has_layers: whether `--layers` means anything to it.
+    `syncdiff_data.weights` of the files it loads. has_layers: whether it takes `--layers`. needs_mouth:
+    whether it reads mouth crops (AV-HuBERT does by its modality).
     """
 
     load: Callable[[EncoderOptions], Encoder]
     weights: Callable[[EncoderOptions], tuple[str, ...]] = _no_weights
     has_layers: bool = False
+    needs_mouth: bool = False

@@ -14,7 +14,7 @@ from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features.audio import LOGFBANK_DIM, MEL_DIM, logfbank, mel_windows
 from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions, Modality
 from syncdiff_data.records import Clip, UserError
-from syncdiff_data.registry import import_own, is_own, lookup, source_file
+from syncdiff_data.registry import import_own, is_own, lookup, make_own, source_file
 
 
 class LogfbankEncoder:
@@ -81,8 +81,19 @@ def encoder_code(name: str) -> dict[str, Path]:
 
 
 def _entry(name: str) -> EncoderEntry:
-    """A `module:NAME` is an EncoderEntry, or a class that is made from EncoderOptions."""
+    """A `module:NAME` is an EncoderEntry, or a class that is made from EncoderOptions (with an
+    attribute `needs_mouth` where it reads mouth crops)."""
     if not is_own(name):
         return lookup(name, ENCODERS, "encoder")
     found = import_own(name, "encoder")
-    return found if isinstance(found, EncoderEntry) else EncoderEntry(found)
+    if isinstance(found, EncoderEntry):
+        return found
+    return EncoderEntry(
+        lambda options: make_own(name, "encoder", found, options),
+        needs_mouth=bool(getattr(found, "needs_mouth", False)),
+    )
+
+
+def encoder_needs_mouth(name: str, modality: Modality = "audio") -> bool:
+    """Whether the encoder reads mouth crops, which a data set may have been made without."""
+    return _entry(name).needs_mouth or modality != "audio"

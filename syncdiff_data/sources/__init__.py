@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
-from syncdiff_data.registry import import_own, is_own, lookup
+from syncdiff_data.registry import import_own, is_own, lookup, make_own
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, Adapter, Request, media_files, stem
 from syncdiff_data.sources.folder import FOLDER
 from syncdiff_data.sources.layouts import GRID, HDTF, LRS2, LRS3, VOXCELEB2
@@ -56,10 +56,11 @@ def list_sources(
 
 
 def find_adapter(kind: str) -> Adapter:
-    """The adapter of that name. UserError for an unknown one, and for a `module:NAME` that is no Adapter."""
+    """The adapter of that name; `module:NAME` is an Adapter, or a class or function that makes one. UserError else."""
     if not is_own(kind):
         return lookup(kind, SOURCES, "source")
-    adapter = import_own(kind, "source")
+    found = import_own(kind, "source")
+    adapter = make_own(kind, "source", found) if callable(found) else found
     if not isinstance(adapter, Adapter):
         raise UserError(f"The source {kind!r} is a {type(adapter).__name__}, and must be an Adapter.")
     return adapter

@@ -1,11 +1,9 @@
 """Every family of metrics a protocol can name. A new one is a module with a MetricFamily and a line here."""
 
 from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
 
 from syncdiff_data.records import UserError
-from syncdiff_data.registry import import_own, is_own, lookup
+from syncdiff_data.registry import defining_file, import_own, is_own, lookup, make_own
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
@@ -53,7 +51,7 @@ def load_family(name: str) -> MetricFamily:
     if not is_own(name):
         return lookup(name, FAMILIES, "metric")
     found = import_own(name, "metric")
-    family = found if isinstance(found, MetricFamily) else found()
+    family = found if isinstance(found, MetricFamily) else make_own(name, "metric", found)
     if not isinstance(family, MetricFamily):
         raise UserError(f"The metric {name!r} is a {type(family).__name__}, and must be a MetricFamily.")
     taken = {column.name: other.name for other in FAMILIES.values() for column in other.columns}
@@ -64,6 +62,4 @@ def load_family(name: str) -> MetricFamily:
         )
     if family.content_hash:
         return family
-    return replace(
-        family, content_hash=file_sha256(Path(import_module(name.partition(":")[0]).__file__ or ""))
-    )
+    return replace(family, content_hash=file_sha256(defining_file(family, name, "metric")))
