@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:  # Imported by the fixtures that need them: torch costs seconds.
     from syncdiff_data.avhubert import AVHubertEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# No test is decided by timing: an example may take as long as the machine needs.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

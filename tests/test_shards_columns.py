@@ -46,8 +46,8 @@ def test_kind_21_plan_hash_sees_paths_sizes_and_labels_and_nothing_else() -> Non
     (plan,) = make_plans(SOURCES, 6)
     changed = replace(plan, sources=(replace(SOURCES[0], size=7), *SOURCES[1:]))
     renamed = replace(plan, sources=(replace(SOURCES[0], path="other.mp4"), *SOURCES[1:]))
-    retold = replace(plan, shard=5, sources=(replace(SOURCES[0], text="new"), *SOURCES[1:]))
-    assert len({plan.hash, changed.hash, renamed.hash, retold.hash}) == 4, "kind 21: labels count"
+    relabelled = replace(plan, shard=5, sources=(replace(SOURCES[0], text="new"), *SOURCES[1:]))
+    assert len({plan.hash, changed.hash, renamed.hash, relabelled.hash}) == 4
 
 
 def test_names_are_the_same_on_every_machine_and_in_every_release() -> None:
@@ -114,12 +114,12 @@ def test_footers_tell_id_split_and_length_of_each_clip(tmp_path: Path) -> None:
     store = build(tmp_path / "d")
     metadata = pq.read_metadata(store.path(shard_path("clips", 0, 2)))
     expected = [(c.clip_id, c.split, c.num_frames) for c in read_clips(store.uri)][: metadata.num_row_groups]
-    told = []
+    listed = []
     for group in range(metadata.num_row_groups):
         columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
         least = {c.path_in_schema: c.statistics.min for c in columns if c.is_stats_set}
-        told.append((least["clip_id"], least["split"], least["num_frames"]))
-    assert told == expected
+        listed.append((least["clip_id"], least["split"], least["num_frames"]))
+    assert listed == expected
 
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:

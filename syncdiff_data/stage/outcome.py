@@ -33,7 +33,7 @@ def raise_unexpected(count: int, total: int, unit: str, where: str) -> None:
     """
     if count:
         raise UnexpectedFailures(
-            f"{count} of {total} {unit} failed with an unexpected error; everything else is finished. "
+            f"{count} of {total} {unit} failed with an unexpected error; all others were processed. "
             f"The stacks are in {where} under the reason {Reason.UNEXPECTED_ERROR}: please report them."
         )
 

@@ -36,7 +36,7 @@ class StandaloneScoring:
         self, path: Path, scorer: Scorer, face_config: Any, heartbeat: Heartbeat = lambda: None
     ) -> Reference:
         """Facts and length alone. Raises MediaError."""
-        facts, video = read_facts(path), Video(path)
+        facts, video = read_facts(path), Video(path, heartbeat=heartbeat)
         num_frames = math.ceil(video.num_frames / FPS * facts.fps)
         return Reference(facts, num_frames, video.start_s, None, np.empty(0))
 
@@ -53,7 +53,7 @@ class StandaloneScoring:
 
 def file_context(request: ScoreRequest) -> ClipContext:
     """The file resampled to 25 fps by time, with its own sound, or with the driving audio where it is a baseline."""
-    video = Video(request.output or request.reference_path)
+    video = Video(request.output or request.reference_path, heartbeat=request.heartbeat)
     audio = _own_audio(video) if request.output or request.audio is None else request.audio
     return ClipContext(
         fps=FPS,
