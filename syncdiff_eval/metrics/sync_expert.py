@@ -58,7 +58,6 @@ class ExpertSync(WholeClip):
         super().__init__()
         self._context, self._expert = context, expert
         self._mouths = Mouths(context, with_reference=context.compares)
-        self._curve: np.ndarray | None = None
 
     def update(self, batch: FrameBatch) -> None:
         self._mouths.update(batch)
@@ -70,7 +69,6 @@ class ExpertSync(WholeClip):
             return {column.name: missing or MissingValue(Reason.NO_AUDIO) for column in COLUMNS}
         audio = self._embed_audio(self._mouths.sound(self._context.audio), crops.shape[1])
         made = self._score(crops[0], audio)
-        self._curve = made.per_frame
         values: Values = {"expert_confidence": made.confidence, "expert_offset": float(made.offset)}
         if self._context.compares:
             values["expert_to_reference"] = made.confidence - self._score(crops[1], audio).confidence
