@@ -40,7 +40,7 @@ from syncdiff_data.weights import given_weights
 from syncdiff_eval.metrics.fid import frechet_distance
 from syncdiff_eval.metrics.lse import lse_from_arrays
 from syncdiff_eval.metrics.lse_published import SHORTEST_TRACK
-from syncdiff_eval.networks.face_tracks import detect, find_tracks
+from syncdiff_eval.networks.face_tracks import detect, syncnet_tracks
 from syncdiff_eval.networks.inception import Inception
 from syncdiff_eval.networks.syncnet import SyncNet
 from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr, whole_frame
@@ -206,7 +206,7 @@ def own_crops(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """BGR uint8 [T, 224, 224, 3] and int16 [640 T] of the whole frame and then of every face track."""
     video = Video(path)
     audio = read_audio(path, video.start_s, video.num_frames)
-    tracks = find_tracks(*detect(video.frames(), embedded_boxes), SHORTEST_TRACK)
+    tracks = syncnet_tracks(*detect(video.frames(), embedded_boxes), SHORTEST_TRACK)
     crops = [(np.stack([to_bgr(whole_frame(frame)) for frame in video.frames()]), audio)]
     for track in tracks:
         first, last = track.first_frame, track.first_frame + len(track.boxes)

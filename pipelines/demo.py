@@ -51,7 +51,7 @@ class Options:
     preset: str = "demo"
     """Training preset: demo, compact or a YAML file."""
     workers: int | None = None
-    """Parallel tasks; unset means every CPU."""
+    """Parallel tasks; unset means as many as fit into the cluster's CPUs and memory."""
 
 
 def main(options: Options) -> None:

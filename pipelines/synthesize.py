@@ -23,8 +23,8 @@ from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_model.checkpoint import load_syncdiff
 from syncdiff_model.dub_lists import DubList, dub_list
+from syncdiff_model.dub_pairs import REPORT, read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
-from syncdiff_model.pairs import REPORT, read_pairs
 
 
 @dataclass(frozen=True)

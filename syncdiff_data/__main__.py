@@ -50,7 +50,7 @@ def validate_command(
         clips: For features: the clips they were made of, to check them row by row.
         root: For clips: the sources, as preprocess took them (a folder, or a CSV of paths); crops of 100 clips are
             compared with their sources, decoded anew.
-        workers: Shards checked in parallel; unset means every CPU of the cluster.
+        workers: Shards checked in parallel; unset means as many as the cluster has room for.
         ray_address: Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts.
     """
     from syncdiff_data.audit import audit  # Needs the extra `data`, which looking at a data set does not.

@@ -1,8 +1,8 @@
-"""Do the crops show the frames they claim? Stored crops held against their sources, decoded a second time.
+"""Do the crops show the frames they claim? Stored crops are compared with their sources, decoded a second time.
 
-The second opinion is decord's: another decoder, and one that reads a handful of frames out of a long file without
+The second decode is decord's: another decoder, and one that reads a handful of frames out of a long file without
 decoding the rest. Where it fails or disagrees (MPEG program streams and edit lists are known for it, docs/media.md)
-a plain sequential PyAV decode has the last word.
+a plain sequential PyAV decode decides.
 """
 
 from __future__ import annotations

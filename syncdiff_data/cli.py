@@ -22,7 +22,7 @@ class RayOptions:
     """Where and how wide a command runs."""
 
     workers: int | None = None
-    """Parallel tasks; unset means every CPU of the cluster."""
+    """Parallel tasks; unset means as many as the cluster has room for when the run starts."""
     ray_address: str | None = None
     """Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts and stops."""
     device: str = "cpu"

@@ -23,7 +23,7 @@ from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
-from syncdiff_data.stage.faults import is_passing
+from syncdiff_data.stage.faults import is_transient
 
 VERSION = 3
 """Bumped by hand when the bytes of a clip change for the same options."""
@@ -78,7 +78,7 @@ class ClipExtractor:
         try:
             yield from self._extract(source, heartbeat)
         except MediaError as error:
-            if is_passing(error):  # the disk's fault, not the source's
+            if is_transient(error):  # the disk's fault, not the source's
                 raise
             yield Reject(source.path, None, "decode", error.reason, str(error))
 
@@ -91,7 +91,9 @@ class ClipExtractor:
             )
         audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
         # frames [H, W, 3] of the whole video -> tracks: boxes [T, 4] and landmarks [T, 68, 2] a face
-        tracks, rejects = find_tracks(_watched(video.frames(), heartbeat), self.backend, self.config.faces)
+        tracks, rejects = find_tracks(
+            _with_heartbeat(video.frames(), heartbeat), self.backend, self.config.faces
+        )
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
         # second pass over the frames of some tracks: crops [S, S, 3], encoded at once, and audio [T * 640] -> clips
         for group in _passes(tracks):
@@ -112,7 +114,7 @@ class ClipExtractor:
         cropped = [_CroppedTrack(track, self.config, self.mean_face) for track in tracks]
         first = min(track.first_frame for track in tracks)
         stop = max(track.first_frame + len(track.box) for track in tracks)
-        for index, frame in enumerate(_watched(video.frames(first, stop), heartbeat), start=first):
+        for index, frame in enumerate(_with_heartbeat(video.frames(first, stop), heartbeat), start=first):
             for track in cropped:
                 track.add(index, frame)
         return cropped
@@ -166,14 +168,15 @@ class _CroppedTrack:
             self.mouth.append(encode_gray(self._cropper.crop(frame, t)))
 
 
-def _watched(frames: Iterable[np.ndarray], heartbeat: Callable[[], None]) -> Iterator[np.ndarray]:
+def _with_heartbeat(frames: Iterable[np.ndarray], heartbeat: Callable[[], None]) -> Iterator[np.ndarray]:
     for frame in frames:
         heartbeat()
         yield frame
 
 
 def _passes(tracks: list[Track]) -> Iterator[list[Track]]:
-    """Neighbouring tracks in groups of at most FRAMES_PER_PASS frames, so that a crowd is decoded once or twice."""
+    """Neighbouring tracks in groups of at most FRAMES_PER_PASS frames, so that many faces cost
+    one or two decodes."""
     group: list[Track] = []
     for track in tracks:
         if group and sum(len(t.box) for t in group) + len(track.box) > FRAMES_PER_PASS:

@@ -253,7 +253,7 @@ def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol
         version=protocol.version,
         summary=protocol.summary,
         setting=pairing.setting,
-        clock=protocol.clock,
+        pairing=protocol.pairing,
         max_length_gap=protocol.max_length_gap,
         face_backend=FACES.backend,
         seed=protocol.seed,

@@ -8,17 +8,17 @@ from typing import Literal
 from syncdiff_data.records import UserError
 from syncdiff_eval.statistics import Inference
 
-Clock = Literal["same", "index", "own"]
+Pairing = Literal["timestamp", "index", "standalone"]
 
 
 @dataclass(frozen=True)
 class ProtocolDefinition:
     """All settings that affect a number, except the files and the weights. docs/protocols.md describes them.
 
-    clock "same": frame i of the output is compared with frame i of the reference, and both must have the same
+    pairing "timestamp": frame i of the output is compared with frame i of the reference, and both must have the same
     presentation time (fps within fps_tolerance, every paired frame within half a frame); else the clip fails with a
-    reason. clock "index": the same pairing whatever the declared times, for outputs of generators that
-    ignore them. clock "own": standalone scoring, as the published scripts do: the output's own frames,
+    reason. pairing "index": the same pairing whatever the declared times, for outputs of generators that
+    ignore them. pairing "standalone": standalone scoring, as the published scripts do: the output's own frames,
     resampled to 25 fps by time, with its own audio; baselines use the reference's. max_length_gap: frames by
     which the lengths may differ; the shorter one counts.
     """
@@ -28,7 +28,7 @@ class ProtocolDefinition:
     summary: str
     metrics: tuple[str, ...]
     """Families of syncdiff_eval.metrics, in the order of the table's columns."""
-    clock: Clock = "same"
+    pairing: Pairing = "timestamp"
     fps_tolerance: float = 0.001
     """Relative."""
     max_length_gap: int = 5
@@ -50,7 +50,7 @@ class ProtocolDefinition:
     @property
     def standalone(self) -> bool:
         """Whether outputs are scored without pairing their frames with the reference's."""
-        return self.clock == "own"
+        return self.pairing == "standalone"
 
     def allowed_gap(self, expected: int) -> int:
         """Frames by which a length may differ from the expected one."""
@@ -82,7 +82,7 @@ SYNCDIFF_INDEX = ProtocolDefinition(
     version=2,
     summary="As syncdiff-v2, but frames pair by index alone and lengths may differ by a tenth.",
     metrics=SYNCDIFF.metrics,
-    clock="index",
+    pairing="index",
     max_length_share=0.1,
 )
 
@@ -91,7 +91,7 @@ WAV2LIP_LRS = ProtocolDefinition(
     version=2,
     summary="LSE of calculate_scores_LRS.py: the whole frame at 224 x 224, whatever its shape; file alone.",
     metrics=("lse-wav2lip-lrs",),
-    clock="own",
+    pairing="standalone",
 )
 
 SYNCNET_TRACK = ProtocolDefinition(
@@ -99,7 +99,7 @@ SYNCNET_TRACK = ProtocolDefinition(
     version=2,
     summary="LSE of run_pipeline.py: S3FD tracks of over 100 detections, mean of a file's tracks; file alone.",
     metrics=("lse-syncnet-track",),
-    clock="own",
+    pairing="standalone",
 )
 
 LATENTSYNC = ProtocolDefinition(
@@ -107,7 +107,7 @@ LATENTSYNC = ProtocolDefinition(
     version=2,
     summary="LSE of LatentSync's eval: S3FD tracks of over 50 detections, mean of a file's tracks; file alone.",
     metrics=("lse-latentsync",),
-    clock="own",
+    pairing="standalone",
 )
 
 MOCHABENCH = ProtocolDefinition(
@@ -115,7 +115,7 @@ MOCHABENCH = ProtocolDefinition(
     version=2,
     summary="LSE of MoChaBench: S3FD tracks of over 50 detections, the highest C and the lowest D; file alone.",
     metrics=("lse-mochabench",),
-    clock="own",
+    pairing="standalone",
 )
 
 PYTORCH_FID = ProtocolDefinition(

@@ -13,15 +13,15 @@ from syncdiff_eval.scoring import Reference
 from syncdiff_eval.videos import FileFacts
 
 Arrays = dict[str, np.ndarray]
-Record = dict[str, Any]
+ClipRecord = dict[str, Any]
 
 
-def failed_record(reason: Reason, detail: str) -> Record:
+def failed_record(reason: Reason, detail: str) -> ClipRecord:
     """Of a clip or reference without numbers."""
     return {"status": "failed", "reason": str(reason), "detail": detail}
 
 
-def pack_reference(reference: Reference) -> tuple[Record, Arrays]:
+def pack_reference(reference: Reference) -> tuple[ClipRecord, Arrays]:
     """A measured reference as a record and its arrays."""
     record = {
         "status": "scored",
@@ -33,7 +33,7 @@ def pack_reference(reference: Reference) -> tuple[Record, Arrays]:
     return record, {"times": reference.times, **regions}
 
 
-def unpack_reference(record: Record, arrays: Arrays) -> Reference:
+def unpack_reference(record: ClipRecord, arrays: Arrays) -> Reference:
     """The inverse of `pack_reference`."""
     regions = None
     if "eye_distance" in arrays:

@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from syncdiff_data.media import read_audio
-from syncdiff_data.media.encode import ENCODERS, add_audio_stream, add_video_stream
+from syncdiff_data.media.encode import ENCODING_SETTINGS, add_audio_stream, add_video_stream
 from syncdiff_data.media.probe import words
 from syncdiff_data.media.video import display_matrix, upright
 from syncdiff_data.reasons import Reason
@@ -28,7 +28,7 @@ from syncdiff_eval.videos import FileFacts, coded_frames, read_facts
 CRF = 23
 TimedFrame = tuple[int, VideoFrame]
 """Ticks of the frame's time base since the first frame, and the frame."""
-ENCODER = f"libx264 crf {CRF} yuv420p (yuv444p for odd sizes), {ENCODERS}"
+ENCODER = f"libx264 crf {CRF} yuv420p (yuv444p for odd sizes), {ENCODING_SETTINGS}"
 """All that decides what `reencode` makes of a file; part of the cache's keys."""
 
 

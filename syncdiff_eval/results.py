@@ -18,7 +18,7 @@ from syncdiff_eval.methods import MethodType
 SCHEMA_VERSION: Literal[2] = 2
 
 
-class Record(BaseModel):
+class StrictModel(BaseModel):
     """No unknown keys, no NaN, no infinity."""
 
     model_config = ConfigDict(
@@ -26,7 +26,7 @@ class Record(BaseModel):
     )
 
 
-class Protocol(Record):
+class Protocol(StrictModel):
     """How the clips were scored."""
 
     name: str
@@ -34,7 +34,7 @@ class Protocol(Record):
     summary: str
     setting: Literal["own-audio", "crossed-audio"]
     """Whether the videos are driven by their own sound; the two settings are never mixed."""
-    clock: Literal["same", "index", "own"]
+    pairing: Literal["timestamp", "index", "standalone"]
     """same: paired frames must be shown at the same time. index: paired by index whatever the declared
     times. own: the output is scored standalone."""
     max_length_gap: int
@@ -49,7 +49,7 @@ class Protocol(Record):
     """Share of the clips of the method with the most, under which a method has no rank and no shared clips."""
 
 
-class MetricInfo(Record):
+class MetricInfo(StrictModel):
     """One column of the leaderboard."""
 
     name: str
@@ -70,7 +70,7 @@ class MetricInfo(Record):
     """false: added by the user, and not part of the protocol."""
 
 
-class Score(Record):
+class Score(StrictModel):
     """One cell: a method under a metric."""
 
     mean: float | None
@@ -95,7 +95,7 @@ class Score(Record):
     """Why mean is null."""
 
 
-class MethodResult(Record):
+class MethodResult(StrictModel):
     """One row of the leaderboard."""
 
     name: str
@@ -120,7 +120,7 @@ class MethodResult(Record):
     """By metric name; every metric of the table."""
 
 
-class Comparison(Record):
+class Comparison(StrictModel):
     """Paired comparison of two methods on the clips both have, under one metric."""
 
     metric: str
@@ -142,7 +142,7 @@ class Comparison(Record):
     """The better method where p_holm is below 1 - confidence; null: no significant difference."""
 
 
-class Shift(Record):
+class Shift(StrictModel):
     """Change of one metric when every file of a method is re-encoded once."""
 
     n: int
@@ -161,7 +161,7 @@ class Shift(Record):
     """Why mean is null."""
 
 
-class Reencoding(Record):
+class Reencoding(StrictModel):
     """One method's files re-encoded once and scored again; the leaderboard does not include them."""
 
     method: str
@@ -175,7 +175,7 @@ class Reencoding(Record):
     """By metric name; every metric that has a value per clip."""
 
 
-class PublishedNumber(Record):
+class PublishedNumber(StrictModel):
     """A number published elsewhere, in tables separate from the measured ones."""
 
     method: str
@@ -195,7 +195,7 @@ class PublishedNumber(Record):
     """paper: read in the paper itself; secondhand: a copy, not checked against it."""
 
 
-class Results(Record):
+class Results(StrictModel):
     """A whole results.json."""
 
     schema_version: Literal[2]

@@ -17,10 +17,10 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import AudioTrack
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError
-from syncdiff_data.stage import Context, Failure, Stage, is_passing, refuse_if_unread, run_stage
+from syncdiff_data.stage import Context, Failure, Stage, is_transient, refuse_if_unread, run_stage
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, FrameFeatureCache, open_run
-from syncdiff_eval.records import Arrays, Record, failed_record, pack_reference, unpack_reference
+from syncdiff_eval.records import Arrays, ClipRecord, failed_record, pack_reference, unpack_reference
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
     ClipScore,
@@ -43,7 +43,7 @@ RETRIED_REASONS = frozenset({Reason.WORKER_CRASHED})
 
 def score_methods(
     config: ScoringConfig, options: RayOptions, retry_failed: bool = False, reencode_check: bool = False
-) -> tuple[list[Record], list[Record]]:
+) -> tuple[list[ClipRecord], list[ClipRecord]]:
     """Score every method on every pair: one record each, in order of method, then clip.
 
     And those of the files that were scored, encoded once more, if `reencode_check` asks for them. Needs an open
@@ -66,14 +66,14 @@ def score_methods(
         return records, _score_all(replace(score, tasks=again, title="re-encoded"), options)
 
 
-def _score_all(stage: ScoreStage, options: RayOptions) -> list[Record]:
+def _score_all(stage: ScoreStage, options: RayOptions) -> list[ClipRecord]:
     """The record of every task, in their order."""
     found = run_stage(stage, range(len(stage.tasks)), options)
     return [{"method": task.method, "clip": task.clip, **record} for task, record in zip(stage.tasks, found)]
 
 
 @dataclass(frozen=True)
-class ReferenceStage(Stage[int, "str | Record"]):
+class ReferenceStage(Stage[int, "str | ClipRecord"]):
     """The regions of one reference video. A result is the key of its cached record, or a failed record."""
 
     config: ScoringConfig
@@ -89,7 +89,7 @@ class ReferenceStage(Stage[int, "str | Record"]):
     def item_name(self, plan: int) -> str:
         return f"reference {self.videos[plan]}"
 
-    def process(self, plan: int, context: Context) -> str | Record:
+    def process(self, plan: int, context: Context) -> str | ClipRecord:
         path = self.config.reference / self.videos[plan]
         try:
             key = self.config.reference_key(_sha256(path, Reason.REFERENCE_UNREADABLE))
@@ -100,7 +100,7 @@ class ReferenceStage(Stage[int, "str | Record"]):
             try:
                 measured = measure_reference(path, scorer, self.config.face_config, context.heartbeat)
             except MediaError as error:
-                if is_passing(error):
+                if is_transient(error):
                     raise
                 self.cache.write(key, failed_record(error.reason, str(error)))
             else:
@@ -108,7 +108,7 @@ class ReferenceStage(Stage[int, "str | Record"]):
         context.report({"videos": 1})
         return key
 
-    def failed(self, plan: int, failure: Failure) -> str | Record:
+    def failed(self, plan: int, failure: Failure) -> str | ClipRecord:
         record = failed_record(failure.reason, failure.detail)
         if failure.reason != Reason.WORKER_CRASHED:
             return record
@@ -118,13 +118,13 @@ class ReferenceStage(Stage[int, "str | Record"]):
 
 
 @dataclass(frozen=True)
-class ScoreStage(Stage[int, Record]):
+class ScoreStage(Stage[int, ClipRecord]):
     """The scores of one clip of one method. references: video -> what ReferenceStage found."""
 
     config: ScoringConfig
     cache: Cache
     tasks: Sequence[Task]
-    references: Mapping[str, str | Record]
+    references: Mapping[str, str | ClipRecord]
     title: str = "scores"
     heartbeat_timeout: float = 0
     unit = "rows"
@@ -136,7 +136,7 @@ class ScoreStage(Stage[int, Record]):
         task = self.tasks[plan]
         return f"{self.title}: {task.clip} of {task.method}"
 
-    def process(self, plan: int, context: Context) -> Record:
+    def process(self, plan: int, context: Context) -> ClipRecord:
         task = self.tasks[plan]
         try:
             record = ClipScoring(self.config, self.cache, task, self.references[task.video]).record(context)
@@ -145,7 +145,7 @@ class ScoreStage(Stage[int, Record]):
         context.report({"rows": 1, record["status"]: 1})
         return record
 
-    def failed(self, plan: int, failure: Failure) -> Record:
+    def failed(self, plan: int, failure: Failure) -> ClipRecord:
         task, record = self.tasks[plan], failed_record(failure.reason, failure.detail)
         if failure.reason == Reason.WORKER_CRASHED:
             ClipScoring(self.config, self.cache, task, self.references[task.video]).store_crash(record)
@@ -159,10 +159,10 @@ class ClipScoring:
     config: ScoringConfig
     cache: Cache
     task: Task
-    reference: str | Record
+    reference: str | ClipRecord
     """Key of the reference's record in the cache, or a failed record."""
 
-    def record(self, context: Context) -> Record:
+    def record(self, context: Context) -> ClipRecord:
         """Plain JSON with the values of all families, and `arrays`: family -> key of its arrays in the cache.
         Raises ScoringError for what lacks a file; a failure that is a property of the files is cached."""
         reference, arrays = self._reference()
@@ -178,7 +178,7 @@ class ClipScoring:
                     )
                     score = score_clip(request, load_scorer(self.config))
             except (ScoringError, MediaError) as error:
-                if is_passing(error):
+                if is_transient(error):
                     raise
                 cached = failed_record(error.reason, str(error))
             else:
@@ -186,7 +186,7 @@ class ClipScoring:
             self.cache.write(key, cached)
         return _combined(cached, fingerprints)
 
-    def store_crash(self, record: Record) -> None:
+    def store_crash(self, record: ClipRecord) -> None:
         """Cache that the clip crashed its worker, if the clip can be identified at all."""
         try:
             reference, _ = self._reference()
@@ -194,7 +194,7 @@ class ClipScoring:
         except (ScoringError, OSError):
             pass  # without its files' content nothing can be cached of it
 
-    def _reference(self) -> tuple[Record, Arrays]:
+    def _reference(self) -> tuple[ClipRecord, Arrays]:
         key = self.reference
         measured = key if isinstance(key, dict) else self.cache.read(key)
         if measured is None:
@@ -250,7 +250,9 @@ class ClipScoring:
             heartbeat=context.heartbeat,
         )
 
-    def _merged(self, key: str, cached: Record, score: ClipScore, fingerprints: Mapping[str, str]) -> Record:
+    def _merged(
+        self, key: str, cached: ClipRecord, score: ClipScore, fingerprints: Mapping[str, str]
+    ) -> ClipRecord:
         """The record of the clip with the new families added; their arrays are written first."""
         families = dict(cached["families"])
         for name, family in score.families.items():
@@ -272,12 +274,12 @@ def _sha256(path: Path, reason: Reason) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        if is_passing(error) and not (path.is_symlink() and not path.exists()):
+        if is_transient(error) and not (path.is_symlink() and not path.exists()):
             raise
         raise ScoringError(reason, f"cannot be read: {error.strerror}") from error
 
 
-def _combined(cached: Record, fingerprints: Mapping[str, str]) -> Record:
+def _combined(cached: ClipRecord, fingerprints: Mapping[str, str]) -> ClipRecord:
     """The values of the families of this benchmark, in their order."""
     if cached["status"] == "failed":
         return cached
@@ -297,7 +299,7 @@ def _driving_audio(path: Path, task: Task, reference: Reference) -> tuple[np.nda
         start_s = reference.start_s if task.audio == task.video else sound_start(path)
         track = AudioTrack(path)
     except MediaError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         if error.reason == Reason.NO_AUDIO and not task.crossed:
             return None, None

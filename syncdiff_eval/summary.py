@@ -18,7 +18,7 @@ from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Reencoding, Score, Shift
 from syncdiff_eval.statistics import Inference, mean_interval
 
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
 def metric_infos(
@@ -46,7 +46,7 @@ def metric_infos(
 def method_results(
     methods: Sequence[Method],
     metrics: Sequence[MetricInfo],
-    records: Sequence[Record],
+    records: Sequence[Row],
     pooled: Mapping[tuple[str, str], float | MissingValue],
     unmatched: Mapping[str, int],
     protocol: ProtocolDefinition,
@@ -81,7 +81,7 @@ def method_results(
 
 def pooled_values(
     methods: Sequence[Method],
-    records: Sequence[Record],
+    records: Sequence[Row],
     families: Sequence[MetricFamily],
     cache: Cache,
 ) -> dict[tuple[str, str], float | MissingValue]:
@@ -115,8 +115,8 @@ def pooled_values(
 def reencoding_results(
     methods: Sequence[Method],
     metrics: Sequence[MetricInfo],
-    records: Sequence[Record],
-    reencoded: Sequence[Record],
+    records: Sequence[Row],
+    reencoded: Sequence[Row],
 ) -> list[Reencoding]:
     """Change of every metric after re-encoding, for each method with re-encoded files, in order of methods."""
     found = []
@@ -138,7 +138,7 @@ def reencoding_results(
     return found
 
 
-def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]) -> Shift:
+def _shift(metric: MetricInfo, before: Sequence[Row], after: Sequence[Row]) -> Shift:
     """Change over the clips with a value before and after. A metric may have values after only: PSNR of real video
     against itself is undefined before."""
     first, second = (
@@ -166,7 +166,7 @@ def _shift(metric: MetricInfo, before: Sequence[Record], after: Sequence[Record]
     )
 
 
-def _array_keys(records: Sequence[Record], family: str) -> dict[str, dict[str, str]]:
+def _array_keys(records: Sequence[Row], family: str) -> dict[str, dict[str, str]]:
     """method -> clip -> key of the arrays that the family kept, in order of the records."""
     keys: dict[str, dict[str, str]] = {}
     for record in records:
@@ -176,7 +176,7 @@ def _array_keys(records: Sequence[Record], family: str) -> dict[str, dict[str, s
 
 
 def _values_by_method(
-    metric: str, methods: Sequence[Method], records: Sequence[Record]
+    metric: str, methods: Sequence[Method], records: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
     values: dict[str, dict[str, float]] = {method.name: {} for method in methods}
     for record in records:
@@ -192,7 +192,7 @@ def _on_shared(values: Mapping[str, float], shared: Sequence[str]) -> dict[str, 
 
 def _score(
     metric: MetricInfo,
-    own: Sequence[Record],
+    own: Sequence[Row],
     values: Mapping[str, float],
     pooled: float | MissingValue | None,
     sources: Mapping[str, str],
@@ -226,14 +226,14 @@ def _score(
     )
 
 
-def _most_frequent_reason(metric: str, own: Sequence[Record]) -> str:
+def _most_frequent_reason(metric: str, own: Sequence[Row]) -> str:
     """The most frequent reason of clips without a value, where no clip has one."""
     reasons = Counter(record.get("missing", {}).get(metric) or record["reason"] for record in own)
     return str(min(reasons, key=lambda reason: (-reasons[reason], reason)))
 
 
 def _method_result(
-    method: Method, records: Sequence[Record], unmatched: Mapping[str, int], scores: dict[str, Score]
+    method: Method, records: Sequence[Row], unmatched: Mapping[str, int], scores: dict[str, Score]
 ) -> MethodResult:
     own = [record for record in records if record["method"] == method.name]
     failures = Counter(record["reason"] for record in own if record["status"] == "failed")

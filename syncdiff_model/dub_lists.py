@@ -13,8 +13,8 @@ from syncdiff_data.records import UserError
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
 from syncdiff_data.stage.probe import sample
 from syncdiff_model.checkpoint import find_checkpoint, fingerprint, load_syncdiff
+from syncdiff_model.dub_pairs import REPORT, Row, dub_recipe, report_row, stale_dubs, start_dubs, write_report
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair
-from syncdiff_model.pairs import REPORT, Row, dub_recipe, report_row, stale_dubs, start_dubs, write_report
 
 
 @dataclass(frozen=True)

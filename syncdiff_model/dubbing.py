@@ -22,7 +22,7 @@ from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
-from syncdiff_data.stage import is_passing
+from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import run_fault
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
 from syncdiff_model.compositing import paste_face
@@ -87,7 +87,7 @@ class Dubber:
         try:
             self._dub(pair, heartbeat)
         except (MediaError, OSError) as error:
-            if is_passing(error) or run_fault(error):
+            if is_transient(error) or run_fault(error):
                 raise
             if isinstance(error, MediaError):
                 return DubFailure(error.reason, str(error))

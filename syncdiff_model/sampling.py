@@ -32,7 +32,7 @@ class SamplingConfig:
     batch_clips: int = 8
     """Clips (or pieces) generated side by side."""
     seed: int = 0
-    """Every frame begins with the same noise, made from this: skin and teeth do not flicker, and a result does not
+    """Every frame begins with the same noise, generated from this: skin and teeth do not flicker, and a result does not
     depend on what is generated beside it."""
 
 
@@ -88,9 +88,9 @@ def generate(
     latents: list[torch.Tensor] = []
     for start in range(0, len(flat), config.batch_clips):
         latents += rollout(model, flat[start : start + config.batch_clips], config, heartbeat)
-    made = iter(latents)
+    generated = iter(latents)
     for group in pieces:
-        whole = torch.cat([next(made) for _ in group])
+        whole = torch.cat([next(generated) for _ in group])
         yield _in_batches(lambda z: to_bytes(decode(model.autoencoder, z)), whole).cpu()
 
 
@@ -106,12 +106,12 @@ def rollout(
     offset = model.conditioner.config.pose_offset
     noise = torch.randn(pieces[0].masked.shape[1:], generator=torch.Generator().manual_seed(config.seed))
     noise = noise.to(model.device)
-    made: list[torch.Tensor] = []
+    generated: list[torch.Tensor] = []
     for t in range(len(longest_first[0])):
         running = [piece for piece in longest_first if len(piece) > t]
         masked = torch.stack([piece.masked[t] for piece in running])
         identity = torch.stack([piece.identity[t] for piece in running])
-        pose = made[t - offset][: len(running)] if t >= offset else identity
+        pose = generated[t - offset][: len(running)] if t >= offset else identity
         context = model.conditioner(torch.stack([piece.features[t] for piece in running]), pose)
 
         def predict(
@@ -119,10 +119,11 @@ def rollout(
         ) -> torch.Tensor:
             return model.predict(noisy, timestep, *conditioning)
 
-        made.append(ddim(predict, model.scheduler, noise.expand(len(running), -1, -1, -1), config.steps))
+        generated.append(ddim(predict, model.scheduler, noise.expand(len(running), -1, -1, -1), config.steps))
         heartbeat()
     rows = [
-        torch.stack([frame[row] for frame in made[: len(piece)]]) for row, piece in enumerate(longest_first)
+        torch.stack([frame[row] for frame in generated[: len(piece)]])
+        for row, piece in enumerate(longest_first)
     ]
     return [rows[order.index(i)] for i in range(len(pieces))]
 

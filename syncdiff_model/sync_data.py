@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features import logfbank
+from syncdiff_data.landmarks import MIRROR
 from syncdiff_data.loader import Batch
-from syncdiff_data.loader.augment import MIRROR
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import read_clips
 from syncdiff_data.sync_expert.network import BANDS, LANDMARK_DIM

@@ -85,7 +85,7 @@ def sample(
     results = Results(
         schema_version=2,
         protocol=Protocol(
-            name="syncdiff-v2", version=2, summary=SYNCDIFF.summary, setting="own-audio", clock="same",
+            name="syncdiff-v2", version=2, summary=SYNCDIFF.summary, setting="own-audio", pairing="timestamp",
             max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95, least_coverage=0.9,
         ),
         n_clips=num_clips,

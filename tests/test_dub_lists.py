@@ -18,8 +18,8 @@ from syncdiff_data.records import UserError
 from syncdiff_data.stage import UnexpectedFailures
 from syncdiff_model import dub_lists
 from syncdiff_model.dub_lists import DubStage
+from syncdiff_model.dub_pairs import REPORT
 from syncdiff_model.dubbing import DubConfig, DubPair
-from syncdiff_model.pairs import REPORT
 from syncdiff_model.sampling import SamplingConfig
 
 DUB = DubConfig(SamplingConfig(steps=1), CONFIG.faces)

@@ -18,8 +18,8 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import Clip, UserError
 from syncdiff_model.compositing import covered, paste_face
 from syncdiff_model.conditioning import MaskConfig, soft_mask
+from syncdiff_model.dub_pairs import read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_speaker, read_sound
-from syncdiff_model.pairs import read_pairs
 from syncdiff_model.sampling import SamplingConfig
 
 SHOWN = soft_mask(MaskConfig(top=0.5, feather=0.1), 64).numpy()

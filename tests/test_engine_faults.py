@@ -24,7 +24,7 @@ from syncdiff_data.stage import (
     Resources,
     Stage,
     exclusive,
-    is_passing,
+    is_transient,
     raise_unexpected,
     resources,
     run_stage,
@@ -73,32 +73,32 @@ def media_error(cause: Exception) -> MediaError:
 
 
 @pytest.mark.parametrize("reach", [0, 2])
-def test_kind_17_a_passing_fault_is_retried_without_yielding_twice(reach: int) -> None:
+def test_kind_17_a_transient_fault_is_retried_without_yielding_twice(reach: int) -> None:
     assert list(Context().item("a", Fake([eio(), media_error(eio())], reach))) == [0, 1, 2, 3]
 
 
-def test_kind_17_a_fault_that_stays_is_failed_and_passing() -> None:
+def test_kind_17_a_fault_that_stays_is_failed_and_transient() -> None:
     *records, failure = Context().item("a", Fake([eio() for _ in range(4)], reach=1))
     assert records == [0]
     assert isinstance(failure, Failure)
-    assert (failure.reason, failure.reason.kind, failure.passing) == ("read_error", "failed", True)
+    assert (failure.reason, failure.reason.kind, failure.transient) == ("read_error", "failed", True)
 
 
 @pytest.mark.parametrize(
     "code",
     ["EIO", "ESTALE", "ENOENT", "EMFILE", "ENFILE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "ECONNRESET"],
 )
-def test_kind_17_what_disks_and_mounts_do_is_passing(code: str) -> None:
-    assert is_passing(OSError(getattr(errno, code), "x"))
-    assert is_passing(media_error(OSError(getattr(errno, code), "x")))
+def test_kind_17_what_disks_and_mounts_do_is_transient(code: str) -> None:
+    assert is_transient(OSError(getattr(errno, code), "x"))
+    assert is_transient(media_error(OSError(getattr(errno, code), "x")))
 
 
 @pytest.mark.parametrize(
     "error",
     [ValueError("x"), OSError(errno.EISDIR, "x"), OSError("no number"), MediaError(Reason.UNREADABLE, "x")],
 )
-def test_kind_17_what_files_are_is_not_passing(error: Exception) -> None:
-    assert not is_passing(error)
+def test_kind_17_what_files_are_is_not_transient(error: Exception) -> None:
+    assert not is_transient(error)
     assert run_fault(error) is None
 
 

@@ -128,7 +128,7 @@ def tracks_of(path: Path, network: SyncNet) -> list[tuple[int, float, float]]:
     video, detector = Video(path), Embedded(path, "cpu")
     audio = read_audio(path, video.start_s, video.num_frames)
     found = []
-    for track in face_tracks.find_tracks(*face_tracks.detect(video.frames(), detector), 50):
+    for track in face_tracks.syncnet_tracks(*face_tracks.detect(video.frames(), detector), 50):
         last = track.first_frame + len(track.boxes)
         shown = zip(video.frames(track.first_frame, last), crop_path(track.boxes, "zero"))
         frames = np.stack([to_bgr(crop(frame, *place)) for frame, place in shown])

@@ -19,7 +19,7 @@ from syncnet_python.SyncNetModel import S
 
 from syncdiff_data.records import UserError
 from syncdiff_eval.metrics.lse import distances, lse_from_arrays, score
-from syncdiff_eval.networks.face_tracks import find_tracks
+from syncdiff_eval.networks.face_tracks import syncnet_tracks
 from syncdiff_eval.networks.syncnet import SyncNet
 from syncdiff_eval.networks.syncnet_crops import crop, crop_path, to_bgr, whole_frame
 
@@ -265,9 +265,9 @@ def test_tracks_equal_the_published_ones() -> None:
             for i, faces in enumerate(boxes)
         ]
         expected = syncnet_pipeline.SyncNetPipeline._track(pipeline, detections)
-        found = find_tracks(boxes, [], settings.min_track)
+        found = syncnet_tracks(boxes, [], settings.min_track)
         assert len(found) == len(expected)
         for ours, theirs in zip(found, expected):
             assert ours.first_frame == theirs["frame"][0]
             np.testing.assert_allclose(ours.boxes, theirs["bbox"], atol=1e-9)
-    assert find_tracks(boxes, [80], 90) == []
+    assert syncnet_tracks(boxes, [80], 90) == []

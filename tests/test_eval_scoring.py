@@ -198,7 +198,7 @@ def test_an_audio_stream_without_sound_is_no_sound(tmp_path: Path) -> None:
     )  # fmt: skip
     assert Video(path).has_audio
     family = MetricFamily("deaf", (Column("deaf", "Deaf", "", True, 0),), 1, lambda files, device: _Deaf)
-    scorer = Scorer(replace(SYNCDIFF, clock="own"), {"deaf": family}, {"deaf": _Deaf}, None)
+    scorer = Scorer(replace(SYNCDIFF, pairing="standalone"), {"deaf": family}, {"deaf": _Deaf}, None)
     assert score_clip(ScoreRequest(path, reference_of(path), path), scorer).values == {"deaf": 1.0}
 
 

@@ -18,8 +18,9 @@ from syncdiff_data.faces import (
     mouth_crops,
 )
 from syncdiff_data.faces.alignment import EYE_DISTANCE, EYE_LINE, fit_similarity, smooth
-from syncdiff_data.faces.mean_face import MIRROR, derive_mean_face
+from syncdiff_data.faces.mean_face import derive_mean_face
 from syncdiff_data.faces.mouth import cut_corner, plan_crops, warp_region
+from syncdiff_data.landmarks import MIRROR
 from syncdiff_data.records import UserError
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,8 @@ import torch
 from loader_data import SIZE, read
 
 from syncdiff_data.images import decode_jpeg, decode_jpeg_into, encode_jpeg
-from syncdiff_data.loader.augment import MIRROR, colour_matrix, mirror, recolour
+from syncdiff_data.landmarks import MIRROR
+from syncdiff_data.loader.augment import colour_matrix, mirror, recolour
 
 
 def test_decoding_in_place_gives_opencv_s_pixels_or_says_why_not():

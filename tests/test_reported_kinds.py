@@ -26,10 +26,10 @@ from syncdiff_data.media.video import MAX_GAP_S, _check_gaps
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.sources.folder import read_manifest
-from syncdiff_data.stage import is_passing
+from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import failure_of
 from syncdiff_data.tables import plain_cell, read_csv
-from syncdiff_model.pairs import check_outputs, read_pairs
+from syncdiff_model.dub_pairs import check_outputs, read_pairs
 
 
 def moving_noise(frames: int = 30) -> list[np.ndarray]:
@@ -232,5 +232,5 @@ def test_kind_17_eio_is_the_files_fault_where_its_bytes_can_be_read(
     monkeypatch.setattr(probe, "_can_be_read", lambda _: readable)
     with pytest.raises(MediaError) as caught, probe.open_media(path):
         raise MediaError(Reason.UNREADABLE, "video does not decode") from OSError(errno.EIO, "EIO")
-    assert is_passing(caught.value), "it is tried again all the same"
+    assert is_transient(caught.value), "it is tried again all the same"
     assert failure_of(caught.value).reason == (Reason.UNREADABLE if readable else Reason.READ_ERROR)

@@ -116,7 +116,7 @@ class AVHubertEncoder(nn.Module):
 
     @torch.no_grad()
     def project_video(self, video: Tensor) -> Tensor:
-        """[B, T, D]: the lips before the sound joins them, for video float32 [B, 1, T, 88, 88].
+        """[B, T, D]: features of the lips before the fusion with audio, for video float32 [B, 1, T, 88, 88].
 
         It takes most of the time. What it gives stands for `video` in every later call, whatever the sound.
         """

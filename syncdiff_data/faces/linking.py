@@ -18,12 +18,12 @@ from syncdiff_data.records import FPS
 
 MERGED = 0.2
 """Share of the smaller box that two boxes have in common, from which on one face hides part of the other."""
-RIVAL = 0.5
+AMBIGUOUS_OVERLAP = 0.5
 """A second candidate with at least this share of the best one's overlap makes a link ambiguous."""
 
 
 @dataclass(eq=False)
-class Follower:
+class OpenTrack:
     """One face while it is tracked; the lists run over the frames in which it was detected."""
 
     frames: list[int] = field(default_factory=list)
@@ -47,8 +47,8 @@ class Linker:
     def __init__(self, config: FaceConfig):
         self._max_step = round(config.max_gap_s * FPS) + 1
         self._min_score = config.min_score
-        self._open: list[Follower] = []
-        self._ended: list[Follower] = []
+        self._open: list[OpenTrack] = []
+        self._ended: list[OpenTrack] = []
 
     def add(self, faces: Faces) -> None:
         """The faces of the next frame; a scene cut ends every track before it."""
@@ -61,19 +61,19 @@ class Linker:
         for n, found in enumerate(faces.found):
             if n in merged:
                 continue
-            follower = open_tracks[links[n]] if n in links else Follower()
-            follower.add(faces.t, found, faces.landmarks[n])
+            open_track = open_tracks[links[n]] if n in links else OpenTrack()
+            open_track.add(faces.t, found, faces.landmarks[n])
             if n not in links:
-                self._open.append(follower)
+                self._open.append(open_track)
 
-    def finish(self) -> list[Follower]:
+    def finish(self) -> list[OpenTrack]:
         """All faces, in the order of their first frame, then from left to right."""
         self._end(self._open)
         return sorted(self._ended, key=lambda f: (f.frames[0], f.boxes[0][0], f.boxes[0][1]))
 
-    def _end(self, followers: list[Follower]) -> None:
-        self._ended += followers
-        self._open = [f for f in self._open if f not in followers]  # Followers are compared by identity.
+    def _end(self, tracks: list[OpenTrack]) -> None:
+        self._ended += tracks
+        self._open = [f for f in self._open if f not in tracks]  # Compared by identity.
 
 
 def merged_faces(found: np.ndarray, min_score: float) -> set[int]:
@@ -97,9 +97,9 @@ def link(known: np.ndarray, found: np.ndarray) -> tuple[dict[int, int], set[int]
     links, ambiguous = {}, set()
     i, j = match_boxes(known, found)
     for m, n in zip(i.tolist(), j.tolist()):
-        rivals = set(np.flatnonzero(overlap[:, n] >= RIVAL * overlap[m, n]).tolist()) - {m}
-        if rivals:
-            ambiguous |= {m, *rivals}
+        candidates = set(np.flatnonzero(overlap[:, n] >= AMBIGUOUS_OVERLAP * overlap[m, n]).tolist()) - {m}
+        if candidates:
+            ambiguous |= {m, *candidates}
         else:
             links[n] = m
     return links, ambiguous

@@ -14,19 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from syncdiff_data.landmarks import MIRROR
 from syncdiff_data.records import UserError
 
 EYE_CENTRE = (129.2, 93.9)
 EYE_DISTANCE = 54.3
 """Middle of the eyes and distance of the eye centres in the 256 x 256 space of the mouth crop."""
-MIRROR = np.array(
-    [
-        *(*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)),
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
-        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
-    ]
-)
-"""Which point is the other half's twin (iBUG indices)."""
 
 
 @cache

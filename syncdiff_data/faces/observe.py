@@ -69,8 +69,8 @@ def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceC
     overlap = iou(before[i, :4], after[j, :4])
     if np.count_nonzero(overlap) > len(i):
         return None
-    alone = np.concatenate([np.delete(before, i, axis=0), np.delete(after, j, axis=0)])
-    if _counts(alone, config).any():
+    unmatched = np.concatenate([np.delete(before, i, axis=0), np.delete(after, j, axis=0)])
+    if _could_become_clip(unmatched, config).any():
         return None
     step = np.linspace(0, 1, steps + 1, dtype=np.float32)[:, None, None]
     faces = before[i] + (after[j] - before[i]) * step
@@ -78,7 +78,7 @@ def interpolate(before: np.ndarray, after: np.ndarray, steps: int, config: FaceC
     return faces
 
 
-def _counts(found: np.ndarray, config: FaceConfig) -> np.ndarray:
+def _could_become_clip(found: np.ndarray, config: FaceConfig) -> np.ndarray:
     """Which detections are faces that could become a clip."""
     return (found[:, 4] >= config.min_score) & (found[:, 3] - found[:, 1] >= config.min_face_px)
 
@@ -93,14 +93,14 @@ def _detect_chunk(
     """Detections [N, 6] of every frame of a chunk whose first frame is a key frame already detected."""
     keys = key_frames(cuts, config.detect_every)
     found = {0: found_first} | dict(zip(keys[1:], _detect([frames[t] for t in keys[1:]], backend)))
-    unsure: list[int] = []
+    undetected: list[int] = []
     for a, b in pairwise(keys):
         faces = interpolate(found[a], found[b], b - a, config)
-        if faces is not None and _steady(frames[a : b + 1], faces[:, _counts(faces[0], config)]):
+        if faces is not None and _steady(frames[a : b + 1], faces[:, _could_become_clip(faces[0], config)]):
             found |= {t: faces[t - a] for t in range(a + 1, b)}
         else:
-            unsure += range(a + 1, b)
-    found |= dict(zip(unsure, _detect([frames[t] for t in unsure], backend)))
+            undetected += range(a + 1, b)
+    found |= dict(zip(undetected, _detect([frames[t] for t in undetected], backend)))
     return [found[t] for t in range(len(frames))]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from syncdiff_data.faces.backend import FaceBackend
 from syncdiff_data.faces.config import FaceConfig
-from syncdiff_data.faces.linking import Follower, Linker
+from syncdiff_data.faces.linking import Linker, OpenTrack
 from syncdiff_data.faces.observe import observe
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS
@@ -55,21 +55,21 @@ def find_tracks(
 
 
 def filter_tracks(
-    followers: list[Follower], num_frames: int, config: FaceConfig
+    found: list[OpenTrack], num_frames: int, config: FaceConfig
 ) -> tuple[list[Track], list[TrackReject]]:
     """Tracked faces to tracks and rejects, by the filters of the options. Faces that never reach min_score
     are noise, reported only when nothing else was found."""
-    faces = [f for f in followers if max(f.scores) >= config.min_score]
+    faces = [f for f in found if max(f.scores) >= config.min_score]
     tracks: list[Track] = []
     rejects: list[TrackReject] = []
-    for number, follower in enumerate(faces):
-        reason = _reject_reason(follower, config)
+    for number, face in enumerate(faces):
+        reason = _reject_reason(face, config)
         if reason:
             rejects.append(TrackReject(number, *reason))
         else:
-            tracks.append(fill_gaps(number, follower))
+            tracks.append(fill_gaps(number, face))
     if not faces:
-        best = max((max(f.scores) for f in followers), default=0.0)
+        best = max((max(f.scores) for f in found), default=0.0)
         detail = f"no face in {num_frames} frames (best score {best:.2f}, needed {config.min_score:g})"
         rejects.append(TrackReject(None, Reason.NO_FACE, detail))
     if config.largest_face and tracks:
@@ -78,17 +78,17 @@ def filter_tracks(
     return [part for track in tracks for part in split(track, longest)], rejects
 
 
-def fill_gaps(number: int, follower: Follower) -> Track:
+def fill_gaps(number: int, open_track: OpenTrack) -> Track:
     """A track over every frame from the first to the last one seen; gaps are interpolated linearly."""
-    first, last = follower.frames[0], follower.frames[-1]
+    first, last = open_track.frames[0], open_track.frames[-1]
     every = np.arange(first, last + 1)
 
     def filled(values: list[np.ndarray]) -> np.ndarray:
         table = np.stack(values).reshape(len(values), -1)
-        columns = [np.interp(every, follower.frames, column) for column in table.T]
+        columns = [np.interp(every, open_track.frames, column) for column in table.T]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    return Track(number, first, filled(follower.boxes), filled(follower.landmarks).reshape(-1, 68, 2))
+    return Track(number, first, filled(open_track.boxes), filled(open_track.landmarks).reshape(-1, 68, 2))
 
 
 def split(track: Track, longest: int) -> list[Track]:
@@ -108,16 +108,16 @@ def roll_of_landmarks(landmarks: np.ndarray) -> np.ndarray:
     return np.degrees(np.arctan2(-x, y))
 
 
-def _reject_reason(follower: Follower, config: FaceConfig) -> tuple[Reason, str] | None:
+def _reject_reason(open_track: OpenTrack, config: FaceConfig) -> tuple[Reason, str] | None:
     """Why a tracked face cannot become a clip, or None."""
-    first, length = follower.frames[0], follower.frames[-1] - follower.frames[0] + 1
+    first, length = open_track.frames[0], open_track.frames[-1] - open_track.frames[0] + 1
     where = f"face at frame {first}, {length} frames long"
-    boxes = np.stack(follower.boxes)
+    boxes = np.stack(open_track.boxes)
     side = float(np.median(boxes[:, 3] - boxes[:, 1]))
     if side < config.min_face_px:
         return Reason.FACE_TOO_SMALL, f"{where}: {side:.0f} pixels, needed {config.min_face_px} (min_face_px)"
-    rolls = np.array(follower.rolls)
-    rolls = np.where(np.isnan(rolls), roll_of_landmarks(np.stack(follower.landmarks)), rolls)
+    rolls = np.array(open_track.rolls)
+    rolls = np.where(np.isnan(rolls), roll_of_landmarks(np.stack(open_track.landmarks)), rolls)
     roll = float(np.median(np.abs(rolls)))
     if roll > config.max_roll:
         return (

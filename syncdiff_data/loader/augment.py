@@ -5,17 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-IMAGES = ("frames", "identity", "pose")
+from syncdiff_data.landmarks import MIRROR
 
-# iBUG's 68 points in a mirror: point i of the mirrored face is point MIRROR[i] of the original. In order: jaw, brows,
-# nose bridge, nostrils, eyes, outer lips, inner lips.
-MIRROR = np.array(
-    [
-        *(*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)),
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
-        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
-    ]
-)
+IMAGES = ("frames", "identity", "pose")
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601."""

@@ -17,7 +17,9 @@ from syncdiff_data.records import SAMPLE_RATE
 PRESET = "medium"
 X264_PARAMS = "cpu-independent=1"
 AUDIO_BIT_RATE = 64_000
-ENCODERS = f"preset {PRESET} {X264_PARAMS}, aac {AUDIO_BIT_RATE // 1000} kbit/s mono {SAMPLE_RATE} Hz"
+ENCODING_SETTINGS = (
+    f"preset {PRESET} {X264_PARAMS}, aac {AUDIO_BIT_RATE // 1000} kbit/s mono {SAMPLE_RATE} Hz"
+)
 """All that decides the coding, besides crf and pixel format: for cache keys."""
 
 

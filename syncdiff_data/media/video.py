@@ -117,13 +117,14 @@ class Video:
             keys = [pts for pts in self._key_pts if pts <= self._pts[first]]
             yield from self._indexed(keys[-1] if len(keys) > 1 else None)
         else:
-            yield from self._go_on(first)
+            yield from self._decode_onward(first)
 
-    def _go_on(self, first: int) -> IndexedFrames:
-        """Frames behind the cursor, or anew where `first` lies before it. The cursor is left at the last one."""
+    def _decode_onward(self, first: int) -> IndexedFrames:
+        """Frames after the cursor, or after a new seek where `first` lies before it.
+        The cursor is left at the last one."""
         cursor, self._cursor = self._cursor, None
         if cursor is None or cursor[0] > first:
-            behind: IndexedFrames = self._anew(first)
+            behind: IndexedFrames = self._decode_after_seek(first)
         else:
             behind = chain([cursor[:2]], cursor[2])
         for index, frame in behind:
@@ -132,7 +133,7 @@ class Video:
             finally:
                 self._cursor = (index, frame, behind)
 
-    def _anew(self, first: int) -> IndexedFrames:
+    def _decode_after_seek(self, first: int) -> IndexedFrames:
         """Frames from a key frame well before `first` where the container finds it, else from the start."""
         done = -1
         keys = [pts for pts in self._key_pts if pts <= self._pts[first]]
@@ -176,7 +177,7 @@ class Video:
 
 
 class _Packets:
-    """What a pass over the packets tells without decoding.
+    """What a pass over the packets finds without decoding.
 
     pts, key_pts: presentation times of all and of key frames, in units of time_base; count: packets with
     data; exact: whether each is one shown frame with its own time.

@@ -12,7 +12,7 @@ context)` does the work of one plan. `run_stage(stage, plans, options)` returns 
   `context.heartbeat()`; a worker that sends none for `heartbeat_timeout` seconds is ended, which counts as a crash.
 - An item that crashes its worker three times in a row is not tried again: `Failure` with worker_crashed.
 - What the disk or the mount does (EIO, ESTALE, ENOENT, EMFILE, ...) is retried three times, then `Failure` with
-  read_error and `passing` true: it is no property of the file. Ten items in a row that end so end the run.
+  read_error and `transient` true: it is no property of the file. Ten items in a row that end so end the run.
 - Any other exception of an item is `Failure` with unexpected_error and the stack in its detail; the run goes on.
 - A UserError, a full disk, and whatever goes wrong outside of items are faults of the run: they end it with one
   sentence. Finished output is kept.
@@ -21,7 +21,7 @@ context)` does the work of one plan. `run_stage(stage, plans, options)` returns 
 from syncdiff_data.stage.base import Resources, Stage
 from syncdiff_data.stage.context import Context
 from syncdiff_data.stage.engine import run_stage
-from syncdiff_data.stage.faults import is_passing
+from syncdiff_data.stage.faults import is_transient
 from syncdiff_data.stage.lock import exclusive
 from syncdiff_data.stage.outcome import Failure, UnexpectedFailures, raise_unexpected, refuse_if_unread
 from syncdiff_data.stage.probe import probe_nodes
@@ -35,7 +35,7 @@ __all__ = [
     "Stage",
     "UnexpectedFailures",
     "exclusive",
-    "is_passing",
+    "is_transient",
     "limit_threads",
     "probe_nodes",
     "raise_unexpected",

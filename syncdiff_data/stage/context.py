@@ -9,35 +9,35 @@ from typing import TypeVar
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
+from syncdiff_data.stage.faults import failure_of, is_transient, run_fault
 from syncdiff_data.stage.heartbeat import Watchdog
 from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.outcome import Failure
 from syncdiff_data.stage.quarantine import MAX_CRASHES
 
 RETRY_AFTER_S = (0.2, 1.0, 3.0)
-"""Pauses before an item with a passing fault is tried again."""
-MAX_PASSING_IN_A_ROW = 10
-"""So many items of one worker in a row that end with passing faults: the mount is gone, not the files."""
+"""Pauses before an item with a transient fault is tried again."""
+MAX_TRANSIENT_IN_A_ROW = 10
+"""So many items of one worker in a row that end with transient faults: the mount is gone, not the files."""
 
 T = TypeVar("T")
 
 
 class FaultStreak:
-    """Items of this process, over all its plans, that ended with a passing fault one after the other."""
+    """Items of this process, over all its plans, that ended with a transient fault one after the other."""
 
     def __init__(self) -> None:
         self.length = 0
 
     def add(self, failure: Failure | None, item: str, node: str) -> None:
-        """Count an outcome. UserError when too many in a row are passing faults."""
-        self.length = self.length + 1 if failure is not None and failure.passing else 0
-        if failure is not None and self.length >= MAX_PASSING_IN_A_ROW:
+        """Count an outcome. UserError when too many in a row are transient faults."""
+        self.length = self.length + 1 if failure is not None and failure.transient else 0
+        if failure is not None and self.length >= MAX_TRANSIENT_IN_A_ROW:
             what = failure.detail.splitlines()[0]
             raise UserError(
                 f"the last {self.length} items on node {node} could not be read, the last one was {item} ({what}). "
                 "Is its file system mounted there? The run stops here instead of rejecting everything; mend the "
-                "mount and run the same command again with --retry-failed: what is finished is kept."
+                "mount and run the same command again, with --retry-failed where it has it: what is finished is kept."
             )
 
 
@@ -72,7 +72,7 @@ class Context:
     def item(self, name: str, produce: Callable[[], Iterable[T]]) -> Iterator[T | Failure]:
         """What `produce` yields, processed as the item `name`; a Failure comes last if it could not go on.
 
-        A retry after a passing fault calls `produce` again and leaves out what was yielded already, so `produce` must
+        A retry after a transient fault calls `produce` again and leaves out what was yielded already, so `produce` must
         yield the same each time. UserError and full disks are raised: they end the run.
         """
         if not self._link.begin(name):
@@ -105,7 +105,7 @@ class Context:
                 fault = run_fault(error)
                 if fault is not None:
                     raise fault from error
-                if pause is None or not is_passing(error):
+                if pause is None or not is_transient(error):
                     return failure_of(error)
             self._sleep(pause)
         return None

@@ -1,4 +1,4 @@
-"""Kinds of exceptions: faults of the run, passing faults of a disk or mount, and all others."""
+"""Kinds of exceptions: faults of the run, transient faults of a disk or mount, and all others."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """True when a disk, mount or crowded node raised the exception or one that it was raised from."""
     return any(isinstance(e, OSError) and e.errno in PASSING_ERRNO for e in chain(error))
 
@@ -85,11 +85,11 @@ def failure_of(error: BaseException) -> Failure:
     detail = f"{type(error).__name__}: {_text_of(error)}\n{stack}".encode(
         "utf-8", "backslashreplace"
     ).decode()
-    if not is_passing(error):
+    if not is_transient(error):
         return Failure(Reason.UNEXPECTED_ERROR, detail)
     if any(isinstance(e, MediaError) and e.bytes_can_be_read for e in chain(error)):
         return Failure(Reason.UNREADABLE, detail)
-    return Failure(Reason.READ_ERROR, detail, passing=True)
+    return Failure(Reason.READ_ERROR, detail, transient=True)
 
 
 def _text_of(error: BaseException) -> str:

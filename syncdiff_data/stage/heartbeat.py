@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 Heartbeat = Callable[[], None]
+"""Called whenever the work has advanced, for example after every decoded frame."""
 
 
 def no_heartbeat() -> None:
-    """For work that nobody watches over."""
-
-
-"""heartbeat(): call whenever the work has advanced, for example after every decoded frame."""
+    """The heartbeat of work without a watchdog."""
 
 
 class Watchdog:

@@ -1,4 +1,4 @@
-"""What a worker process tells the actor of the run, in few messages."""
+"""Messages of a worker process to the actor of the run, few of them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Failure:
     """unexpected_error, read_error, worker_crashed, or unreadable where EIO stays though the disk gives every byte."""
     detail: str
     """Exception name, text and stack, or a sentence."""
-    passing: bool = False
+    transient: bool = False
     """True: another run may succeed, nothing is known about the file; never cache it as a property of the file."""
 
 
@@ -49,5 +49,5 @@ def refuse_if_unread(count: int, total: int, unit: str, where: str) -> None:
     if count and count >= MOSTLY * total:
         raise UserError(
             f"{count} of {total} {unit} could not be read from {where}: is it mounted on every node? The output is "
-            "left unfinished; mend the mount and run the same command again with --retry-failed."
+            "left unfinished; mend the mount and run the same command again, with --retry-failed where it has it."
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 MAX_CRASHES = 3
 MAX_LOST_NODES = 10
-"""An item whose nodes are lost so many times may be what takes them down."""
+"""An item whose nodes are lost so many times may be the cause."""
 
 
 class CrashCounts:

@@ -16,7 +16,7 @@ from syncdiff_data.stage import context as context_module
 from syncdiff_data.stage.actor import RunClient
 from syncdiff_data.stage.base import Stage
 from syncdiff_data.stage.context import Context, FaultStreak
-from syncdiff_data.stage.faults import failure_of, is_passing, run_fault
+from syncdiff_data.stage.faults import failure_of, is_transient, run_fault
 from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.outcome import Failure
 
@@ -103,7 +103,7 @@ def _process_shard(stage: Stage[Any, Any], plan: Any, context: Context) -> Any:
         try:
             return stage.process(plan, context)
         except Exception as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
         time.sleep(pause)
     return stage.process(plan, context)

@@ -55,7 +55,7 @@ def avs_from_arrays(
 
     generated, reference: cut alike, as `Mouths` does. The sound drives the generated mouth and is the reference's own.
     """
-    made, real = reader.look(generated), reader.look(reference)
+    made, real = reader.lip_features(generated), reader.lip_features(reference)
     lips, sound = reader.features(made), reader.features(samples=samples)
     both = reader.features(made, samples), reader.features(real, samples)
     return similarity(sound, lips), similarity(*both), similarity(lips, reader.features(real))
@@ -67,7 +67,7 @@ class Avs(WholeClip):
     def __init__(self, context: ClipContext, reader: LipReader):
         super().__init__()
         self._context = context
-        self._look = partial(reader.look, heartbeat=context.heartbeat)
+        self._lip_features = partial(reader.lip_features, heartbeat=context.heartbeat)
         self._features = partial(reader.features, heartbeat=context.heartbeat)
         self._mouths = Mouths(context, with_reference=context.compares)
 
@@ -83,14 +83,14 @@ class Avs(WholeClip):
 
     def _similarities(self, mouths: np.ndarray, samples: np.ndarray | None) -> Values:
         values: Values = {column.name: MissingValue(Reason.NO_AUDIO) for column in AVS.columns}
-        made = self._look(mouths[0], self._context.frame_cache)
+        made = self._lip_features(mouths[0], self._context.frame_cache)
         lips = self._features(made)
         if samples is not None:
             values["avs_u"] = MissingValue(Reason.SILENT_AUDIO)
             if not is_silent(samples, FPS, len(lips)):
                 values["avs_u"] = similarity(self._features(samples=samples), lips)
         if self._context.compares:
-            real = self._look(mouths[1], self._context.reference_frame_cache)
+            real = self._lip_features(mouths[1], self._context.reference_frame_cache)
             values["avs_v"] = similarity(lips, self._features(real))
             if samples is not None:
                 values["avs_m"] = similarity(self._features(made, samples), self._features(real, samples))

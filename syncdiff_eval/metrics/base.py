@@ -40,12 +40,12 @@ class Column:
     """None for a number that describes and is never ranked, such as an offset."""
     decimals: int
     compares_with_reference: bool = False
-    """True where generated frames are held against the reference's own. Such a number says nothing where
+    """True where generated frames are compared with the reference's own. Such a number is undefined where
     the audio is another clip's, nor for the reference against itself."""
     pooled: bool = False
     """True where only a whole method has a value (FID): merged over clips, null for a single clip."""
     crossed_only: bool = False
-    """True where generated frames are held against the reference's to see what they should not share. Such a
+    """True where generated frames are compared with the reference's for what they should not share. Such a
     number exists where the audio is another clip's, and says nothing of the reference against itself."""
 
 
@@ -91,14 +91,14 @@ class FrameBatch:
 
     first_frame: int
     reference: list[np.ndarray]
-    """B x uint8 [H, W, 3], RGB; empty where no metric of the run looks at it."""
+    """B x uint8 [H, W, 3], RGB; empty where no metric of the run needs it."""
     generated: list[np.ndarray]
     """B x uint8 [H, W, 3], RGB, the same H and W."""
     regions: Regions | None
     """Of these B frames; None where the reference shows no face at all."""
     landmarks: np.ndarray | None
     """float32 [B, 68, 2], measured on the generated frames inside the reference's boxes; NaN where not
-    present. None without regions, or where no metric of the run looks at it."""
+    present. None without regions, or where no metric of the run needs them."""
     times: tuple[float, ...] = ()
     """B times at which the reference shows these frames, in seconds since its frame 0."""
 
@@ -118,7 +118,7 @@ class ClipContext:
     times: np.ndarray | None = None
     """float64 [num_frames], seconds since its frame 0 at which the reference shows each; None: frame i at i / fps."""
     video: Video | None = None
-    """Under a protocol of clock "own" only: the scored file, resampled to 25 fps by time."""
+    """Under a standalone protocol only: the scored file, resampled to 25 fps by time."""
     frozen: bool = False
     """Whether each frame of `video` stands for its first."""
     frame_cache: FrameFeatureCache | None = None

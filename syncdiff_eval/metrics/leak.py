@@ -1,4 +1,4 @@
-"""The leak test: does the source's own mouth shine through where another sound drives the video?
+"""The leak test: how much of the source's own mouth motion is left where another sound drives the video?
 
 KeySync's LipLeak (Bigata et al. 2025, arXiv:2505.00497) asks how a generated mouth moves when silence is fed. It has no
 public code, and it does not weigh in how much the source's mouth moved. These numbers do. They need crossed pairs:
@@ -39,7 +39,7 @@ STILL = 0.01
 """Spread of the source's mouth opening over the distance of the eyes, below which there is nothing to leak. The
 landmarks of one frame shown again and again spread by 0.002 to 0.008, those of speech by 0.026 to 0.075."""
 EDGE = 2
-"""Frames at either end whose lip features see beyond the clip: they tell both sides where it ends, and nothing else."""
+"""Frames at either end whose lip features see beyond the clip: they depend on where it ends, on both sides alike."""
 
 
 def motion_ratio(source: np.ndarray, generated: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def shared_motion(source: np.ndarray, generated: np.ndarray) -> float:
     """How much of the motion of generated is the source's, -1 to 1: float [T, K] each, a row for each frame.
 
     The correlation over time, times the ratio of the spreads where the generated side moves less: what hardly moves
-    leaks little, even if its trembling follows the source. 1 for a copy, 0 for what stands still or goes its own way.
+    leaks little, even if its jitter follows the source. 1 for a copy, 0 for a still mouth or an uncorrelated one.
     """
     return _shared(_sums(source, generated))
 
@@ -77,7 +77,7 @@ def _shared(sums: PairSums) -> float:
 
 
 def _nothing_to_leak(context: ClipContext) -> Reason | None:
-    """Why the source's own mouth tells nothing, for every method alike; None where it does."""
+    """Why the source's own mouth cannot show a leak, for every method alike; None where it can."""
     if context.regions is None:
         return Reason.NO_FACE
     opening = mouth_opening(context.regions.landmarks[context.regions.present]) / context.regions.eye_distance
@@ -122,8 +122,8 @@ class Leak:
 class LipLeak(WholeClip):
     """Generated and source lips as AV-HuBERT's lip reader sees them, frame by frame.
 
-    Not the transformer's output that AVS compares: near a clip's ends it tells the time more than the lips, on both
-    sides alike, so that a mouth of its own, or a frozen one, seems to follow the source.
+    Not the transformer's output that AVS compares: near a clip's ends it depends on the position in time more than on
+    the lips, on both sides alike, so that an unrelated mouth, or a frozen one, would correlate with the source.
     """
 
     def __init__(self, context: ClipContext, reader: LipReader):
@@ -148,7 +148,7 @@ class LipLeak(WholeClip):
             return MissingValue(Reason.TOO_SHORT_FOR_LEAK)
         caches = (self._context.frame_cache, self._context.reference_frame_cache)
         generated, source = (
-            self._reader.look(side, frame_cache, self._context.heartbeat)
+            self._reader.lip_features(side, frame_cache, self._context.heartbeat)
             for side, frame_cache in zip(mouths, caches)
         )
         return shared_motion(source[EDGE:-EDGE], generated[EDGE:-EDGE])

@@ -70,9 +70,9 @@ def embed_whole(frames: OwnFrames, network: SyncNet) -> Arrays:
 
 def embed_tracks(frames: OwnFrames, network: SyncNet, detector: Detector) -> Arrays:
     """Every face track of more than 50 detections; one pass to detect, one to crop."""
-    from syncdiff_eval.networks.face_tracks import detect, find_tracks
+    from syncdiff_eval.networks.face_tracks import detect, syncnet_tracks
 
-    tracks = find_tracks(*detect(frames, detector), SHORTEST_TRACK)
+    tracks = syncnet_tracks(*detect(frames, detector), SHORTEST_TRACK)
     paths = [crop_path(track.boxes, "zero") for track in tracks]
     streams = [LipStream(network) for _ in tracks]
     for index, frame in enumerate(frames if tracks else ()):
@@ -119,7 +119,7 @@ class FileSync(WholeClip):
         self._reduce = reduce
 
     def update(self, batch: FrameBatch) -> None:
-        raise ValueError("published LSE protocols score a file on its own clock, not beside a reference")
+        raise ValueError("published LSE protocols score a file standalone, not beside a reference")
 
     def _own(self) -> Values:
         if self._context.audio is None:
@@ -148,7 +148,7 @@ class FileSync(WholeClip):
         if kept is not None:
             return kept
         if video is None:
-            raise ValueError("published LSE protocols need a protocol of clock 'own'")
+            raise ValueError("published LSE protocols need a standalone protocol")
         arrays = self._embed(OwnFrames(video, self._context.frozen, self._context.heartbeat))
         if frame_cache:
             frame_cache.store(arrays, **self._producer)

@@ -72,7 +72,7 @@ def detect(frames_rgb: Iterable[np.ndarray], detector: Detector) -> tuple[list[n
     return boxes, cuts
 
 
-def find_tracks(boxes: list[np.ndarray], cuts: list[int], min_track: int) -> list[FaceTrack]:
+def syncnet_tracks(boxes: list[np.ndarray], cuts: list[int], min_track: int) -> list[FaceTrack]:
     """Tracks of more than min_track detections and faces over 100 px, scene by scene.
 
     Greedy, as published: a track takes the first box of the scene that is left, then in each later frame the

@@ -36,13 +36,13 @@ class LipReader:
         self._device = device
         self._producer = {"name": "lips", "version": VERSION, "weights": weights}
 
-    def look(
+    def lip_features(
         self,
         mouths: np.ndarray,
         frame_cache: FrameFeatureCache | None = None,
         heartbeat: Heartbeat = lambda: None,
     ) -> np.ndarray:
-        """float32 [T, D] from gray crops uint8 [T, 96, 96]: the lips before any sound joins them.
+        """float32 [T, D] from gray crops uint8 [T, 96, 96]: features of the lips alone, before the fusion with audio.
 
         Most of the time goes here, so what comes out is kept on the frame_cache of the frames these mouths are of.
         """
@@ -65,8 +65,8 @@ class LipReader:
         samples: np.ndarray | None = None,
         heartbeat: Heartbeat = lambda: None,
     ) -> np.ndarray:
-        """float32 [T, D]: the final output for lips (float32 [T, D] of `look`), for sound (int16 [640 T] at 16 kHz),
-        or for both."""
+        """float32 [T, D]: the final output for lips (float32 [T, D] of `lip_features`), for sound
+        (int16 [640 T] at 16 kHz), or for both."""
         if lips is None and samples is None:
             raise ValueError("lips, samples: at least one of them must be given")
         num_frames = len(lips) if lips is not None else len(samples) // SAMPLES_PER_FRAME  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from syncdiff_eval.scoring.base import (
     compute_families,
     requested_families,
 )
-from syncdiff_eval.scoring.pairs import FramePairs, TimestampOnly, check_format
+from syncdiff_eval.scoring.frame_pairs import FramePairs, TimestampOnly, check_format
 from syncdiff_eval.videos import FileFacts, frames, read_facts
 
 FRAMES_PER_BATCH = 8

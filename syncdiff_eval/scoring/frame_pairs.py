@@ -18,7 +18,7 @@ TimestampOnly = tuple[float, None]
 
 
 class FramePairs:
-    """Frames of both videos by index over the shorter length, their times held to the protocol's clock."""
+    """Frames of both videos by index over the shorter length, their times checked by the protocol's pairing."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class FramePairs:
             yield ours[0] - starts[0], ours[1], theirs[1]
 
     def _check_times(self, ours: float, theirs: float) -> None:
-        if self._protocol.clock == "same" and abs(ours - theirs) > 0.5 / self._fps[1]:
+        if self._protocol.pairing == "timestamp" and abs(ours - theirs) > 0.5 / self._fps[1]:
             frame = min(self._lengths) - 1
             raise ScoringError(
                 Reason.FRAME_TIMES_DIFFER,
@@ -89,13 +89,13 @@ class FramePairs:
 
 
 def check_format(reference: FileFacts, output: FileFacts, protocol: ProtocolDefinition) -> None:
-    """Raises ScoringError where sizes, or under a common clock the rates, differ."""
+    """Raises ScoringError where sizes, or where times are paired the rates, differ."""
     if not (_same_side(reference.width, output.width) and _same_side(reference.height, output.height)):
         raise ScoringError(
             Reason.SIZE_MISMATCH,
             f"{output.width}x{output.height}, the reference has {reference.width}x{reference.height}",
         )
-    if protocol.clock == "same" and abs(output.fps / reference.fps - 1) > protocol.fps_tolerance:
+    if protocol.pairing == "timestamp" and abs(output.fps / reference.fps - 1) > protocol.fps_tolerance:
         raise ScoringError(
             Reason.FPS_MISMATCH, f"{output.fps:.3f} frames per second, the reference has {reference.fps:.3f}"
         )
