@@ -20,6 +20,25 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+LONG_FILES = (
+    "test_contributing",
+    "test_preprocess",
+    "test_eval_benchmark",
+    "test_chain",
+    "test_eval_running",
+    "test_stage_faults",
+    "test_eval_face_tracks",
+    "test_eval_kinds",
+    "test_eval_leak",
+    "test_dub_lists",
+)
+"""Files of a minute or more: they begin first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -66,7 +66,13 @@ def test_kind_14_only_faults_of_the_run_end_it(
         numbers(tmp_path, what)
 
 
-@pytest.mark.parametrize(("what", "plans_per_block"), [("crash", 1), ("hang", 1), ("crash", 64)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("what", "plans_per_block"),
+    [("crash", 1), pytest.param("hang", 1, marks=SLOW), pytest.param("crash", 64, marks=SLOW)],
+)
 def test_kind_31_the_third_crash_is_the_last(
     what: str, plans_per_block: int, tmp_path: Path, ray_session: None
 ) -> None:

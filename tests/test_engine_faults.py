@@ -141,6 +141,7 @@ class Shared(Stage[int, int]):
         return len(self.table) + plan
 
 
+@pytest.mark.slow
 def test_kind_15_what_plans_share_is_fetched_once_a_process(tmp_path: Path, ray_session: None) -> None:
     size = 10_000_000
     results = run_stage(Shared(bytes(size), str(tmp_path)), range(3000), TWO)

@@ -298,6 +298,7 @@ def test_files_scored_alone_need_no_driving_audio_and_baselines_do(tmp_path: Pat
     assert entries(tmp_path / "out" / "cache") == made, "what says nothing of a number does not enter its key"
 
 
+@pytest.mark.slow
 def test_a_clip_that_hangs_is_a_row_and_a_long_one_is_not_taken_for_it(
     tmp_path: Path, ray_session: None, small: tuple[Path, Method]
 ) -> None:

@@ -273,7 +273,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
 @pytest.mark.parametrize(
     ("kind", "stage", "reason"),
     [
-        ("40", CrashingExtract, "worker_crashed"),
+        pytest.param("40", CrashingExtract, "worker_crashed", marks=pytest.mark.slow),
         ("35", OverflowingExtract, "feature_overflow"),
         ("14", BuggyExtract, "unexpected_error"),
     ],
@@ -333,6 +333,7 @@ with ray_session(RayOptions()):
 """
 
 
+@pytest.mark.slow
 def test_kind_33_actors_share_the_gpu_and_tasks_see_none(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("gpu", "cpu")]
     for folder in folders:
