@@ -2,6 +2,7 @@
 
     python pipelines/extract_features.py --clips DATASET --encoder logfbank --out FEATURES
     python pipelines/extract_features.py --clips DATASET --encoder avhubert --layers 9,12 --out FEATURES
+    python pipelines/extract_features.py --clips DATASET --encoder sync --out SYNC
 
 Run it again after any interruption: finished shards are kept, the rest is made.
 """
@@ -16,7 +17,7 @@ import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
-from syncdiff_data.features import ENCODERS, encoder_code, encoder_needs_mouth, encoder_weights, load_encoder
+from syncdiff_data.features import ENCODERS, encoder_files, encoder_needs_mouth, encoder_weights, load_encoder
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
@@ -35,6 +36,7 @@ class Options:
     """Clips data set, a folder or s3:// URI."""
     encoder: Annotated[str, tyro.conf.arg(metavar=choices(ENCODERS))]
     """logfbank: AV-HuBERT's audio input; mel: Wav2Lip's windows; avhubert: hidden states (docs/features.md);
+    sync: offset and confidence of each clip (docs/sync.md);
     module:NAME is an encoder of your own."""
     out: str
     """Folder or s3:// URI of the features."""
@@ -44,6 +46,8 @@ class Options:
     """AV-HuBERT: which modalities it gets; av is both."""
     checkpoint: str = "avhubert-base"
     """AV-HuBERT: which weights; `python -m syncdiff_data weights list` names them."""
+    sync_expert: str = "training"
+    """sync: which expert; a folder that train.py --model sync made, or `training` or `evaluation`, which ship."""
     threads: int = 1
     """CPU threads of a task; another number changes the last bits."""
     weights: WeightFlags = ()
@@ -69,14 +73,22 @@ def main(options: Options) -> None:
             "with them, or extract audio features."
         )
     layers = parse_layers(options.layers)
-    config = ExtractConfig(options.encoder, layers, options.modality, options.checkpoint, options.threads)
+    expert = (
+        user_path("--sync-expert", options.sync_expert) if "/" in options.sync_expert else options.sync_expert
+    )
+    config = ExtractConfig(
+        options.encoder, layers, options.modality, options.checkpoint, expert, options.threads
+    )
     given = given_weights(options.weights)
     files = {name: find_weights(name, given) for name in encoder_weights(options.encoder, options.checkpoint)}
-    load_encoder(options.encoder, layers, files, "cpu", options.modality, options.checkpoint)
-    hashes = {name: file_sha256(file) for name, file in (files | encoder_code(options.encoder)).items()}
+    encoder_options = config.options(files, "cpu")
+    load_encoder(options.encoder, encoder_options)
+    hashed = files | encoder_files(options.encoder, encoder_options)
+    hashes = {name: file_sha256(file) for name, file in hashed.items()}
     # The licence of the weights binds what is made with them, so it travels in the recipe.
     licences = {name: WEIGHTS[name].licence for name in files}
-    content = asdict(config) | {"clips": dataset.fingerprint, "licences": licences}
+    content = {key: value for key, value in asdict(config).items() if key != "sync_expert"}  # its hash is in
+    content |= {"clips": dataset.fingerprint, "licences": licences}
     recipe = Recipe.of("features", dataset.name, VERSION, content, hashes)
 
     weights = tuple((name, str(file)) for name, file in files.items())

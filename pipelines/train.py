@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import tyro
 
 from syncdiff_data.cli import exit_with_sentence, user_path
+from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_model.describe import describe
 from syncdiff_model.presets import Settings, load_preset
@@ -37,6 +38,13 @@ class Options:
     """Data set of clips; repeatable for `sync`."""
     clips_weight: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
     """How often each of several data sets is sampled from; unset samples all alike."""
+    sync: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Offsets of these clips, as `extract_features.py --encoder sync` makes them: clips that are out of step are left
+    out, the sound of the others is shifted into step. Unset takes all as they are; one for each --clips."""
+    max_offset: int = 15
+    """--sync: leave out clips that are out of step by more frames."""
+    min_confidence: float = 0.0
+    """--sync: leave out clips of less confidence; docs/sync.md says what is usual."""
     features: Path | None = None
     """Features of these clips; the autoencoder needs none."""
     feature: str | None = None
@@ -68,17 +76,21 @@ def main(options: Options) -> None:
         )
     out = Path(user_path("--out", options.out))
     clips = tuple(Path(user_path("--clips", folder)) for folder in options.clips)
+    sync = tuple(
+        SyncFilter(user_path("--sync", folder), options.max_offset, options.min_confidence)
+        for folder in options.sync
+    )
     if options.model == "sync":
-        data_sets = SyncTrainingData(clips, options.clips_weight, options.split)
+        data_sets = SyncTrainingData(clips, options.clips_weight, options.split, sync)
         checkpoint = train_sync(data_sets, options.settings, out, options.device, options.resume)
         print(f"sync: {checkpoint}, the best by validation {out / 'best'}")
         return
-    if len(clips) > 1 or options.clips_weight:
+    if len(clips) > 1 or options.clips_weight or len(sync) > 1:
         raise UserError(
-            f"--model {options.model} learns from one data set: give --clips once, without a weight."
+            f"--model {options.model} learns from one data set: give --clips and --sync once, without a weight."
         )
     features = None if options.features is None else Path(user_path("--features", options.features))
-    data = TrainingData(clips[0], features, options.feature, options.split)
+    data = TrainingData(clips[0], features, options.feature, options.split, next(iter(sync), None))
     if options.model == "autoencoder":
         checkpoint = train_autoencoder(data, options.settings, out, options.device, options.resume)
     else:

@@ -22,15 +22,17 @@ from syncdiff_data.weights.commands import COMMANDS as WEIGHTS_COMMANDS
 
 def inspect_command(
     path: Positional[str],
+    clips: str | None = None,
     contact_sheet_png: Annotated[Path | None, tyro.conf.arg(name="contact-sheet")] = None,
 ) -> None:
     """Show what a data set holds.
 
     Args:
         path: A data set of clips or features.
+        clips: For features of `sync`: the clips they were made of, to name the sources that are out of step.
         contact_sheet_png: Also write this PNG: faces with landmarks and mouth crops of some clips.
     """
-    summarise(path)
+    summarise(path, clips=None if clips is None else user_path("--clips", clips))
     if contact_sheet_png is not None:
         contact_sheet(path, contact_sheet_png)
         print(contact_sheet_png)

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from syncdiff_data.features import Encoder, load_encoder
-from syncdiff_data.features.base import Modality
+from syncdiff_data.features import Encoder, encoder_needs_mouth, load_encoder
+from syncdiff_data.features.base import EncoderOptions, Modality
 from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import Clip, Reject
 from syncdiff_data.shards.clip_columns import vector_column
 from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
 from syncdiff_data.shards.rows import clip_of_row, rejects_table
-from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path
+from syncdiff_data.shards.schema import CLIPS, REJECTS, FeatureColumn, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
 from syncdiff_data.stage import Context, Failure, Resources, Stage
@@ -42,8 +42,13 @@ class ExtractConfig:
     """AV-HuBERT: 1-based, in stored order; None is the final output, and what an empty list means."""
     modality: Modality = "audio"
     checkpoint: str = "avhubert-base"
+    sync_expert: str = "training"
+    """`sync`: folder of an expert, or the name of one that ships."""
     threads: int = 1
     """CPU threads of a task: sums in another order differ in the last bits."""
+
+    def options(self, weights: Mapping[str, Path], device: str) -> EncoderOptions:
+        return EncoderOptions(self.layers, self.modality, self.checkpoint, weights, device, self.sync_expert)
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,8 @@ class ExtractStage(Stage[int, dict[str, Any]]):
 
     @cached_property
     def _encoder(self) -> Encoder:
-        config, files = self.config, {name: Path(file) for name, file in self.weights}
-        return load_encoder(
-            config.encoder, config.layers, files, self.device, config.modality, config.checkpoint
-        )
+        files = {name: Path(file) for name, file in self.weights}
+        return load_encoder(self.config.encoder, self.config.options(files, self.device))
 
     def setup(self) -> None:
         _ = self._encoder
@@ -108,11 +111,11 @@ class ExtractStage(Stage[int, dict[str, Any]]):
             for group in _clip_groups(file, self._clip_columns()):
                 for clip, vectors in self._encode(group, context):
                     # float32 [T, D] per clip and layer -> float16 list cells; no vectors where the encoder failed
-                    stored = vectors if isinstance(vectors, Reject) else self._stored(clip, vectors)
-                    if isinstance(stored, Reject):
-                        rejected.append(stored)
-                        stored = {name: np.empty((0, d), np.float16) for name, d in schema_widths(schema)}
-                    arrays = [pa.array([clip.clip_id]), *(vector_column(v) for v in stored.values())]
+                    cells = vectors if isinstance(vectors, Reject) else self._cells(clip, vectors)
+                    if isinstance(cells, Reject):
+                        rejected.append(cells)
+                        cells = [_empty_cell(column) for column in self._encoder.columns.values()]
+                    arrays = [pa.array([clip.clip_id]), *cells]
                     yield pa.Table.from_arrays(arrays, schema=schema)
                 done += len(group)
                 context.report({"clips": done, **_count_rejects(rejected)})
@@ -136,15 +139,20 @@ class ExtractStage(Stage[int, dict[str, Any]]):
         else:
             yield group[0], _reject(group[0], outcome.reason, outcome.detail)
 
-    def _stored(self, clip: Clip, vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray] | Reject:
+    def _cells(self, clip: Clip, vectors: dict[str, np.ndarray]) -> list[pa.Array] | Reject:
         try:
-            return {name: as_float16(vectors[name], name, clip) for name in self._encoder.columns}
+            return [
+                pa.array([vectors[name].tolist()], column)
+                if isinstance(column, pa.DataType)
+                else vector_column(as_float16(vectors[name], name, clip))
+                for name, column in self._encoder.columns.items()
+            ]
         except ValueError as error:
             return _reject(clip, Reason.FEATURE_OVERFLOW, str(error))
 
     def _clip_columns(self) -> list[str]:
         """The columns that the encoder needs."""
-        needs_mouth = self.config.encoder == "avhubert" and self.config.modality != "audio"
+        needs_mouth = encoder_needs_mouth(self.config.encoder, self.config.modality)
         return [name for name in CLIPS.names if name != "face" and (name != "mouth" or needs_mouth)]
 
 
@@ -152,9 +160,11 @@ def _reject(clip: Clip, reason: Reason, detail: str) -> Reject:
     return Reject(clip.source, clip.track, "encoder", reason, f"clip {clip.clip_id}: {detail}")
 
 
-def schema_widths(schema: pa.Schema) -> list[tuple[str, int]]:
-    """(column, D) of a features table."""
-    return [(field.name, field.type.value_type.list_size) for field in schema if field.name != "clip_id"]
+def _empty_cell(column: FeatureColumn) -> pa.Array:
+    """Of a clip without features."""
+    if isinstance(column, pa.DataType):
+        return pa.nulls(1, column)
+    return vector_column(np.empty((0, column), np.float16))
 
 
 def as_float16(values: np.ndarray, column: str, clip: Clip) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 
 from syncdiff_data.clips import ClipConfig, ClipExtractor
 from syncdiff_data.faces import FaceConfig, load_backend, mean_face
-from syncdiff_data.features import Encoder, load_encoder
+from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
 from syncdiff_data.reasons import Reason
@@ -189,4 +189,5 @@ def feature_encoder(model: SyncDiff, weights: Mapping[str, Path], device: str) -
     config = model.conditioner.config
     layer = config.feature.removeprefix("layer")
     layers = (int(layer) if layer.isdigit() else None,) if config.encoder == "avhubert" else ()
-    return load_encoder(config.encoder, layers, weights, device, checkpoint=config.checkpoint)
+    options = EncoderOptions(tuple(layers), checkpoint=config.checkpoint, weights=weights, device=device)
+    return load_encoder(config.encoder, options)

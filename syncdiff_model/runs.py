@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from syncdiff_data.loader import ClipWindows, Loader
+from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, write_text
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
@@ -35,6 +36,8 @@ class TrainingData:
     features: Path | None = None
     feature: str | None = None
     split: str | None = None
+    sync: SyncFilter | None = None
+    """Which clips are in step; None takes all as they are."""
 
 
 def train_autoencoder(data: TrainingData, settings: Settings, run: Path, device: str, resume: bool) -> Path:
@@ -88,6 +91,8 @@ class SyncTrainingData:
     weights: tuple[float, ...] = ()
     """One for each data set; none samples all alike."""
     split: str | None = None
+    sync: tuple[SyncFilter, ...] = ()
+    """One for each data set; none takes all clips as they are."""
 
 
 def train_sync(data: SyncTrainingData, settings: Settings, run: Path, device: str, resume: bool) -> Path:
@@ -98,8 +103,16 @@ def train_sync(data: SyncTrainingData, settings: Settings, run: Path, device: st
         raise UserError(
             f"{len(data.clips)} data sets, {len(weights)} weights: give one --clips-weight for each --clips."
         )
+    if data.sync and len(data.sync) != len(data.clips):
+        raise UserError(
+            f"{len(data.clips)} data sets, {len(data.sync)} of --sync: give one for each --clips."
+        )
     checkpoint = start_run(run, "sync", settings, resume)
-    sets = load_sync_clips(data.clips, data.split, settings.sync_data.window)
+    filters = data.sync or (None,) * len(data.clips)
+    sets = [
+        load_sync_clips(folder, data.split, settings.sync_data.window, sync)
+        for folder, sync in zip(data.clips, filters)
+    ]
     training, held_out = hold_out(sets, settings.sync_data.held_out)
     print(
         f"{sum(map(len, training))} clips to train on, {len(held_out)} of held-out speakers", file=sys.stderr
@@ -148,7 +161,9 @@ def _loader(data: TrainingData, features: Path | None, settings: Settings, confi
     windows = ClipWindows(
         str(data.clips),
         None if features is None else str(features),
-        loader_config(settings, config, data.feature if features else None, data.split),
+        replace(
+            loader_config(settings, config, data.feature if features else None, data.split), sync=data.sync
+        ),
     )
     return Loader(windows, workers=config.loader_workers)
 

@@ -19,8 +19,9 @@ from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features import logfbank
 from syncdiff_data.landmarks import MIRROR
 from syncdiff_data.loader import Batch
+from syncdiff_data.loader.sync import SyncFilter, shift_sound
 from syncdiff_data.records import Clip, UserError
-from syncdiff_data.shards import read_clips
+from syncdiff_data.shards import Store, load_dataset, read_clips
 from syncdiff_data.sync_expert.network import BANDS, LANDMARK_DIM
 from syncdiff_data.sync_expert.prepare import (
     CHIN,
@@ -81,8 +82,8 @@ class SyncClip:
         return len(self.pictures)
 
 
-def sync_clip(clip: Clip) -> SyncClip:
-    """Of a stored clip with mouth crops. UserError without."""
+def sync_clip(clip: Clip, late: int = 0) -> SyncClip:
+    """Of a stored clip with mouth crops, whose sound comes `late` frames late. UserError without crops."""
     if clip.mouth is None:
         raise UserError("The sync expert learns from mouth crops: preprocess without --no-mouth.")
     mean, gray, spread = picture_statistics(clip.mouth)
@@ -94,23 +95,24 @@ def sync_clip(clip: Clip) -> SyncClip:
         gray=gray,
         spread=spread,
         motion=landmark_motion(clip.landmarks),
-        logfbank=align_frames(logfbank(clip.audio), clip.num_frames),
+        logfbank=shift_sound(align_frames(logfbank(clip.audio), clip.num_frames), late),
     )
 
 
-def load_sync_clips(folders: Sequence[Path], split: str | None, shortest: int) -> list[list[SyncClip]]:
-    """The clips of each data set that have sound and at least `shortest` frames. UserError where none has."""
-    sets = []
-    for folder in folders:
-        clips = [
-            sync_clip(clip)
-            for clip in read_clips(folder, split)
-            if clip.num_frames >= shortest and np.any(clip.audio)
-        ]
-        if not clips:
-            raise UserError(f"{folder} has no clip with sound and {shortest} frames or more to train on.")
-        sets.append(clips)
-    return sets
+def load_sync_clips(
+    folder: Path, split: str | None, shortest: int, sync: SyncFilter | None = None
+) -> list[SyncClip]:
+    """The clips of a data set that have sound and at least `shortest` frames, and that `sync` keeps, their sound
+    brought into step. UserError where none is left."""
+    shifts = None if sync is None else sync.shifts(load_dataset(Store(folder), "clips"))
+    clips = [
+        sync_clip(clip, shifts[clip.clip_id] if shifts else 0)
+        for clip in read_clips(folder, split)
+        if clip.num_frames >= shortest and np.any(clip.audio) and (shifts is None or clip.clip_id in shifts)
+    ]
+    if not clips:
+        raise UserError(f"{folder} has no clip in step with sound and {shortest} frames or more to train on.")
+    return clips
 
 
 def hold_out(sets: Sequence[Sequence[SyncClip]], share: float) -> tuple[list[list[SyncClip]], list[SyncClip]]:

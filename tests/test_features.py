@@ -21,6 +21,7 @@ from syncdiff_data.features.avhubert import (
     padding_mask,
     similar_lengths,
 )
+from syncdiff_data.features.base import EncoderOptions
 from syncdiff_data.records import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,11 +139,13 @@ def test_avhubert_in_a_batch_equals_avhubert_alone(encoder: AVHubertEncoder, mod
 
 
 def test_avhubert_is_loaded_by_name(checkpoint: Path) -> None:
-    encoder = load_encoder("avhubert", layers=[3], weights={"avhubert-base": checkpoint})
+    encoder = load_encoder("avhubert", EncoderOptions(layers=(3,), weights={"avhubert-base": checkpoint}))
     assert encoder.columns == {"layer3": TINY.width}
     (features,) = encoder.encode([spoken_clip(10, mouth=False)])
     assert features["layer3"].shape == (10, TINY.width)
-    assert load_encoder("avhubert", weights={"avhubert-base": checkpoint}).columns == {"final": TINY.width}
+    assert load_encoder("avhubert", EncoderOptions(weights={"avhubert-base": checkpoint})).columns == {
+        "final": TINY.width
+    }
     assert encoder_weights("avhubert") == ("avhubert-base",)
     assert encoder_weights("mel") == ()
 
@@ -158,10 +161,10 @@ def test_wrong_names_and_layers_are_told(checkpoint: Path) -> None:
     with pytest.raises(UserError, match="no encoder 'hubert': choose one of logfbank, mel, avhubert"):
         load_encoder("hubert")
     with pytest.raises(UserError, match="mel has no layers"):
-        load_encoder("mel", layers=[9])
+        load_encoder("mel", EncoderOptions(layers=(9,)))
     for layer in (0, 4):
         with pytest.raises(UserError, match=f"layers 1 to 3 and its final output; there is no {layer}"):
-            load_encoder("avhubert", layers=[layer], weights={"avhubert-base": checkpoint})
+            load_encoder("avhubert", EncoderOptions(layers=(layer,), weights={"avhubert-base": checkpoint}))
 
 
 @given(lengths=st.lists(st.integers(1, 750), max_size=40))

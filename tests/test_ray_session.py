@@ -22,6 +22,7 @@ from stub_faces import write_colour
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.extract import ExtractStage
+from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.index import build_index
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import Store, load_dataset, read_features, read_rejects
@@ -297,7 +298,7 @@ def test_kinds_40_35_14_one_clip_does_not_end_the_extraction(
     description = load_dataset(Store(out), "features")
     assert description.counts["rejects_by_reason"] == {reason: 1}
     assert validate(out, clips) == []
-    index = build_index(Store(clips), Store(out), None, None, 1, False)
+    index = build_index(Store(clips), Store(out), LoaderConfig(window=1))
     assert index.num_frames.tolist() == [12, 14], "the loader leaves the clip out"
 
 

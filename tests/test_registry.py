@@ -10,7 +10,8 @@ from runs import command, extract, preprocess
 from stub_faces import write_colour
 
 from syncdiff_data.faces import FaceConfig, load_backend
-from syncdiff_data.features import ENCODERS, encoder_code, load_encoder
+from syncdiff_data.features import ENCODERS, encoder_files, load_encoder
+from syncdiff_data.features.base import EncoderOptions
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import read_features
 from syncdiff_data.sources import SOURCES, list_sources
@@ -113,7 +114,7 @@ def test_code_is_hashed_where_it_is_defined(tmp_path: Path, monkeypatch: pytest.
     (package / "__init__.py").write_text("from .inside import ENTRY, FAMILY\n")
     (package / "inside.py").write_text(INSIDE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert encoder_code(f"{package.name}:ENTRY").popitem()[1].name == "inside.py"
+    assert encoder_files(f"{package.name}:ENTRY", EncoderOptions()).popitem()[1].name == "inside.py"
     assert load_family(f"{package.name}:FAMILY").content_hash == file_sha256(package / "inside.py")
 
 
@@ -136,9 +137,11 @@ def test_a_metric_may_not_take_anothers_columns(own: str) -> None:
 
 def test_an_encoder_of_ones_own_is_known_by_its_code(own: str) -> None:
     """It decides the numbers, so that a changed file makes another data set."""
-    assert [path.name for path in encoder_code(f"{own}:Loudness").values()] == [f"{own}.py"]
+    assert [path.name for path in encoder_files(f"{own}:Loudness", EncoderOptions()).values()] == [
+        f"{own}.py"
+    ]
     with pytest.raises(UserError, match="has no layers"):
-        load_encoder(f"{own}:Loudness", layers=(1,))
+        load_encoder(f"{own}:Loudness", EncoderOptions(layers=(1,)))
 
 
 def test_an_encoder_of_the_tests_runs_on_workers(tmp_path: Path, ray_session: None) -> None:

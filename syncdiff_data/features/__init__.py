@@ -4,7 +4,7 @@ from syncdiff_data.features.audio import logfbank, mel, mel_windows
 from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions
 from syncdiff_data.features.encoder import (
     ENCODERS,
-    encoder_code,
+    encoder_files,
     encoder_needs_mouth,
     encoder_weights,
     load_encoder,
@@ -15,7 +15,7 @@ __all__ = [
     "Encoder",
     "EncoderEntry",
     "EncoderOptions",
-    "encoder_code",
+    "encoder_files",
     "encoder_needs_mouth",
     "encoder_weights",
     "load_encoder",

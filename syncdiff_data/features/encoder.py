@@ -5,7 +5,7 @@ A new encoder is a class with `columns` and `encode`, and a line in ENCODERS; ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from syncdiff_data.features.audio import LOGFBANK_DIM, MEL_DIM, logfbank, mel_wi
 from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions, Modality
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.registry import import_own, is_own, lookup, make_own, source_file
+from syncdiff_data.sync_expert.files import WEIGHTS_FILE, find_expert
 
 
 class LogfbankEncoder:
@@ -45,29 +46,34 @@ def _avhubert(options: EncoderOptions) -> Encoder:
     return AVHubertFeatures.load(options)
 
 
+def _sync(options: EncoderOptions) -> Encoder:
+    from syncdiff_data.features.sync import SyncFeatures
+    from syncdiff_data.sync_expert.expert import SyncExpert
+
+    return SyncFeatures(SyncExpert.from_pretrained(options.sync_expert, options.device))
+
+
 ENCODERS: dict[str, EncoderEntry] = {
     "logfbank": EncoderEntry(lambda options: LogfbankEncoder()),
     "mel": EncoderEntry(lambda options: MelEncoder()),
     "avhubert": EncoderEntry(_avhubert, weights=lambda options: (options.checkpoint,), has_layers=True),
+    "sync": EncoderEntry(
+        _sync,
+        files=lambda options: {"sync_expert": find_expert(options.sync_expert) / WEIGHTS_FILE},
+        needs_mouth=True,
+    ),
 }
 
 
-def load_encoder(
-    name: str,
-    layers: Sequence[int | None] = (),
-    weights: Mapping[str, Path] | None = None,
-    device: str = "cpu",
-    modality: Modality = "audio",
-    checkpoint: str = "avhubert-base",
-) -> Encoder:
-    """The encoder of that name, a key of ENCODERS or `module:NAME`; arguments as in EncoderOptions.
+def load_encoder(name: str, options: EncoderOptions | None = None) -> Encoder:
+    """The encoder of that name, a key of ENCODERS or `module:NAME`.
 
     Raises UserError for an unknown name, a layer the model does not have, and weights that are not here.
     """
-    entry = _entry(name)
-    if layers and not entry.has_layers:
+    entry, options = _entry(name), options or EncoderOptions()
+    if options.layers and not entry.has_layers:
         raise UserError(f"--layers belongs to avhubert and the like; {name} has no layers.")
-    return entry.load(EncoderOptions(tuple(layers), modality, checkpoint, weights or {}, device))
+    return entry.load(options)
 
 
 def encoder_weights(name: str, checkpoint: str = "avhubert-base") -> tuple[str, ...]:
@@ -75,9 +81,10 @@ def encoder_weights(name: str, checkpoint: str = "avhubert-base") -> tuple[str, 
     return _entry(name).weights(EncoderOptions(checkpoint=checkpoint))
 
 
-def encoder_code(name: str) -> dict[str, Path]:
-    """The file of a user's own encoder by its name, for the recipe; none for those of this package."""
-    return {name: source_file(name, "encoder")} if is_own(name) else {}
+def encoder_files(name: str, options: EncoderOptions) -> dict[str, Path]:
+    """Further files whose hashes go into the recipe: the code of a user's own encoder, the expert of `sync`."""
+    code = {name: source_file(name, "encoder")} if is_own(name) else {}
+    return code | dict(_entry(name).files(options))
 
 
 def _entry(name: str) -> EncoderEntry:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from syncdiff_data.loader.sync import SyncFilter
+
 
 @dataclass(frozen=True)
 class LoaderConfig:
@@ -20,6 +22,8 @@ class LoaderConfig:
     """Feature frames around each frame."""
     feature: str | None = None
     """Column of the features; None takes the only one."""
+    sync: SyncFilter | None = None
+    """Leave out clips that are out of step, and shift the sound of the rest; None takes all as they are."""
     split: str | None = None
     """Only clips of this split; None takes all."""
     windows_per_visit: int = 4

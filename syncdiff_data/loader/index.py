@@ -6,6 +6,7 @@ the value itself. A data set of 150,000 clips is listed without reading one of t
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import clips_without_features
-from syncdiff_data.shards.schema import Footer, footer_values
+from syncdiff_data.shards.schema import Footer, footer_values, frame_features
 
 FOOTERS_AT_ONCE = 16
 CLIP_COLUMNS = ("clip_id", "split", "num_frames")
@@ -51,11 +53,14 @@ class Index:
     """int64 [N]"""
     clip_id: np.ndarray
     """str [N]"""
+    sound_late: np.ndarray
+    """int64 [N]: frames by which the sound comes late, by which the loader moves the features."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the selected clips and their order."""
-        return short_hash(self.clip_id.tolist())
+        """A hash of the selected clips, their order and the shifts of their sound."""
+        shifts = [self.sound_late.tolist()] if self.sound_late.any() else []
+        return short_hash([*self.clip_id.tolist(), *shifts])
 
 
 @dataclass(frozen=True)
@@ -68,22 +73,15 @@ class ShardContent:
     values: dict[str, list]
 
 
-def build_index(
-    clips: Store,
-    features: Store | None,
-    feature: str | None,
-    split: str | None,
-    window: int,
-    skip_damaged: bool,
-) -> Index:
-    """List the clips of `split` (None: all) that hold at least `window` frames.
+def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> Index:
+    """List the clips of `config.split` that hold at least a window of frames and that `config.sync` keeps.
 
-    skip_damaged: leave an unreadable shard out, with a warning; otherwise the first one raises.
-    UserError when features and clips do not belong together, or nothing is left.
+    A damaged shard is left out with a warning, or the first one raises, as `config.damaged` says. UserError when
+    features and clips do not belong together, or nothing is left.
     """
     dataset = load_dataset(clips, "clips")
     shards = read_footers(clips, dataset, CLIP_COLUMNS)
-    feature_shards, feature_dim = None, 0
+    feature_shards, feature, feature_dim = None, config.feature, 0
     rejected: frozenset[str] = frozenset()
     if features is not None:
         feature_dataset = load_dataset(features, "features")
@@ -91,13 +89,23 @@ def build_index(
         feature_shards = feature_dataset.shards()
         theirs = read_footers(features, feature_dataset, ("clip_id",))
         rejected = clips_without_features(features, feature_dataset)
-        feature, feature_dim = choose_feature(features, theirs, feature)
+        feature, feature_dim = choose_feature(features, theirs, config.feature)
         shards = [
             check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
         ]
-    rows = [row for number, shard in enumerate(shards) for row in clip_rows(number, shard, skip_damaged)]
+    rows = [
+        row
+        for number, shard in enumerate(shards)
+        for row in clip_rows(number, shard, config.damaged == "skip")
+    ]
     rows = [row for row in rows if row["clip_id"] not in rejected]
-    kept = select(clips, rows, split, window)
+    shifts = {row["clip_id"]: 0 for row in rows}
+    if config.sync is not None:
+        shifts = config.sync.shifts(dataset)
+        in_step = [row for row in rows if row["clip_id"] in shifts]
+        print(f"sync: {len(in_step)} of {len(rows)} clips are in step", file=sys.stderr)
+        rows = in_step
+    kept = select(clips, rows, config.split, config.window)
     return Index(
         clip_shards=dataset.shards(),
         feature_shards=feature_shards,
@@ -108,6 +116,7 @@ def build_index(
         row_group=np.array([row["row_group"] for row in kept]),
         num_frames=np.array([row["num_frames"] for row in kept]),
         clip_id=np.array([row["clip_id"] for row in kept]),
+        sound_late=np.array([shifts[row["clip_id"]] for row in kept]),
     )
 
 
@@ -143,7 +152,7 @@ def choose_feature(
 ) -> tuple[str, int]:
     """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise."""
     schema = next((shard.schema for shard in shards if isinstance(shard, ShardContent)), pa.schema([]))
-    layers = {field.name: field.type.value_type.list_size for field in schema if field.name != "clip_id"}
+    layers = frame_features(schema)
     if feature is None and len(layers) == 1:
         (feature,) = layers
     if feature is None or feature not in layers:

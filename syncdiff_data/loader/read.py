@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.loader.index import DamagedShard, Index
 from syncdiff_data.loader.sample import StoredClip
+from syncdiff_data.loader.sync import shift_sound
 from syncdiff_data.shards import Store
 from syncdiff_data.shards.clip_columns import vectors_of
 
@@ -41,7 +42,7 @@ class ClipReader:
             face_jpeg=row["face"].values,
             landmarks=vectors_of(row["landmarks"]).reshape(-1, 68, 2),
             face_to_source=vectors_of(row["face_to_source"]).reshape(-1, 2, 3),
-            features=features,
+            features=None if features is None else shift_sound(features, int(index.sound_late[clip])),
         )
 
     def _row(self, store: Store, name: str, group: int, columns: list[str]) -> dict[str, pa.ListScalar]:

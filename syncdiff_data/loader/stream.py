@@ -51,10 +51,7 @@ class ClipWindows(IterableDataset[Batch]):
         self.start = 0
         """Number of the first sample to deal out, counted over all ranks."""
         self._clips, self._features = Store(clips), None if features is None else Store(features)
-        skip = config.damaged == "skip"
-        self.index = build_index(
-            self._clips, self._features, config.feature, config.split, config.window, skip
-        )
+        self.index = build_index(self._clips, self._features, config)
         self._order: tuple[int, np.ndarray, np.ndarray] | None = None
 
     @property

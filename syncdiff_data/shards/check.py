@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +16,14 @@ from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards.clip_columns import vectors_of
 from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
 from syncdiff_data.shards.rows import check_clip, clip_of_row
-from syncdiff_data.shards.schema import CLIPS, REJECTS, features_schema, shard_path
+from syncdiff_data.shards.schema import (
+    CLIPS,
+    REJECTS,
+    feature_columns,
+    features_schema,
+    frame_features,
+    shard_path,
+)
 from syncdiff_data.shards.store import Store
 
 Heartbeat = Callable[[], None]
@@ -159,14 +166,15 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
 
 
 def _features_problems(shard: Shard, heartbeat: Heartbeat) -> Iterator[str]:
-    layers = {f.name: f.type.value_type.list_size for f in shard.schema_arrow if f.name != "clip_id"}
-    if not shard.schema_arrow.equals(features_schema(layers), check_metadata=False):
+    layers = frame_features(shard.schema_arrow)
+    columns = feature_columns(shard.schema_arrow)
+    if not shard.schema_arrow.equals(features_schema(columns), check_metadata=False):
         yield ": its columns are not those of a features table"
     for row in range(shard.num_row_groups):
         heartbeat()
         table = shard.read_row_group(row)
         lengths = {layer: len(table.column(layer)[0]) for layer in layers}
-        if len(set(lengths.values())) != 1:
+        if len(set(lengths.values())) > 1:
             yield f", row {row}: layers of different lengths {lengths}"
         for layer in layers:
             if not np.isfinite(vectors_of(table.column(layer)[0])).all():
@@ -179,11 +187,21 @@ def _comparison(shard: Shard, wanted: pa.Table, clip_name: str, rejected: frozen
     if ids != wanted.column("clip_id").to_pylist():
         yield f"its clips are not those of {clip_name}"
         return
-    layer = shard.schema_arrow.names[1]
-    lengths = [len(shard.read_row_group(row, columns=[layer]).column(0)[0]) for row in range(len(ids))]
-    frames = wanted.column("num_frames").to_pylist()
-    if lengths != [0 if clip_id in rejected else count for clip_id, count in zip(ids, frames)]:
-        yield "a clip has not one vector per frame"
+    without = [clip_id in rejected for clip_id in ids]
+    for name in feature_columns(shard.schema_arrow).keys() - frame_features(shard.schema_arrow).keys():
+        if shard.read(columns=[name]).column(0).is_null().to_pylist() != without:
+            yield f"{name} has not one value for each clip that was encoded"
+    for layer in frame_features(shard.schema_arrow):
+        yield from _lengths_problem(shard, layer, wanted.column("num_frames").to_pylist(), without)
+
+
+def _lengths_problem(
+    shard: Shard, layer: str, frames: Sequence[int], without: Sequence[bool]
+) -> Iterator[str]:
+    groups = range(shard.num_row_groups)
+    lengths = [len(shard.read_row_group(row, columns=[layer]).column(0)[0]) for row in groups]
+    if lengths != [0 if rejected else count for rejected, count in zip(without, frames)]:
+        yield f"a clip has not one vector of {layer} per frame"
 
 
 def _clips(shard: Shard) -> Iterator[tuple[int, Clip | str]]:

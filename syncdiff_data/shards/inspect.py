@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import IO
@@ -17,8 +18,9 @@ from rich.table import Table
 from syncdiff_data.images import encode_png
 from syncdiff_data.records import FPS, Clip
 from syncdiff_data.shards.dataset import Dataset, iterate_shards, load_dataset
-from syncdiff_data.shards.read import read_rejects
+from syncdiff_data.shards.read import read_features, read_rejects
 from syncdiff_data.shards.rows import clip_of_row
+from syncdiff_data.shards.schema import feature_columns
 from syncdiff_data.shards.store import Store, write_atomically
 
 SHEET_CLIPS = 12
@@ -28,8 +30,11 @@ POINT = (80, 255, 80)
 MOUTH_POINT = (255, 90, 60)
 
 
-def summarise(dataset: str | PathLike[str], console: Console | None = None) -> None:
-    """Print what a data set of clips or features holds. UserError when the folder is none."""
+def summarise(dataset: str | PathLike[str], console: Console | None = None, clips: str | None = None) -> None:
+    """Print what a data set of clips or features holds. UserError when the folder is none.
+
+    clips: the clips that features were made of, so that their sources can be named.
+    """
     console = console or Console()
     store = Store(dataset)
     description = load_dataset(store, must_be_complete=False)
@@ -37,7 +42,7 @@ def summarise(dataset: str | PathLike[str], console: Console | None = None) -> N
     if not description.complete:
         return
     if description.kind == "features":
-        _print_features(console, store, description)
+        _print_features(console, store, description, clips)
     else:
         _print_clips(console, store, description)
 
@@ -135,14 +140,53 @@ def _print_rejects(console: Console, store: Store, examples: int = 3) -> None:
     console.print(table)
 
 
-def _print_features(console: Console, store: Store, dataset: Dataset) -> None:
+def _print_features(console: Console, store: Store, dataset: Dataset, clips: str | None) -> None:
     _, first = next(iterate_shards(store, dataset))
-    widths = {f.name: f.type.value_type.list_size for f in first.schema_arrow if f.name != "clip_id"}
+    columns = feature_columns(first.schema_arrow)
+    shown = ", ".join(f"{name} ({column})" for name, column in columns.items())
     console.print(
-        f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {escape(str(widths))}"
+        f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {escape(shown)}"
     )
+    if "sync_offset" in columns:
+        _print_sync(console, store, {} if clips is None else _sources(Store(clips)))
     for name, licence in dataset.recipe["config"].get("licences", {}).items():
         console.print(f"made with {escape(name)}: {escape(licence)}")
+
+
+def _sources(clips: Store) -> dict[str, str]:
+    """clip_id -> source and time."""
+    named: dict[str, str] = {}
+    for _, shard in iterate_shards(clips, load_dataset(clips, "clips")):
+        rows = shard.read(columns=["clip_id", "source", "track", "start_s"]).to_pylist()
+        named |= {r["clip_id"]: f"{r['source']} track {r['track']} at {r['start_s']:.1f} s" for r in rows}
+    return named
+
+
+def _print_sync(console: Console, store: Store, sources: Mapping[str, str], worst: int = 10) -> None:
+    """Histograms of offsets and confidences, and the clips furthest out of step."""
+    rows = [
+        (clip_id, columns) for clip_id, columns in read_features(store.uri) if columns["sync_offset"].size
+    ]
+    if not rows:
+        return
+    offsets = np.array([int(columns["sync_offset"]) for _, columns in rows])
+    confidences = np.array([float(columns["sync_confidence"]) for _, columns in rows])
+    _print_histogram(console, "frames by which the sound comes late", np.unique(offsets, return_counts=True))
+    tenths = np.floor(confidences * 10) / 10
+    _print_histogram(console, "confidence from", np.unique(tenths.round(1), return_counts=True))
+    order = np.lexsort((confidences, -np.abs(offsets)))[:worst]
+    table = Table("clip", "offset", "confidence", title="furthest out of step", title_justify="left")
+    for place in order:
+        name = rows[place][0]
+        table.add_row(escape(sources.get(name, name)), f"{offsets[place]:+d}", f"{confidences[place]:.3f}")
+    console.print(table)
+
+
+def _print_histogram(console: Console, title: str, bins: tuple[np.ndarray, np.ndarray]) -> None:
+    table = Table(title, "clips", "", title_justify="left")
+    for value, count in zip(*bins):
+        table.add_row(f"{value:g}", str(count), "#" * math.ceil(40 * count / bins[1].max()))
+    console.print(table)
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from os import PathLike
 
 import numpy as np
+import pyarrow as pa
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import Clip, Reject
 from syncdiff_data.shards.clip_columns import vectors_of
 from syncdiff_data.shards.dataset import iterate_shards, load_dataset
 from syncdiff_data.shards.rows import clip_of_row
+from syncdiff_data.shards.schema import feature_columns
 from syncdiff_data.shards.store import Store
 
 
@@ -30,17 +32,27 @@ def read_clips(dataset: str | PathLike[str], split: str | None = None) -> Iterat
 def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(clip_id, {column: float16 [num_frames, D]}) in the order of the clips; [0, D] for a clip that was rejected.
 
+    A column with one value a clip is an array of that value, [] or [K], and empty ([0]) for a rejected clip.
+
     Raises UserError when the folder is not a finished features data set or a shard of it is damaged.
     """
     store = Store(features)
     for _, shard in iterate_shards(store, load_dataset(store, "features")):
         for row in range(shard.num_row_groups):
             table = shard.read_row_group(row)
-            layers = [name for name in table.column_names if name != "clip_id"]
+            columns = feature_columns(shard.schema_arrow)
             yield (
                 table.column("clip_id")[0].as_py(),
-                {name: vectors_of(table.column(name)[0]) for name in layers},
+                {
+                    name: _feature(table.column(name)[0], isinstance(column, int))
+                    for name, column in columns.items()
+                },
             )
+
+
+def _feature(cell: pa.Scalar, is_vectors: bool) -> np.ndarray:
+    value = None if is_vectors else cell.as_py()
+    return vectors_of(cell) if is_vectors else np.array([] if value is None else value)
 
 
 def read_rejects(dataset: str | PathLike[str]) -> list[Reject]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,12 +42,37 @@ STORED_AS_IS = ("face.list.element", "mouth.list.element", "audio")
 IN_FOOTER = ("clip_id", "split", "num_frames")
 
 
-def features_schema(columns: Mapping[str, int]) -> pa.Schema:
-    """The features table: clip_id, then one column of float16 vectors a layer (column name -> D)."""
-    layers = [
-        pa.field(name, vectors_type(pa.float16(), size), nullable=False) for name, size in columns.items()
+FeatureColumn: TypeAlias = int | pa.DataType
+"""Of a features table: the width D of one float16 vector a frame, or the type of one value a clip."""
+
+
+def features_schema(columns: Mapping[str, FeatureColumn]) -> pa.Schema:
+    """The features table: clip_id, then the columns of an encoder. A value of a whole clip is null where the clip was
+    rejected; of vectors there are none then."""
+    fields = [
+        pa.field(name, column, nullable=True)
+        if isinstance(column, pa.DataType)
+        else pa.field(name, vectors_type(pa.float16(), column), nullable=False)
+        for name, column in columns.items()
     ]
-    return pa.schema([pa.field("clip_id", pa.string(), nullable=False), *layers])
+    return pa.schema([pa.field("clip_id", pa.string(), nullable=False), *fields])
+
+
+def feature_columns(schema: pa.Schema) -> dict[str, FeatureColumn]:
+    """The columns of a features table: the inverse of `features_schema`."""
+    return {field.name: _feature_column(field.type) for field in schema if field.name != "clip_id"}
+
+
+def frame_features(schema: pa.Schema) -> dict[str, int]:
+    """The columns with a vector a frame, and their widths D."""
+    return {name: column for name, column in feature_columns(schema).items() if isinstance(column, int)}
+
+
+def _feature_column(dtype: pa.DataType) -> FeatureColumn:
+    if pa.types.is_list(dtype) and pa.types.is_fixed_size_list(dtype.value_type):
+        size: int = dtype.value_type.list_size
+        return size
+    return dtype
 
 
 @dataclass(frozen=True)

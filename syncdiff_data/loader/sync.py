@@ -1,0 +1,59 @@
+"""Clips in step: which to train on, and by how many frames the sound of each is moved.
+
+The offsets are those of a data set that `extract_features.py --encoder sync` made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from syncdiff_data.records import UserError
+from syncdiff_data.shards import Dataset, Store, load_dataset, read_features
+
+
+@dataclass(frozen=True)
+class SyncFilter:
+    """Leaves clips out that are far out of step or show no sync, and repairs the others."""
+
+    folder: str
+    """Data set with the columns sync_offset and sync_confidence."""
+    max_offset: int = 15
+    """Clips further out of step than so many frames are left out."""
+    min_confidence: float = 0.0
+    """Clips of less confidence are left out."""
+
+    def shifts(self, clips: Dataset) -> dict[str, int]:
+        """clip_id -> frames by which its sound comes late, of the clips that stay.
+
+        UserError where the folder holds no such data set, or one of other clips.
+        """
+        store = Store(self.folder)
+        dataset = load_dataset(store, "features")
+        if dataset.recipe["config"].get("clips") != clips.fingerprint:
+            raise UserError(
+                f"{store.uri} was made from other clips (expected fingerprint {clips.fingerprint}, found "
+                f"{dataset.recipe['config'].get('clips')}): extract `--encoder sync` of this data set."
+            )
+        found: dict[str, int] = {}
+        for clip_id, columns in read_features(self.folder):
+            if "sync_offset" not in columns:
+                raise UserError(
+                    f"{store.uri} has the columns {', '.join(columns)}: expected sync_offset and sync_confidence, "
+                    "which `extract_features.py --encoder sync` makes."
+                )
+            offset, confidence = columns["sync_offset"], columns["sync_confidence"]
+            if (
+                offset.size
+                and abs(int(offset)) <= self.max_offset
+                and float(confidence) >= self.min_confidence
+            ):
+                found[clip_id] = int(offset)
+        return found
+
+
+def shift_sound(features: np.ndarray, late: int) -> np.ndarray:
+    """Features [T, ...] whose frame t is frame t + late of the input, edge frames repeated: sound that comes `late`
+    frames late is brought into step. The pictures stay."""
+    return features if late == 0 else features[np.clip(np.arange(len(features)) + late, 0, len(features) - 1)]
