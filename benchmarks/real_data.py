@@ -238,7 +238,7 @@ def pairs(clips: Path, folder: Path, ray: RayOptions) -> None:
     """Outputs of Wav2Lip, VideoReTalking and others beside the video they were made from."""
     print("### Outputs of real generators\n")
     print(
-        "| output | syncdiff-v2 | syncdiff-index-v2 | PSNR full by index | by time |\n| --- | --- | --- | ---: | ---: |"
+        "| output | syncdiff-v3 | syncdiff-index-v3 | PSNR full by index | by time |\n| --- | --- | --- | ---: | ---: |"
     )
     sources = {"pair_B": "retalk_face1_vfr.mp4", "pair_C": "pair_C_src_man.mp4"}
     for prefix, source in sources.items():

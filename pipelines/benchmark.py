@@ -16,7 +16,10 @@ from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import KNOWN_METHODS, baselines, read_methods
-from syncdiff_eval.metrics import MetricFamily, expert_family, load_family
+from syncdiff_eval.metrics import FAMILIES, load_family
+from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.expert_file import expert_file_family
+from syncdiff_eval.metrics.sync_expert import expert_family
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
 from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF, ProtocolDefinition, find_protocol
 
@@ -47,8 +50,8 @@ class Options:
     """Score this metric too: module:NAME of a MetricFamily of your own, or a family's name; repeatable. It is marked as
     no part of the protocol."""
     sync_expert: Path | None = None
-    """Folder of a sync expert of your own (RUN/best of train.py --model sync), whose columns are added; `--metric
-    expert` adds those of the one that comes with syncdiff."""
+    """Folder of a sync expert of your own (RUN/best of train.py --model sync), which takes the place of the one that
+    comes with syncdiff; its columns are marked as no part of the protocol."""
     frozen: bool = True
     """Baseline row of the first frame all through; --no-frozen turns it off."""
     audio_shift: Shifts = ()
@@ -99,6 +102,7 @@ def main(options: Options) -> None:
             reencode_check=options.reencode_check,
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
+            families=FAMILIES | own_expert(options),
             added=added_families(options, protocol),
         )
         benchmark(config)
@@ -107,11 +111,17 @@ def main(options: Options) -> None:
 
 def added_families(options: Options, protocol: ProtocolDefinition) -> tuple[MetricFamily, ...]:
     """The families of --metric and --sync-expert that the protocol does not have."""
-    names = [name for name in options.metric if name not in protocol.metrics]
+    added = {name: load_family(name) for name in options.metric}
+    added |= {name: family for name, family in own_expert(options).items() if name == "expert"}
+    return tuple(family for name, family in added.items() if name not in protocol.metrics)
+
+
+def own_expert(options: Options) -> dict[str, MetricFamily]:
+    """The families that --sync-expert replaces, by name."""
     if options.sync_expert is None:
-        return tuple(load_family(name) for name in names)
-    own = expert_family(user_path("--sync-expert", options.sync_expert))
-    return (own, *(load_family(name) for name in names if name != own.name))
+        return {}
+    folder = user_path("--sync-expert", options.sync_expert)
+    return {family.name: family for family in (expert_family(folder), expert_file_family(folder))}
 
 
 def _path(flag: str, value: Path | None) -> Path | None:

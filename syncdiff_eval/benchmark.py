@@ -109,12 +109,22 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         scoring = _scoring_config(config, families, files)
         probe_nodes(str(scoring.cache), _samples(config))
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
-        metrics = metric_infos(chosen, unavailable, {family.name for family in config.added})
+        foreign = {family.name for family in config.added} | _replaced(config)
+        metrics = metric_infos(chosen, unavailable, foreign)
         results = _results(scoring, metrics, records, reencoded, quoted)
         _write_report(config.out, results, records, metrics, _curves(records, Cache(scoring.cache)))
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
     raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
     return results
+
+
+def _replaced(config: BenchmarkConfig) -> set[str]:
+    """Families of the protocol that the caller replaced: their numbers are not the protocol's."""
+    return {
+        name
+        for name in config.protocol.metrics
+        if name in FAMILIES and config.families[name].content_hash != FAMILIES[name].content_hash
+    }
 
 
 def _check_added(config: BenchmarkConfig) -> None:
@@ -192,7 +202,7 @@ def _results(
         comparisons=comparisons,
         reencoding=reencoding_results(methods, metrics, records, reencoded),
         published=published,
-        weights=dict(scoring.weight_hashes),
+        weights=dict(scoring.weight_hashes) | _content_hashes(scoring),
         versions={"syncdiff": version("syncdiff"), **scoring.libraries},
         git_commit=_git_commit(),
     )
@@ -278,13 +288,20 @@ def _write_report(
     schema.write_results(results, out / "results.json")
 
 
+def _content_hashes(scoring: ScoringConfig) -> dict[str, str]:
+    """Of families that are not made from registered weights: the sync expert, code of the user's own."""
+    families = scoring.families.items()
+    return {name: family.content_hash for name, family in sorted(families) if family.content_hash}
+
+
 def _curves(records: list[dict[str, Any]], cache: Cache) -> Curves:
-    """SyncNet's confidence over time, of every clip that has one."""
-    keys = {
-        (record["method"], record["clip"]): record["arrays"]["lse"]
-        for record in records
-        if "lse" in record.get("arrays", {})
-    }
+    """Confidence over time of every clip that has one: the sync expert's, else SyncNet's."""
+    keys: dict[tuple[str, str], str] = {}
+    for record in records:
+        arrays = record.get("arrays", {})
+        family = next((name for name in ("expert", "lse") if name in arrays), None)
+        if family is not None:
+            keys[record["method"], record["clip"]] = arrays[family]
 
     def curve(method: str, clip: str) -> np.ndarray | None:
         return cache.arrays(keys[method, clip]).get("confidence") if (method, clip) in keys else None

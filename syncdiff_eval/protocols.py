@@ -68,19 +68,19 @@ class ProtocolDefinition:
 
 
 SYNCDIFF = ProtocolDefinition(
-    name="syncdiff-v2",
-    version=2,
+    name="syncdiff-v3",
+    version=3,
     summary=(
         "Frames by index on one clock, native resolution, regions from the reference's landmarks shared by "
         "all methods, sound from the driving audio."
     ),
-    metrics=("lse", "fid-face", "image", "landmarks", "mouth_audio", "avs", "leak", "leak-avs"),
+    metrics=("expert", "lse", "fid-face", "image", "landmarks", "mouth_audio", "avs", "leak", "leak-avs"),
 )
 
 SYNCDIFF_INDEX = ProtocolDefinition(
-    name="syncdiff-index-v2",
-    version=2,
-    summary="As syncdiff-v2, but frames pair by index alone and lengths may differ by a tenth.",
+    name="syncdiff-index-v3",
+    version=3,
+    summary="As syncdiff-v3, but frames pair by index alone and lengths may differ by a tenth.",
     metrics=SYNCDIFF.metrics,
     pairing="index",
     max_length_share=0.1,
@@ -118,10 +118,18 @@ MOCHABENCH = ProtocolDefinition(
     pairing="standalone",
 )
 
+EXPERT_FILE = ProtocolDefinition(
+    name="expert-file",
+    version=1,
+    summary="Sync by the expert that comes with syncdiff, of the surest face of each file; file alone, no download.",
+    metrics=("expert-file",),
+    pairing="standalone",
+)
+
 PYTORCH_FID = ProtocolDefinition(
     name="pytorch-fid",
     version=2,
-    summary="FID of the pytorch_fid command on whole frames, every frame paired as under syncdiff-v2.",
+    summary="FID of the pytorch_fid command on whole frames, every frame paired as under syncdiff-v3.",
     metrics=("fid-full",),
 )
 
@@ -134,12 +142,18 @@ PROTOCOLS = {
         SYNCNET_TRACK,
         LATENTSYNC,
         MOCHABENCH,
+        EXPERT_FILE,
         PYTORCH_FID,
     )
 }
 
 
-REPLACED = {"syncdiff-v1": SYNCDIFF, "syncdiff-index-v1": SYNCDIFF_INDEX}
+REPLACED = {
+    "syncdiff-v1": SYNCDIFF,
+    "syncdiff-v2": SYNCDIFF,
+    "syncdiff-index-v1": SYNCDIFF_INDEX,
+    "syncdiff-index-v2": SYNCDIFF_INDEX,
+}
 """Names of earlier versions, which this program no longer computes."""
 
 

@@ -15,7 +15,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
 from syncdiff_eval.methods import MethodType
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 class StrictModel(BaseModel):
@@ -198,7 +198,7 @@ class PublishedNumber(StrictModel):
 class Results(StrictModel):
     """A whole results.json."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     """Raised when a key changes its meaning."""
     protocol: Protocol
     n_clips: int

@@ -83,9 +83,9 @@ def sample(
         {record["clip"]: record["clip"] for record in records},
     )
     results = Results(
-        schema_version=2,
+        schema_version=3,
         protocol=Protocol(
-            name="syncdiff-v2", version=2, summary=SYNCDIFF.summary, setting="own-audio", pairing="timestamp",
+            name="syncdiff-v3", version=3, summary=SYNCDIFF.summary, setting="own-audio", pairing="timestamp",
             max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95, least_coverage=0.9,
         ),
         n_clips=num_clips,

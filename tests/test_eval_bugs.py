@@ -95,7 +95,7 @@ def test_aac_priming_moves_no_offset(tmp_path: Path) -> None:
 
 
 def toy_scorer(metrics: tuple[str, ...]) -> Scorer:
-    """syncdiff-v2 with a network that needs no weights, over references whose face is known."""
+    """syncdiff-v3 with a network that needs no weights, over references whose face is known."""
     lse = replace(SYNC, load=lambda weights, device: lambda context: SpeakerSync(context, ToyNetwork(), "w"))  # type: ignore[arg-type]
     families = {name: lse if name == "lse" else FAMILIES[name] for name in metrics}
     factories = {name: family.load({}, "cpu") for name, family in families.items()}

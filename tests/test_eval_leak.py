@@ -213,5 +213,5 @@ def test_a_setting_rules_columns_out() -> None:
         *(c.name for c in FAMILIES["image"].columns),
     }
     assert set(names(False)) & {"leak_motion", "leak_corr", "leak_avs"} == set()
-    for protocol in (PROTOCOLS["syncdiff-v2"], PROTOCOLS["syncdiff-index-v2"]):
+    for protocol in (PROTOCOLS["syncdiff-v3"], PROTOCOLS["syncdiff-index-v3"]):
         assert {"avs", "leak", "leak-avs"} <= set(protocol.metrics)

@@ -64,7 +64,7 @@ def test_every_metric_is_in_one_group_of_at_most_seven(made: Sample) -> None:
     assert sorted(placed) == sorted(names)
     assert all(len(group.metrics) <= 7 for group in found)
     assert "Other" not in [group.title for group in found]
-    assert len(overview_metrics(made.results)) <= 7
+    assert len(overview_metrics(made.results)) <= 8
 
 
 def test_a_metric_that_did_not_run_is_named_once_with_its_command(made: Sample) -> None:
@@ -76,7 +76,7 @@ def test_a_metric_that_did_not_run_is_named_once_with_its_command(made: Sample) 
 def test_methods_are_sorted_by_the_ordering_metric(made: Sample) -> None:
     metric = ordering_metric(made.results)
     assert metric is not None
-    assert metric.name == "lse_c"
+    assert metric.name == "expert_confidence"
     levels = [comparison_mean(row, metric) or 0 for row in split_ranked(made.results)[0]]
     assert levels == sorted(levels, reverse=True)
 
@@ -162,7 +162,7 @@ def test_the_page_shows_the_worst_clips_and_every_reason(made: Sample) -> None:
     rows = made.per_clip.to_pandas()
     worst = worst_clips(made.results, made.per_clip, made.curve)
     for method in (row.name for row in split_ranked(made.results)[0]):
-        own = rows[rows["method"] == method].dropna(subset="lse_c").sort_values("lse_c")
+        own = rows[rows["method"] == method].dropna(subset="expert_confidence").sort_values(["expert_confidence", "clip"])
         shown = [clip.row["clip"] for clip in worst if clip.row["method"] == method]
         assert shown == list(own["clip"][:WORST])
     assert (

@@ -7,6 +7,7 @@ from syncdiff_data.registry import defining_file, import_own, is_own, lookup, ma
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.expert_file import expert_file_family
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.metrics.landmarks import LANDMARKS
@@ -38,6 +39,7 @@ FAMILIES: dict[str, MetricFamily] = {
         LEAK,
         LEAK_AVS,
         expert_family("evaluation"),
+        expert_file_family("evaluation"),
     )
 }
 

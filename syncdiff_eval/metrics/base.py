@@ -22,6 +22,7 @@ class ReportGroup(StrEnum):
     """The table of the report that a metric stands in."""
 
     SYNC = "Sync"
+    MOUTH_AUDIO = "Mouth and audio"
     LIP_READER = "AV-HuBERT sync"
     PICTURE = "Picture"
     MOUTH_SHAPE = "Mouth shape"

@@ -145,7 +145,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 MOUTH_AUDIO = MetricFamily(
     name="mouth_audio",
-    group=ReportGroup.SYNC,
+    group=ReportGroup.MOUTH_AUDIO,
     columns=(
         Column("mouth_audio_corr", "Mouth-audio corr.", "", True, 3),
         Column("mouth_audio_peak", "Mouth-audio corr., best lag", "", True, 3),

@@ -41,7 +41,7 @@ COLUMNS = (
     Column("expert_confidence", "Expert confidence", "", True, 3),
     Column("expert_offset", "Expert offset", "frames", None, 0),
     Column(
-        "expert_to_reference",
+        "expert_distance_to_reference",
         "Expert confidence less the real video's",
         "",
         True,
@@ -58,9 +58,14 @@ class ExpertSync(WholeClip):
         super().__init__()
         self._context, self._expert = context, expert
         self._mouths = Mouths(context, with_reference=context.compares)
+        self._per_frame: np.ndarray | None = None
 
     def update(self, batch: FrameBatch) -> None:
         self._mouths.update(batch)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """confidence: float32 [frames that have a sound at the offset], for plots."""
+        return {} if self._per_frame is None else {"confidence": self._per_frame}
 
     def _own(self) -> Values:
         crops = self._mouths.finish()
@@ -68,12 +73,17 @@ class ExpertSync(WholeClip):
         if missing is not None or isinstance(crops, MissingValue) or self._context.audio is None:
             return {column.name: missing or MissingValue(Reason.NO_AUDIO) for column in COLUMNS}
         audio = self._embed_audio(self._mouths.sound(self._context.audio), crops.shape[1])
-        made = self._score(crops[0], audio)
-        values: Values = {"expert_confidence": made.confidence, "expert_offset": float(made.offset)}
+        generated = self._score(crops[0], audio)
+        self._per_frame = generated.per_frame[np.isfinite(generated.per_frame)]
+        values: Values = {
+            "expert_confidence": generated.confidence,
+            "expert_offset": float(generated.offset),
+        }
         if self._context.compares:
-            values["expert_to_reference"] = made.confidence - self._score(crops[1], audio).confidence
+            real = self._score(crops[1], audio)
+            values["expert_distance_to_reference"] = generated.confidence - real.confidence
         else:
-            values["expert_to_reference"] = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
+            values["expert_distance_to_reference"] = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
         return values
 
     def _missing(self, crops: np.ndarray | MissingValue) -> MissingValue | None:
@@ -91,10 +101,15 @@ class ExpertSync(WholeClip):
         return self._expert.score(self._expert.embed_lips(crops), audio)
 
     def _embed_audio(self, samples: np.ndarray, frames: int) -> np.ndarray:
-        from syncdiff_data.avhubert.preparation import align_frames
-        from syncdiff_data.features import logfbank
+        return embed_sound(self._expert, samples, frames)
 
-        return self._expert.embed_audio(align_frames(logfbank(samples), frames))
+
+def embed_sound(expert: SyncExpert, samples: np.ndarray, frames: int) -> np.ndarray:
+    """float32 [frames, D] of int16 [N] at 16 kHz."""
+    from syncdiff_data.avhubert.preparation import align_frames
+    from syncdiff_data.features import logfbank
+
+    return expert.embed_audio(align_frames(logfbank(samples), frames))
 
 
 def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFamily:
@@ -104,14 +119,14 @@ def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFa
     """
 
     def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-        expert = _expert(str(folder), device)
+        expert = load_expert(str(folder), device)
         return lambda context: ExpertSync(context, expert)
 
     return MetricFamily(
         name=name,
         group=ReportGroup.SYNC,
         columns=COLUMNS,
-        version=1,
+        version=2,
         load=load,
         required_inputs=frozenset({"reference"}),
         content_hash=expert_sha256(folder),
@@ -119,7 +134,7 @@ def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFa
 
 
 @cache
-def _expert(folder: str, device: str) -> SyncExpert:
+def load_expert(folder: str, device: str) -> SyncExpert:
     from syncdiff_data.sync_expert.expert import SyncExpert
 
     return SyncExpert.from_pretrained(folder, device)

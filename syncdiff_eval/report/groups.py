@@ -11,6 +11,7 @@ from syncdiff_eval.results import MetricInfo, Results
 
 _QUESTIONS = {
     ReportGroup.SYNC: "Does the mouth move with the sound?",
+    ReportGroup.MOUTH_AUDIO: "Does the mouth open when the sound is loud?",
     ReportGroup.LIP_READER: "Do the lips match the sound, by AV-HuBERT features?",
     ReportGroup.PICTURE: "Do the frames look like the real ones?",
     ReportGroup.MOUTH_SHAPE: "Does the mouth take the real mouth’s shapes?",
@@ -18,7 +19,17 @@ _QUESTIONS = {
     ReportGroup.OTHER: "Metrics of no other group.",
 }
 _ADDED = ("Added metrics", "Chosen by --metric; they are not part of the protocol.")
-_HEADLINE = ("lse_c", "lse_d", "avs_u", "fid_face", "psnr_face", "ssim_face", "lmd_mouth", "leak_corr")
+_HEADLINE = (
+    "expert_confidence",
+    "lse_c",
+    "lse_d",
+    "avs_u",
+    "fid_face",
+    "psnr_face",
+    "ssim_face",
+    "lmd_mouth",
+    "leak_corr",
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _FILTERS = (
 def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> str:
     """The page as HTML: style, tables and SVG plots inline, no script, no external file.
 
-    curves: SyncNet's confidence over a clip, for the few clips that are shown.
+    curves: confidence of sync over a clip, for the few clips that are shown.
     """
     environment = Environment(
         loader=PackageLoader("syncdiff_eval.report"),

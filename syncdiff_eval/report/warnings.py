@@ -12,6 +12,8 @@ from syncdiff_eval.statistics import LEAST_SOURCES
 
 ENOUGH_FRAMES = 2048
 """Dimension of FID's features: on fewer frames their covariance is not of full rank."""
+FAR_OFF = 2.0
+"""Frames of mean AV offset above which a method's sound is out of step."""
 UNEVEN = 1.5
 """Ratio of median bit rates above which files count as differently encoded."""
 
@@ -20,7 +22,7 @@ def warnings(results: Results) -> list[str]:
     """Sentences, the most important first; may be empty."""
     return [
         *_few_sources(results), *_low_coverage(results), *_failures(results), *_few_frames(results),
-        *_encoding(results),
+        *_encoding(results), *_offsets(results),
     ]  # fmt: skip
 
 
@@ -77,6 +79,23 @@ def _few_frames(results: Results) -> list[str]:
             sentences.append(
                 f"{title} was computed from {min(frames):,.0f} frames: under {ENOUGH_FRAMES:,} it depends on their "
                 "number more than on the frames, so do not compare it with numbers outside this table."
+            )
+    return sentences
+
+
+def _offsets(results: Results) -> list[str]:
+    """Methods whose sound is out of step by the expert or SyncNet; baselines are, on purpose."""
+    sentences = []
+    for metric in results.metrics:
+        if metric.name not in ("expert_offset", "av_offset"):
+            continue
+        means = {row.name: row.scores[metric.name].mean for row in _ranked(results) if not row.baseline}
+        far = {name: mean for name, mean in means.items() if mean is not None and abs(mean) > FAR_OFF}
+        if far:
+            named = ", ".join(f"{name} ({mean:+.1f} frames)" for name, mean in far.items())
+            sentences.append(
+                f"Out of step under {metric.title}: {named}; positive where the sound comes before the mouth. "
+                "Confidences are at each clip's best shift, so they do not show it."
             )
     return sentences
 
