@@ -18,7 +18,7 @@ import tyro
 from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
 from syncdiff_data.clips import VERSION, ClipConfig
 from syncdiff_data.plans import Plan, make_plans, plan_hash
-from syncdiff_data.preprocess import PreprocessStage, recipe_weights, totals
+from syncdiff_data.preprocess import PreprocessStage, recipe_config, recipe_weights, totals
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.registry import choices
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
         list_sources(options.source, root, options.split, options.limit, options.lists), options.shard_size
     )
     files, hashes = recipe_weights(options.clips, given_weights(options.weights))
-    recipe = Recipe.of("clips", options.name or options.source, VERSION, options.clips, hashes)
+    recipe = Recipe.of("clips", options.name or options.source, VERSION, recipe_config(options.clips), hashes)
 
     with exclusive(out):
         done = make_dataset(options, Path(source_root(root)), out, plans, recipe, files)

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.faces import (
     FaceBackend,
     FaceConfig,
@@ -18,12 +20,17 @@ from syncdiff_data.faces import (
     face_transforms,
     find_tracks,
 )
+from syncdiff_data.features.audio import logfbank
 from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
+from syncdiff_data.speaker import speaking_tracks
 from syncdiff_data.stage.faults import is_transient
+
+if TYPE_CHECKING:
+    from syncdiff_data.sync_expert.expert import SyncExpert
 
 VERSION = 3
 """Bumped by hand when the bytes of a clip change for the same options."""
@@ -44,6 +51,9 @@ class ClipConfig:
     """Keep sources without an audio stream, with silence in its place, instead of rejecting them as no_audio."""
     drop_silent: bool = False
     """Reject clips whose sound is silent throughout as silent_audio, instead of keeping them."""
+    speaker: Literal["all", "sync"] = "all"
+    """all: every face becomes a clip. sync: where several faces are seen at once, only the one that speaks, by the
+    sync expert; the other frames of a track are left out, and a track that never speaks is rejected as not_speaking."""
     jpeg_quality: int = 95
     """JPEG quality of the face crops, 1 to 100."""
 
@@ -65,6 +75,8 @@ class ClipExtractor:
     backend: FaceBackend
     mean_face: np.ndarray
     """float [68, 2]: the mean face of the mouth crops, in AV-HuBERT's 256 x 256 space."""
+    expert: SyncExpert | None = None
+    """For config.speaker == "sync"."""
     ignore_audio: bool = False
     """Do not read the audio of sources, with silence in its place: dubbing needs the frames alone."""
 
@@ -95,10 +107,29 @@ class ClipExtractor:
             _with_heartbeat(video.frames(), heartbeat), self.backend, self.config.faces
         )
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
+        if self.config.speaker == "sync" and audio is not None:
+            parts = self._speaking(video, audio, tracks, heartbeat)
+            speaking = [track for track in parts if len(track.box) >= self.config.faces.min_frames]
+            yield from _silent_faces(source, tracks, speaking)
+            tracks = speaking
         # second pass over the frames of some tracks: crops [S, S, 3], encoded at once, and audio [T * 640] -> clips
         for group in _passes(tracks):
             for cropped in self._crop(video, group, heartbeat):
                 yield self._clip(source, video, audio, cropped)
+
+    def _speaking(
+        self, video: Video, audio: AudioTrack, tracks: list[Track], heartbeat: Callable[[], None]
+    ) -> list[Track]:
+        if self.expert is None:
+            raise ValueError("speaker sync needs an expert")
+
+        def sound(first: int, count: int) -> np.ndarray:
+            return align_frames(logfbank(audio.slice(video.start_s + first / FPS, count)), count)
+
+        def frames(first: int, stop: int) -> Iterator[np.ndarray]:
+            return _with_heartbeat(video.frames(first, stop), heartbeat)
+
+        return speaking_tracks(tracks, frames, sound, self.expert, self.mean_face)
 
     def _audio(self, path: Path) -> AudioTrack | None:
         """The audio of the source; None where its track is empty and that is allowed."""
@@ -166,6 +197,14 @@ class _CroppedTrack:
         self.face.append(encode_jpeg(crop_face(frame, self.affines[t], self._size), self._quality))
         if self._cropper:
             self.mouth.append(encode_gray(self._cropper.crop(frame, t)))
+
+
+def _silent_faces(source: Source, tracks: list[Track], speaking: list[Track]) -> Iterator[Reject]:
+    """A reject for each track of which nothing is left."""
+    left = {track.track for track in speaking}
+    for number in sorted({track.track for track in tracks} - left):
+        detail = "another face fits the sound better as long as this one is seen"
+        yield Reject(source.path, number, "speaker", Reason.NOT_SPEAKING, detail)
 
 
 def _with_heartbeat(frames: Iterable[np.ndarray], heartbeat: Callable[[], None]) -> Iterator[np.ndarray]:

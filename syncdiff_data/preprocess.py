@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,11 @@ from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, footer_values, s
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
 from syncdiff_data.stage import Context, Failure, Stage
+from syncdiff_data.sync_expert.files import expert_sha256
 from syncdiff_data.weights import file_sha256, find_weights
+
+if TYPE_CHECKING:
+    from syncdiff_data.sync_expert.expert import SyncExpert
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
         files = {name: Path(file) for name, file in self.weights}
         mean = load_mean_face(files["mean-face"]) if "mean-face" in files else mean_face()
         backend = load_backend(self.config.faces, files, self.device)
-        return ClipExtractor(Path(self.root), self.dataset, self.config, backend, mean)
+        expert = load_speaker_expert(self.config, self.device)
+        return ClipExtractor(Path(self.root), self.dataset, self.config, backend, mean, expert)
 
     def setup(self) -> None:
         _ = self._extractor
@@ -112,6 +117,28 @@ def reject_of(source: Source, failure: Failure) -> Reject:
     return Reject(source.path, None, "worker", failure.reason, failure.detail)
 
 
+def recipe_config(config: ClipConfig) -> dict[str, Any]:
+    """The part of a configuration that a recipe holds. A choice that is not made is left out, so that data sets from
+    before it could be made can be resumed."""
+    plain = asdict(config)
+    if config.speaker == "all":
+        del plain["speaker"]
+    return plain
+
+
+SPEAKER_EXPERT = "training"
+"""Chooses who speaks: not the one that scores, so that data are not chosen by their judge."""
+
+
+def load_speaker_expert(config: ClipConfig, device: str = "cpu") -> SyncExpert | None:
+    """What `speaker` "sync" needs; None otherwise."""
+    if config.speaker != "sync":
+        return None
+    from syncdiff_data.sync_expert.expert import SyncExpert
+
+    return SyncExpert.from_pretrained(SPEAKER_EXPERT, device)
+
+
 def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:
     """The weight files a configuration needs, by name, and their SHA-256, those inside pip packages included.
 
@@ -125,6 +152,8 @@ def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[
         files["mean-face"] = find_weights("mean-face", given)
     load_backend(config.faces, files)
     hashes = {name: file_sha256(file) for name, file in (files | _bundled(config.faces.backend)).items()}
+    if config.speaker == "sync":
+        hashes["sync_expert"] = expert_sha256(SPEAKER_EXPERT)
     if "mean-face" not in files:
         hashes["mean-face"] = hashlib.sha256(mean_face().astype("<f8").tobytes()).hexdigest()
     return files, hashes

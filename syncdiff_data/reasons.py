@@ -52,6 +52,8 @@ class Reason(StrEnum):
     """The face is rotated too far from upright."""
     TRACK_TOO_SHORT = "track_too_short"
     """The face track has fewer than `min_frames` frames."""
+    NOT_SPEAKING = "not_speaking"
+    """`--speaker sync`: another face speaks as long as this one is seen."""
     BROKEN_TIMESTAMPS = "broken_timestamps"
     """The clock jumps by more than a frame may be held (media.video.MAX_GAP_S)."""
     WRITE_ERROR = "write_error"
@@ -136,6 +138,7 @@ REJECT_REASONS = frozenset(
         Reason.FACE_TOO_SMALL,
         Reason.FACE_NOT_UPRIGHT,
         Reason.TRACK_TOO_SHORT,
+        Reason.NOT_SPEAKING,
         Reason.BROKEN_TIMESTAMPS,
         Reason.WRITE_ERROR,
         Reason.FEATURE_OVERFLOW,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from syncdiff_data.faces import FaceConfig, load_backend, mean_face
 from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
+from syncdiff_data.preprocess import load_speaker_expert
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
+from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source, UserError
 from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import run_fault
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
@@ -29,6 +31,8 @@ from syncdiff_model.compositing import paste_face
 from syncdiff_model.conditioning import soft_mask
 from syncdiff_model.sampling import Conditions, SamplingConfig, conditions, generate
 from syncdiff_model.syncdiff import SyncDiff
+
+FACES = ("largest", "speaking", "all")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class DubConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     """How faces are found; the crop size is the model's, whatever is said here."""
+    face: str = "largest"
+    """Which face is dubbed where several are seen: `largest`, `speaking` (the one whose lips fit the video's own sound,
+    by the sync expert), `all`, or the number of a track, counted from 0 by its first frame."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,12 @@ class Dubber:
         faces = replace(config.faces, crop_size=model.conditioner.config.crop_size)
         device = model.device.type
         self.model, self.sampling = model, config.sampling
-        self.clips = ClipConfig(faces=faces, mouth=False, allow_no_audio=True)
+        self.face = config.face
+        if config.face not in FACES and not config.face.isdigit():
+            raise UserError(f"--face {config.face!r}: expected {', '.join(FACES)} or the number of a track.")
+        speaker: Literal["sync", "all"] = "sync" if config.face == "speaking" else "all"
+        self.clips = ClipConfig(faces=faces, mouth=False, allow_no_audio=speaker == "all", speaker=speaker)
+        self.expert = load_speaker_expert(self.clips, device)
         self.backend = load_backend(faces, weights or {}, device)
         self.encoder = feature_encoder(model, weights or {}, device)
         self.mask = soft_mask(model.conditioner.mask, faces.crop_size).numpy()
@@ -125,14 +137,15 @@ class Dubber:
     def _speaker_clips(self, path: Path, heartbeat: Heartbeat) -> list[Clip]:
         """The clips to dub, in order of time. MediaError with the reason of the first reject when there is none."""
         extractor = ClipExtractor(
-            path.parent, "dub", self.clips, self.backend, mean_face(), ignore_audio=True
-        )
+            path.parent, "dub", self.clips, self.backend, mean_face(), self.expert,
+            ignore_audio=self.expert is None,
+        )  # fmt: skip
         found = list(extractor.extract_clips(Source(path.name, path.stat().st_size), heartbeat))
         clips = [item for item in found if isinstance(item, Clip)]
         if not clips:
             reject = next(item for item in found if isinstance(item, Reject))
             raise MediaError(reject.reason, reject.detail)
-        return choose_speaker(clips)
+        return choose_faces(clips, self.face)
 
     def _conditions(self, clip: Clip, audio: np.ndarray) -> Conditions:
         # An encoder that needs mouth crops fails: they would show the original speech.
@@ -168,7 +181,20 @@ def read_sound(path: Path, num_frames: int, heartbeat: Heartbeat = no_heartbeat)
     return sound.slice(start_s, num_frames)
 
 
-def choose_speaker(clips: Sequence[Clip]) -> list[Clip]:
+def choose_faces(clips: Sequence[Clip], face: str) -> list[Clip]:
+    """The clips to dub, in order of time; `face` as in DubConfig. MediaError where no clip has that number."""
+    if face == "all":
+        return sorted(clips, key=lambda clip: clip.start_s)
+    if face.isdigit():
+        chosen = [clip for clip in clips if clip.track == int(face)]
+        if not chosen:
+            numbers = ", ".join(str(number) for number in sorted({clip.track for clip in clips}))
+            raise MediaError(Reason.NO_FACE, f"there is no face number {face}; there are {numbers}")
+        return sorted(chosen, key=lambda clip: clip.start_s)
+    return largest_faces(clips)
+
+
+def largest_faces(clips: Sequence[Clip]) -> list[Clip]:
     """Of clips that overlap in time the one with the largest face (mean box area), in order of time."""
 
     def area(clip: Clip) -> float:

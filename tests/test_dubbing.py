@@ -19,7 +19,7 @@ from syncdiff_data.records import Clip, UserError
 from syncdiff_model.compositing import covered, paste_face
 from syncdiff_model.conditioning import MaskConfig, soft_mask
 from syncdiff_model.dub_pairs import read_pairs
-from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_speaker, read_sound
+from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_faces, read_sound
 from syncdiff_model.sampling import SamplingConfig
 
 SHOWN = soft_mask(MaskConfig(top=0.5, feather=0.1), 64).numpy()
@@ -65,7 +65,7 @@ def face_of(start_s: float, num_frames: int, side: float) -> Clip:
 
 def test_the_largest_face_speaks_and_gaps_are_filled_by_others() -> None:
     near, far, later = face_of(0, 50, 90), face_of(1, 100, 40), face_of(2, 25, 60)
-    assert choose_speaker([far, later, near]) == [near, later]
+    assert choose_faces([far, later, near], "largest") == [near, later]
 
 
 @pytest.fixture(scope="module")

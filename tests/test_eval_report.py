@@ -162,7 +162,11 @@ def test_the_page_shows_the_worst_clips_and_every_reason(made: Sample) -> None:
     rows = made.per_clip.to_pandas()
     worst = worst_clips(made.results, made.per_clip, made.curve)
     for method in (row.name for row in split_ranked(made.results)[0]):
-        own = rows[rows["method"] == method].dropna(subset="expert_confidence").sort_values(["expert_confidence", "clip"])
+        own = (
+            rows[rows["method"] == method]
+            .dropna(subset="expert_confidence")
+            .sort_values(["expert_confidence", "clip"])
+        )
         shown = [clip.row["clip"] for clip in worst if clip.row["method"] == method]
         assert shown == list(own["clip"][:WORST])
     assert (

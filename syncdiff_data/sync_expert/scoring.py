@@ -53,6 +53,17 @@ def score_embeddings(lips: np.ndarray, audio: np.ndarray, max_shift: int = MAX_S
     return SyncScore(offset, float(curve[offset + max_shift]) - median, curve, per_frame)
 
 
+def shifted_similarities(lips: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT) -> np.ndarray:
+    """float32 [2 * max_shift + 1, T]: the similarity of each frame of lips at every shift; NaN where there is no
+    sound. lips, audio: [T, D]."""
+    curve = np.full((2 * max_shift + 1, len(lips)), np.nan, np.float32)
+    for row, shift in enumerate(range(-max_shift, max_shift + 1)):
+        if abs(shift) < len(lips):
+            at = _similarities(lips, audio, shift)
+            curve[row, max(0, shift) : max(0, shift) + len(at)] = at
+    return curve
+
+
 def _similarities(lips: np.ndarray, audio: np.ndarray, shift: int) -> np.ndarray:
     """float32 [T - |shift|]: cosine of lips t and sound t - shift for every t that has both."""
     frames = len(lips)
