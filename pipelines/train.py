@@ -17,12 +17,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from syncdiff_data.cli import exit_with_sentence, user_path
+from syncdiff_data.cli import RayOptions, exit_with_sentence, user_path
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_model.describe import describe
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import (
+    RunOptions,
     SyncTrainingData,
     TrainingData,
     train_autoencoder,
@@ -59,8 +60,16 @@ class Options:
     """A trained autoencoder for `syncdiff`; unset trains one first, in OUT/autoencoder."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT; without one, begin."""
+    validation_split: str | None = None
+    """Clips of this split are for validation alone: loss and pictures in TensorBoard, RUN/best (see validate_every);
+    unset validates on none. `sync` holds speakers out by itself."""
     device: str = "cpu"
     """Torch device: cpu or cuda."""
+    workers: int = 1
+    """Processes of Ray Train that share every batch, restarted from the last checkpoint when one is lost; 1 trains in
+    this process, without Ray."""
+    ray_address: str | None = None
+    """Address of a running Ray for --workers; unset means $RAY_ADDRESS, else a local Ray."""
     describe: bool = False
     """Print the preset with the networks' sizes and do nothing else."""
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
@@ -76,13 +85,16 @@ def main(options: Options) -> None:
         )
     out = Path(user_path("--out", options.out))
     clips = tuple(Path(user_path("--clips", folder)) for folder in options.clips)
+    run = RunOptions(
+        out, options.resume, options.workers, RayOptions(options.workers, options.ray_address, options.device)
+    )
     sync = tuple(
         SyncFilter(user_path("--sync", folder), options.max_offset, options.min_confidence)
         for folder in options.sync
     )
     if options.model == "sync":
         data_sets = SyncTrainingData(clips, options.clips_weight, options.split, sync)
-        checkpoint = train_sync(data_sets, options.settings, out, options.device, options.resume)
+        checkpoint = train_sync(data_sets, options.settings, run)
         print(f"sync: {checkpoint}, the best by validation {out / 'best'}")
         return
     if len(clips) > 1 or options.clips_weight or len(sync) > 1:
@@ -90,13 +102,13 @@ def main(options: Options) -> None:
             f"--model {options.model} learns from one data set: give --clips and --sync once, without a weight."
         )
     features = None if options.features is None else Path(user_path("--features", options.features))
-    data = TrainingData(clips[0], features, options.feature, options.split, next(iter(sync), None))
+    data = TrainingData(
+        clips[0], features, options.feature, options.split, options.validation_split, next(iter(sync), None)
+    )
     if options.model == "autoencoder":
-        checkpoint = train_autoencoder(data, options.settings, out, options.device, options.resume)
+        checkpoint = train_autoencoder(data, options.settings, run)
     else:
-        checkpoint = train_syncdiff(
-            data, options.settings, out, options.device, options.resume, options.autoencoder
-        )
+        checkpoint = train_syncdiff(data, options.settings, run, options.autoencoder)
     print(f"{options.model}: {checkpoint}")
 
 

@@ -117,6 +117,27 @@ def find_checkpoint(path: Path) -> Path:
     return found[-1]
 
 
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a folder under a temporary name and put it in the place of `folder`. UserError when the disk is
+    full, the folder before it untouched."""
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for path in [*temporary.rglob("*"), temporary]:
+            _sync(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not be written: {error.strerror or error}. Earlier checkpoints are untouched; make room "
+            "and go on with --resume."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """A run's checkpoints, oldest first; those half written have other names."""
     return sorted((run / CHECKPOINTS).glob("step-????????"))
@@ -128,23 +149,7 @@ def write_checkpoint(run: Path, step: int, fill: Callable[[Path], None], keep: i
     Written under a temporary name, synced, renamed: a checkpoint is there whole or not at all.
     """
     final = run / CHECKPOINTS / f"step-{step:08d}"
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-        _sync(final.parent)
-    except OSError as error:
-        raise UserError(
-            f"{final} could not be written: {error.strerror or error}. Earlier checkpoints are untouched; make room "
-            "and go on with --resume."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    replace_folder(final, fill)
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return final

@@ -14,7 +14,7 @@ from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, MaskConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
 from syncdiff_model.sync_data import SyncDataConfig
-from syncdiff_model.sync_task import SyncConfig
+from syncdiff_model.tasks.sync import SyncConfig
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
@@ -26,7 +26,7 @@ class TrainConfig:
     steps: int
     """Optimiser steps."""
     batch_size: int
-    """Windows per step."""
+    """Windows per batch, over all workers."""
     window: int
     """Consecutive frames per window; a step sees batch_size * window frames."""
     learning_rate: float = 1e-4
@@ -35,6 +35,8 @@ class TrainConfig:
     decay_steps: int = 0
     """Last steps, over which the learning rate falls to 0; 0 keeps it."""
     weight_decay: float = 0.01
+    accumulate: int = 1
+    """Batches whose gradients one step averages: a larger batch in the memory of a small one."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.9999

@@ -5,27 +5,47 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from syncdiff_data.loader import ClipWindows, Loader
+from syncdiff_data.cli import RayOptions
+from syncdiff_data.loader import Batch, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, write_text
+from syncdiff_model.distributed import Peers, run_on_workers
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
 from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
-from syncdiff_model.sync_task import SyncTask
-from syncdiff_model.tasks import AutoencoderTask, SyncDiffTask, Task, features_encoder, loader_config
+from syncdiff_model.tasks.autoencoder import AutoencoderTask
+from syncdiff_model.tasks.base import Task
+from syncdiff_model.tasks.sync import SyncTask
+from syncdiff_model.tasks.syncdiff import SyncDiffTask, features_encoder
 from syncdiff_model.training import Trainer
 
 RUN = "run.json"
 MEASURED_BATCHES = 8
 """Batches from which the scale of latents and features is taken."""
+VALIDATION_BATCHES = 8
+"""Batches of the validation split, the same ones every time."""
 MAY_CHANGE = ("steps", "max_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers")
 """Options of training that a resumed run may change."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a training runs."""
+
+    run: Path
+    """Its folder."""
+    resume: bool = False
+    workers: int = 1
+    """Processes of Ray Train that share every batch; 1 trains in this process, without Ray."""
+    ray: RayOptions = field(default_factory=RayOptions)
+    """device and ray_address; the rest is of no matter here."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +56,37 @@ class TrainingData:
     features: Path | None = None
     feature: str | None = None
     split: str | None = None
+    validation_split: str | None = None
+    """Clips that only validation sees; None validates on none."""
     sync: SyncFilter | None = None
     """Which clips are in step; None takes all as they are."""
 
 
-def train_autoencoder(data: TrainingData, settings: Settings, run: Path, device: str, resume: bool) -> Path:
-    """Train an autoencoder in `run`; returns its newest checkpoint."""
+Build = Callable[["Path | None", Peers], "tuple[Task, Loader | SyncBatches]"]
+"""The task and batches of one process: of a checkpoint to resume, or fresh."""
+
+
+def train_autoencoder(data: TrainingData, settings: Settings, options: RunOptions) -> Path:
+    """Train an autoencoder; returns its newest checkpoint."""
     config = settings.train_autoencoder
-    checkpoint = start_run(run, "autoencoder", settings, resume)
-    loader = _loader(data, None, settings, config)
-    torch.manual_seed(config.seed)
-    task = AutoencoderTask(settings)
-    if not checkpoint:
-        task.fit_patches(itertools.islice(loader.dataset, MEASURED_BATCHES))
-    return _train(task, loader, config, run, device, checkpoint)
+    data = replace(data, features=None, feature=None)
+
+    def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
+        loader = _loader(data, settings, config, peers)
+        torch.manual_seed(config.seed)
+        task = AutoencoderTask(settings, _validation_batches(data, settings, config))
+        if not checkpoint:
+            task.fit_patches(_measured(data, settings, config))
+        return task, loader
+
+    start_run(options.run, "autoencoder", settings, options.resume)
+    return _train(build, config, options)
 
 
 def train_syncdiff(
-    data: TrainingData,
-    settings: Settings,
-    run: Path,
-    device: str,
-    resume: bool,
-    autoencoder: Path | None = None,
+    data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path | None = None
 ) -> Path:
-    """Train a SyncDiff in `run`; returns its newest checkpoint.
+    """Train a SyncDiff; returns its newest checkpoint.
 
     autoencoder: a trained one; unset trains one first, in run/autoencoder.
     """
@@ -69,18 +95,26 @@ def train_syncdiff(
             "SyncDiff learns from features: give --features, a folder that extract_features.py made."
         )
     config, encoder = settings.train_syncdiff, features_encoder(data.features)
-    checkpoint = start_run(run, "syncdiff", settings, resume)
-    loader = _loader(data, data.features, settings, config)
-    if checkpoint:
-        return _train(SyncDiffTask.saved(settings, checkpoint), loader, config, run, device, checkpoint)
-    if autoencoder is None:
-        autoencoder = train_autoencoder(data, settings, run / "autoencoder", device, resume)
-    feature = loader.dataset.index.feature
-    assert feature is not None
-    torch.manual_seed(config.seed)
-    few = itertools.islice(loader.dataset, MEASURED_BATCHES)
-    task = SyncDiffTask.fresh(settings, load_autoencoder(autoencoder), encoder, feature, few)
-    return _train(task, loader, config, run, device, None)
+    checkpoint = start_run(options.run, "syncdiff", settings, options.resume)
+    if autoencoder is None and not checkpoint:
+        autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
+
+    def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
+        loader = _loader(data, settings, config, peers)
+        held_out = _validation_batches(data, settings, config)
+        if checkpoint:
+            return SyncDiffTask.saved(settings, checkpoint, held_out), loader
+        feature = loader.dataset.index.feature
+        assert feature is not None
+        assert autoencoder is not None
+        torch.manual_seed(config.seed)
+        few = _measured(data, settings, config)
+        return (
+            SyncDiffTask.fresh(settings, load_autoencoder(autoencoder), encoder, feature, few, held_out),
+            loader,
+        )
+
+    return _train(build, config, options)
 
 
 @dataclass(frozen=True)
@@ -95,8 +129,8 @@ class SyncTrainingData:
     """One for each data set; none takes all clips as they are."""
 
 
-def train_sync(data: SyncTrainingData, settings: Settings, run: Path, device: str, resume: bool) -> Path:
-    """Train a sync expert in `run`; returns its newest checkpoint. `run/best` is the best by validation."""
+def train_sync(data: SyncTrainingData, settings: Settings, options: RunOptions) -> Path:
+    """Train a sync expert; returns its newest checkpoint. `run/best` is the best by validation."""
     config = settings.train_sync
     weights = data.weights or (1.0,) * len(data.clips)
     if len(weights) != len(data.clips):
@@ -107,20 +141,23 @@ def train_sync(data: SyncTrainingData, settings: Settings, run: Path, device: st
         raise UserError(
             f"{len(data.clips)} data sets, {len(data.sync)} of --sync: give one for each --clips."
         )
-    checkpoint = start_run(run, "sync", settings, resume)
-    filters = data.sync or (None,) * len(data.clips)
-    sets = [
-        load_sync_clips(folder, data.split, settings.sync_data.window, sync)
-        for folder, sync in zip(data.clips, filters)
-    ]
-    training, held_out = hold_out(sets, settings.sync_data.held_out)
-    print(
-        f"{sum(map(len, training))} clips to train on, {len(held_out)} of held-out speakers", file=sys.stderr
-    )
-    torch.manual_seed(config.seed)
-    task = SyncTask(settings.sync, held_out)
-    batches = SyncBatches(training, weights, settings.sync_data, config.seed)
-    return _train(task, batches, config, run, device, checkpoint)
+
+    def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, SyncBatches]:
+        filters = data.sync or (None,) * len(data.clips)
+        sets = [
+            load_sync_clips(folder, data.split, settings.sync_data.window, sync)
+            for folder, sync in zip(data.clips, filters)
+        ]
+        training, held_out = hold_out(sets, settings.sync_data.held_out)
+        if peers.is_first:
+            count = sum(map(len, training))
+            print(f"{count} clips to train on, {len(held_out)} of held-out speakers", file=sys.stderr)
+        torch.manual_seed(config.seed)
+        task = SyncTask(settings.sync, held_out)
+        return task, SyncBatches(training, weights, settings.sync_data, config.seed, peers)
+
+    start_run(options.run, "sync", settings, options.resume)
+    return _train(build, config, options)
 
 
 def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path | None:
@@ -157,27 +194,67 @@ def _changed(old: Any, new: Any, name: str = "") -> set[str]:
     return set() if old == new else {name}
 
 
-def _loader(data: TrainingData, features: Path | None, settings: Settings, config: TrainConfig) -> Loader:
+def _loader(data: TrainingData, settings: Settings, config: TrainConfig, peers: Peers) -> Loader:
+    share = loader_config(data, settings, replace(config, batch_size=config.batch_size // peers.count))
     windows = ClipWindows(
         str(data.clips),
-        None if features is None else str(features),
-        replace(
-            loader_config(settings, config, data.feature if features else None, data.split), sync=data.sync
-        ),
+        None if data.features is None else str(data.features),
+        share,
+        peers.rank,
+        peers.count,
     )
     return Loader(windows, workers=config.loader_workers)
 
 
-def _train(
-    task: Task,
-    loader: Loader | SyncBatches,
-    config: TrainConfig,
-    run: Path,
-    device: str,
-    checkpoint: Path | None,
-) -> Path:
-    trainer = Trainer(task, loader, config, run, device)
-    if checkpoint:
-        trainer.resume(checkpoint)
-    trainer.run()
+def _measured(data: TrainingData, settings: Settings, config: TrainConfig) -> list[Batch]:
+    """The first batches of a run alone, the same for every number of workers: scales are taken from them."""
+    return list(itertools.islice(_loader(data, settings, config, Peers()).dataset, MEASURED_BATCHES))
+
+
+def _validation_batches(data: TrainingData, settings: Settings, config: TrainConfig) -> list[Batch]:
+    """The same ones every time; none without a split for them."""
+    if data.validation_split is None:
+        return []
+    held_out = replace(data, split=data.validation_split)
+    fixed = replace(config, seed=0, flip=False, windows_per_visit=1)
+    return list(itertools.islice(_loader(held_out, settings, fixed, Peers()).dataset, VALIDATION_BATCHES))
+
+
+def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -> LoaderConfig:
+    """How a stage reads its batches."""
+    return LoaderConfig(
+        batch_size=config.batch_size,
+        window=config.window,
+        pose_offset=settings.conditioning.pose_offset,
+        context=settings.conditioning.context,
+        feature=data.feature,
+        split=data.split,
+        sync=data.sync,
+        windows_per_visit=config.windows_per_visit,
+        seed=config.seed,
+        flip=config.flip,
+    )
+
+
+def _train(build: Build, config: TrainConfig, options: RunOptions) -> Path:
+    """Train in this process or on Ray's workers, from the newest checkpoint on; returns the newest afterwards."""
+    run = options.run
+
+    def train(peers: Peers, device: str) -> None:
+        checkpoint = next(reversed(list_checkpoints(run)), None)
+        task, loader = build(checkpoint, peers)
+        trainer = Trainer(task, loader, config, run, device, peers)
+        if checkpoint:
+            trainer.resume(checkpoint)
+        trainer.run()
+
+    if config.batch_size % options.workers:
+        raise UserError(
+            f"A batch of {config.batch_size} windows does not part evenly among {options.workers} workers: choose "
+            "another batch_size or --workers."
+        )
+    if options.workers > 1:
+        run_on_workers(train, run, options.workers, options.ray)
+    else:
+        train(Peers(), options.ray.device)
     return list_checkpoints(run)[-1]

@@ -31,6 +31,7 @@ from syncdiff_data.sync_expert.prepare import (
     picture_statistics,
     standard_energies,
 )
+from syncdiff_model.distributed import Peers
 
 _POINTS = [*range(MOUTH.start, MOUTH.stop), *range(CHIN.start, CHIN.stop)]
 MIRRORED_POINTS = np.array([_POINTS.index(int(MIRROR[point])) for point in _POINTS])
@@ -137,6 +138,8 @@ class SyncBatches:
     """How often each data set is sampled from."""
     config: SyncDataConfig
     seed: int = 0
+    peers: Peers = field(default_factory=Peers)
+    """Each of them takes a batch of its own, of its share of the windows."""
     number: int = field(default=0)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -153,10 +156,13 @@ class SyncBatches:
 
     def batch(self, number: int) -> Batch:
         """pictures [B, T, S, S], mean [B, S, S], landmarks [B, T, P], energies [B, T, 104], clip_id."""
-        rng = np.random.default_rng((self.seed, number))
+        share_of = self.peers.count
+        rng = np.random.default_rng((self.seed, number * share_of + self.peers.rank))
         share = np.array(self.weights) / sum(self.weights)
         clips = self.sets[rng.choice(len(self.sets), p=share)]
-        chosen = rng.choice(len(clips), min(self.config.batch_clips, len(clips)), replace=False)
+        chosen = rng.choice(
+            len(clips), min(max(2, self.config.batch_clips // share_of), len(clips)), replace=False
+        )
         windows = [window_of(clips[i], self.config, rng) for i in chosen]
         stacked = {key: torch.from_numpy(np.stack([w[key] for w in windows])) for key in windows[0]}
         pictures = augment_pictures(stacked.pop("pictures"), self.config, rng)

@@ -1,46 +1,65 @@
-"""The training loop: plain PyTorch, one process, resumable at every checkpoint.
+"""The training loop: plain PyTorch, resumable at every checkpoint, alone or beside peers (distributed.py).
 
-The random state of a step (noise, noise levels, dropout) is seeded by the run's seed and the step's number, and the
-loader counts samples, so a resumed run has the batches, the noise and the losses of an uninterrupted one.
+The random state of a step (noise, noise levels, dropout) is seeded by the run's seed, the step's number and the
+rank, and the loader counts samples, so a resumed run has the batches, the noise and the losses of an uninterrupted one.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from syncdiff_data.loader import Batch, Loader
 from syncdiff_data.records import UserError
-from syncdiff_model.checkpoint import load_state, write_checkpoint
+from syncdiff_model.checkpoint import load_state, replace_folder, write_checkpoint
+from syncdiff_model.distributed import Peers
 from syncdiff_model.presets import TrainConfig
 from syncdiff_model.sync_data import SyncBatches
-from syncdiff_model.tasks import Task
+from syncdiff_model.tasks.base import Task, to_device
 
 STATE = "training_state.pt"
+BEST = "best"
+"""Folder of the parts that validated best."""
 REPORT_EVERY_S = 10.0
 
 
 class Trainer:
-    """A task with its optimiser, the EMA of its parameters and the number of steps done."""
+    """A task with its optimisers, the EMA of its parameters and the number of steps done."""
 
     def __init__(
-        self, task: Task, loader: Loader | SyncBatches, config: TrainConfig, run: Path, device: str = "cpu"
+        self,
+        task: Task,
+        loader: Loader | SyncBatches,
+        config: TrainConfig,
+        run: Path,
+        device: str = "cpu",
+        peers: Peers | None = None,
     ):
         self.task, self.loader, self.config, self.folder, self.device = task, loader, config, run, device
+        self.peers = peers or Peers()
         task.to(device)
+        self.module = self.peers.wrap(task, len(task.phases))
         self.params = [param for param in task.trained.parameters() if param.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.params, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
+        self.optimizers = {
+            phase: torch.optim.AdamW(
+                task.phase_parameters(phase),
+                config.learning_rate,
+                betas=(0.9, 0.99),
+                weight_decay=config.weight_decay,
+            )
+            for phase in task.phases
+        }
         self.ema = EMAModel(self.params, decay=config.ema_decay, use_ema_warmup=True)
         self.step, self.started = 0, time.monotonic()
         self.best: float = -math.inf
@@ -50,7 +69,8 @@ class Trainer:
         """Load a checkpoint's weights, optimiser, EMA and position in the data. UserError when it is damaged."""
         state = load_state(checkpoint / STATE)
         self.task.trained.load_state_dict(state["trained"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for phase, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][phase])
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.device)
         self.loader.load_state_dict(state["loader"])
@@ -65,57 +85,88 @@ class Trainer:
         self.started = time.monotonic()
         progress = Progress(self.step, config.steps, config.max_seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
-        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        log = self.folder / "tensorboard"
+        writer = SummaryWriter(str(log), purge_step=self.step) if self.peers.is_first else None
         batches = iter(self.loader)
         saved = self.step
         # At least one step, however short the time: a run always leaves a checkpoint.
         over = False
         while self.step < config.steps and not over:
-            loss, scalars = self.train_step(next(batches))
+            loss, scalars = self.train_step(*itertools.islice(batches, config.accumulate))
             losses.append(loss)
-            if self.step % config.log_every == 0:
+            if writer and self.step % config.log_every == 0:
                 for name, value in scalars.items():
                     writer.add_scalar(name, float(value), self.step)
-            progress.show(self.step, loss)
-            if config.validate_every and self.step % config.validate_every == 0:
+            if self.peers.is_first:
+                progress.show(self.step, loss)
+            if writer and config.validate_every and self.step % config.validate_every == 0:
                 self._validate(writer)
             if self.step % config.checkpoint_every == 0:
                 self.save()
                 saved = self.step
-            over = config.max_seconds is not None and time.monotonic() - self.started > config.max_seconds
+            over = config.max_seconds is not None and self._seconds() > config.max_seconds
         if saved != self.step:
             self.save()
-        writer.close()
-        progress.finish(self.step, losses)
+        if writer:
+            writer.close()
+            progress.finish(self.step, losses)
         return losses
 
-    def train_step(self, batch: Batch) -> tuple[float, dict[str, Any]]:
-        """One optimiser step: its loss, and the scalars to log."""
+    def train_step(self, *batches: Batch) -> tuple[float, dict[str, Any]]:
+        """One step of every optimiser on the mean gradient of `batches`: the loss, summed over the phases, and the
+        scalars to log."""
         config = self.config
-        torch.manual_seed(config.seed * 1_000_003 + self.step)
-        rate = config.learning_rate * lr_lambda(self.step, config, time.monotonic() - self.started)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = {
-            name: value.to(self.device) if torch.is_tensor(value) else value for name, value in batch.items()
-        }
+        torch.manual_seed((config.seed * 1_000_003 + self.step) * self.peers.count + self.peers.rank)
+        rate = config.learning_rate * lr_lambda(self.step, config, self._seconds())
+        moved = [to_device(batch, self.device) for batch in batches]
         self.task.trained.train()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
-            loss, scalars = self.task.loss(batch)
-        if not torch.isfinite(loss):
-            raise UserError(self._not_finite("loss", loss.detach(), batch))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip_norm)
-        if not torch.isfinite(norm):
-            raise UserError(self._not_finite("gradient", norm, batch))
-        self.optimizer.step()
+        total, logged = 0.0, dict[str, Any]()
+        for phase, optimizer in self.optimizers.items():
+            loss, scalars, norm = self._phase_step(phase, optimizer, rate, moved)
+            total += loss
+            prefix = f"{phase}/" if len(self.optimizers) > 1 else ""
+            logged |= {f"{prefix}{name}": value for name, value in scalars.items()}
+            logged |= {f"{prefix}loss": loss, f"{prefix}gradient_norm": norm}
         self.ema.step(self.params)
         self.step += 1
-        value = float(loss.detach())
-        return value, {"loss": value, "gradient_norm": norm, "learning_rate": rate, **scalars}
+        return total, {"learning_rate": rate, **logged}
 
-    def save(self) -> Path:
+    def _phase_step(
+        self, phase: str, optimizer: torch.optim.Optimizer, rate: float, batches: Sequence[Batch]
+    ) -> tuple[float, dict[str, Any], torch.Tensor]:
+        """Mean loss, the last batch's scalars, and the norm of the gradient."""
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        self.module.zero_grad()
+        losses, scalars = [], dict[str, Any]()
+        for number, batch in enumerate(batches, start=1):
+            with self._averaging(number == len(batches)):
+                with torch.autocast("cuda", torch.bfloat16, enabled=self.device.startswith("cuda")):
+                    loss, scalars = self.module(batch, phase, self.step)
+                (loss / len(batches)).backward()
+            losses.append(float(loss.detach()))
+        parameters = self.task.phase_parameters(phase)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        mean = sum(losses) / len(losses)
+        if not self.peers.all_true(math.isfinite(mean) and bool(torch.isfinite(norm))):
+            raise UserError(self._not_finite(mean, float(norm), batches))
+        optimizer.step()
+        return mean, scalars, norm
+
+    def _averaging(self, now: bool) -> AbstractContextManager[None]:
+        """Peers average their gradients once a step, at the last of its batches."""
+        if now or not isinstance(self.module, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[None] = self.module.no_sync()
+        return context
+
+    def _seconds(self) -> float:
+        """Since the run began, by the first peer's clock; a clock that decides nothing is not shared."""
+        return (
+            0.0 if self.config.max_seconds is None else self.peers.from_first(time.monotonic() - self.started)
+        )
+
+    def save(self) -> None:
         """Write a checkpoint: the parts with EMA weights, to sample from, and all that `resume` needs."""
 
         def fill(folder: Path) -> None:
@@ -125,31 +176,36 @@ class Trainer:
                 "step": self.step,
                 "best": self.best,
                 "trained": self.task.trained.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": {phase: optimizer.state_dict() for phase, optimizer in self.optimizers.items()},
                 "ema": self.ema.state_dict(),
                 "loader": self.loader.state_dict(),
             }
             torch.save(state, folder / STATE)
 
-        return write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
+        if self.peers.is_first:
+            write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
+        self.peers.wait()
 
     def _validate(self, writer: SummaryWriter) -> None:
-        """Log the task's validation scalars under EMA weights; save the best ones' parts to `best/`."""
+        """Log the task's validation scalars and pictures under EMA weights; save the best ones' parts to `best/`."""
         with self._ema_weights():
             scalars = self.task.validate()
             for name, value in scalars.items():
                 writer.add_scalar(name, value, self.step)
+            for name, picture in self.task.pictures().items():
+                writer.add_image(name, picture, self.step)
             best = scalars.get(self.task.best_of or "")
             if best is not None and best > self.best:
                 self.best = best
-                self.task.save(self.folder / "best")
+                replace_folder(self.folder / BEST, self.task.save)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in scalars.items())
         print(f"step {self.step}: {shown}", file=sys.stderr, flush=True)
 
-    def _not_finite(self, what: str, value: torch.Tensor, batch: Batch) -> str:
-        clips = ", ".join(batch.get("clip_id", ())) or "unknown"
+    def _not_finite(self, loss: float, norm: float, batches: Sequence[Batch]) -> str:
+        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
+        clips = ", ".join(clip for batch in batches for clip in batch.get("clip_id", ())) or "unknown"
         return (
-            f"The {what} of step {self.step} in {self.folder} is {float(value)} (clips {clips}): lower the learning "
+            f"The {what} of step {self.step} in {self.folder} is {value} (clips {clips}): lower the learning "
             f"rate ({self.config.learning_rate:g} now), look at these clips, and resume from the last checkpoint."
         )
 

@@ -18,7 +18,7 @@ from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
 from syncdiff_data.sync_expert.scoring import score_embeddings
 from syncdiff_model.presets import TrainConfig
 from syncdiff_model.sync_data import SyncBatches, SyncClip, SyncDataConfig, hold_out, sync_clip, window_of
-from syncdiff_model.sync_task import SyncConfig, SyncTask, area_under_curve, contrast
+from syncdiff_model.tasks.sync import SyncConfig, SyncTask, area_under_curve, contrast
 from syncdiff_model.training import Trainer, lr_lambda
 
 SMALL = NetworkConfig(dim=16, widths=(8, 8, 8, 8), landmark_width=8, audio_width=16)

@@ -35,10 +35,11 @@ HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 
 
 
 @contextmanager
-def ray_session(options: RayOptions) -> Iterator[None]:
+def ray_session(options: RayOptions, log_to_driver: bool = False) -> Iterator[None]:
     """A connection to Ray for the body of a `with`: the address asked for, $RAY_ADDRESS, or a new local Ray.
 
-    Raises UserError when an address was given and no Ray answers there, or when none can be started here.
+    log_to_driver: print what workers print, for work that reports its own progress. Raises UserError when an address
+    was given and no Ray answers there, or when none can be started here.
     """
     address = options.ray_address or os.environ.get("RAY_ADDRESS")
     given = bool(address) and address != "local"
@@ -49,19 +50,19 @@ def ray_session(options: RayOptions) -> Iterator[None]:
     if ray.is_initialized():  # a caller's session, which stays open
         yield
         return
-    with _connection(str(address)) if given else _local_ray(options):
+    with _connection(str(address), log_to_driver) if given else _local_ray(options, log_to_driver):
         yield
 
 
 @contextmanager
-def _connection(address: str) -> Iterator[None]:
+def _connection(address: str, log_to_driver: bool) -> Iterator[None]:
     import ray
 
     advice = "Start one with `ray start --head`, or unset RAY_ADDRESS and leave out --ray-address for a Ray of its own."
     if not inside_ray_job():
         _check_answer(address, advice)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
     except Exception as error:  # Ray raises many kinds here: versions, tokens, dead heads
         raise UserError(f"no Ray answers at {address} ({_first_line(error)}). {advice}") from error
     try:
@@ -92,7 +93,7 @@ def _check_answer(address: str, advice: str) -> None:
 
 
 @contextmanager
-def _local_ray(options: RayOptions) -> Iterator[None]:
+def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
     import ray
 
     with _token_without_home(), _short_temp_folder() as folder:
@@ -106,7 +107,7 @@ def _local_ray(options: RayOptions) -> Iterator[None]:
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
                 logging_level=logging.ERROR,
-                log_to_driver=False,
+                log_to_driver=log_to_driver,
                 **place,
             )
         except Exception as error:

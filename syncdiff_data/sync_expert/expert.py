@@ -55,11 +55,7 @@ class SyncExpert:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json and model.safetensors below `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        save_file(state, folder / WEIGHTS_FILE)
-        text = json.dumps({"network": asdict(self.network.config)}, indent=1) + "\n"
-        (folder / CONFIG).write_text(text, encoding="utf-8")
+        save_network(self.network, folder)
 
     def embed_lips(self, mouth: np.ndarray, landmarks: np.ndarray | None = None) -> np.ndarray:
         """Unit vectors float32 [T, D] of mouth crops uint8 [T, 96, 96] as the clips table stores them.
@@ -106,6 +102,15 @@ class SyncExpert:
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled="cuda" in self.device):
             embedded: np.ndarray = network(*inputs)[0, kept].float().cpu().numpy()
         return embedded
+
+
+def save_network(network: SyncNetwork, folder: Path) -> None:
+    """Write config.json and model.safetensors of an expert's network, which may be in training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE)
+    text = json.dumps({"network": asdict(network.config)}, indent=1) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
 def _chunks(frames: int, reach: int) -> Iterator[tuple[slice, slice]]:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from syncdiff_data.loader import Batch
-from syncdiff_data.sync_expert.expert import SyncExpert
+from syncdiff_data.sync_expert.expert import save_network
 from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
 from syncdiff_data.sync_expert.prepare import standard_energies
 from syncdiff_data.sync_expert.scoring import score_embeddings
 from syncdiff_model.sync_data import SyncClip
+from syncdiff_model.tasks.base import Loss, Task
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,17 @@ def area_under_curve(own: Sequence[float], foreign: Sequence[float]) -> float:
     return float((a > b).mean() + 0.5 * (a == b).mean())
 
 
-class SyncTask:
-    """A task of `Trainer`: the expert's network, and its held-out clips."""
+class SyncTask(Task):
+    """The expert's network, and its held-out clips."""
 
     best_of = "validation/auc"
 
     def __init__(self, config: SyncConfig, held_out: Sequence[SyncClip] = ()):
-        self.config, self.held_out = config, held_out
-        self.network = SyncNetwork(config.network)
-        self.trained = nn.ModuleDict({"expert": self.network})
-        self.device = "cpu"
+        network = SyncNetwork(config.network)
+        super().__init__({"expert": network})
+        self.network, self.config, self.held_out = network, config, held_out
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, batch: Batch, phase: str = "all", step: int = 0) -> Loss:
         landmarks = batch["landmarks"] if self.config.network.landmarks else None
         lips = self.network.lips(batch["pictures"], batch["mean"], landmarks)
         audio = self.network.audio(batch["energies"])
@@ -114,10 +113,18 @@ class SyncTask:
         lips = self.network.lips(picture, middle, motion if self.config.network.landmarks else None)
         return lips[0].float().cpu().numpy(), self.network.audio(energies)[0].float().cpu().numpy()
 
-    def save(self, folder: Path) -> None:
-        SyncExpert(self.network, self.device).save_pretrained(folder)
-        self.network.train().requires_grad_(True)
+    @torch.no_grad()
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Similarities of the first held-out clip's lips (rows) with its sound (columns), -1 black to 1 white."""
+        if not self.held_out:
+            return {}
+        self.network.eval()
+        lips, audio = self._embed(self.held_out[0])
+        self.network.train()
+        gray = np.clip(127.5 * (lips @ audio.T + 1), 0, 255).astype(np.uint8)
+        return {
+            "similarities": torch.from_numpy(gray.repeat(4, axis=0).repeat(4, axis=1))[None].repeat(3, 1, 1)
+        }
 
-    def to(self, device: str) -> None:
-        self.device = device
-        self.network.to(device)
+    def save(self, folder: Path) -> None:
+        save_network(self.network, folder)
