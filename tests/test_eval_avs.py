@@ -217,9 +217,9 @@ def test_a_long_clip_is_read_in_parts_of_one_size(reader: LipReader, monkeypatch
     feed(crops, context_of(opening, samples), made, real)  # type: ignore[arg-type]
     mouths = crops.finish()
     assert isinstance(mouths, np.ndarray)
-    whole = reader.features(reader.look(mouths[0]), samples)
+    whole = reader.features(reader.lip_features(mouths[0]), samples)
     halves = [
-        reader.features(reader.look(mouths[0, a : a + 12]), samples[640 * a : 640 * (a + 12)])
+        reader.features(reader.lip_features(mouths[0, a : a + 12]), samples[640 * a : 640 * (a + 12)])
         for a in (0, 12)
     ]
     np.testing.assert_allclose(whole, np.concatenate(halves), atol=1e-6)

@@ -18,7 +18,7 @@ TOLERANCE = {"image": 1e-9, "landmarks": 1e-9, "mouth_audio": 1e-9, "leak": 1e-9
     ("lse", "fid-face", "fid-full", "avs", "leak-avs", "expert"), 1e-4
 )
 """Relative. Networks add up in another order where a batch has another size."""
-READ_THE_FILE = {"lse-wav2lip-lrs", "lse-syncnet-track", "lse-latentsync", "lse-mochabench"}
+READ_THE_FILE = {"lse-wav2lip-lrs", "lse-syncnet-track", "lse-latentsync", "lse-mochabench", "expert-file"}
 """Families that take no batches: they read the scored file themselves."""
 ADD_UP_FRAMES = {"image", "landmarks", "mouth_audio", "leak", "fid-face", "fid-full"}
 """Their parts may be parts of one clip; the others merge whole clips: here the same one thrice, whose mean it is."""

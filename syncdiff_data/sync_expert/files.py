@@ -9,8 +9,8 @@ from syncdiff_data.records import UserError
 from syncdiff_data.weights import file_sha256
 
 CONFIG, WEIGHTS_FILE = "config.json", "model.safetensors"
-PRETRAINED = ("evaluation",)
-"""The instances in the package. This one is for scores alone: a model scored by its own loss proves nothing."""
+PRETRAINED = ("evaluation", "training")
+"""The instances in the package: what `training` shaped, as a loss or a filter, `evaluation` judges."""
 
 
 def find_expert(folder: str | PathLike[str]) -> Path:
