@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from engine_stages import TWO, Numbers, notes_of, numbers
+from engine_stages import EXPECTED, TWO, Numbers, notes_of, numbers
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.progress import ProgressCounts, ProgressPrinter
@@ -30,6 +30,7 @@ from syncdiff_data.stage import (
     run_stage,
 )
 from syncdiff_data.stage import context as context_module
+from syncdiff_data.stage.actor import RunClient
 from syncdiff_data.stage.faults import failure_of, run_fault
 from syncdiff_data.stage.link import Link
 from syncdiff_data.stage.worker import run_plan
@@ -316,3 +317,13 @@ def test_kind_35_a_mount_that_does_not_sync_folders(tmp_path: Path, monkeypatch:
     store = Store(tmp_path)
     store.write_text("a", "text")
     assert store.read_text("a") == "text"
+
+
+def test_a_finished_run_leaves_no_actor_behind(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session may see many runs, as in a notebook."""
+    run = RunClient.start()
+    monkeypatch.setattr(RunClient, "start", classmethod(lambda cls: run))
+    assert numbers(tmp_path) == EXPECTED
+    assert run.ask("gone", "total") == "gone"

@@ -77,6 +77,12 @@ class RunClient:
         )
         return cls(actor.remote())
 
+    def stop(self) -> None:
+        """End the actor's process: Ray Data keeps what it mapped, and with it handles, while the session lasts."""
+        import ray
+
+        ray.kill(self.actor)
+
     def send(self, method: str, *arguments: Any) -> None:
         """Call without waiting for an answer."""
         try:
@@ -104,6 +110,9 @@ class LocalRun(RunClient):
     def __init__(self) -> None:
         super().__init__(RunActor())
         self.actor.crashes.is_lost = lambda node: False
+
+    def stop(self) -> None:
+        """There is no process to end."""
 
     def send(self, method: str, *arguments: Any) -> None:
         getattr(self.actor, method)(*arguments)

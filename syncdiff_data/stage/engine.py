@@ -41,9 +41,11 @@ def run_stage(
     run = RunClient.start()
     shared = _share(stage, run, workers, gpus)
     blocks = _blocks(plans, workers, stage.plans_per_block)
-    with ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total):
-        results = _collect(_outcomes(blocks, shared, cpus, gpus, workers))
-    return results
+    try:
+        with ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total):
+            return _collect(_outcomes(blocks, shared, cpus, gpus, workers))
+    finally:
+        run.stop()
 
 
 def _share(stage: Stage[Any, Any], run: RunClient, workers: int, gpus: float) -> SharedStage:
