@@ -10,7 +10,7 @@ demo: $(INSTALLED)  ## generated clips -> data set -> features -> training -> du
 	$(BIN)/python pipelines/demo.py --out demo
 
 test: lint  ## everything that must hold, in under ten minutes on two cores
-	$(BIN)/pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

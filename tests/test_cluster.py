@@ -23,7 +23,7 @@ from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.shards.validate import validate
 
-LARGEST_UPLOAD = 5 << 20
+LARGEST_UPLOAD = 8 << 20
 RAY = str(Path(sys.executable).with_name("ray"))
 
 

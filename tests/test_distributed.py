@@ -37,6 +37,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(make_dataset(folder, [[numbered_clip(i, 12) for i in range(6)]])[0])
 
 
+@pytest.mark.slow
 def test_two_workers_with_half_the_batch_agree_with_one(
     clips: Path, tmp_path: Path, ray_session: None
 ) -> None:

@@ -85,6 +85,7 @@ def small(tmp_path: Path) -> tuple[Path, list[Method]]:
     return reference, [Method("m", MethodType.GAN, "someone", folder)]
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
     tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
 ) -> None:
