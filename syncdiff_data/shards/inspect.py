@@ -185,7 +185,7 @@ def _print_sync(console: Console, store: Store, sources: Mapping[str, str], wors
 def _print_histogram(console: Console, title: str, bins: tuple[np.ndarray, np.ndarray]) -> None:
     table = Table(title, "clips", "", title_justify="left")
     for value, count in zip(*bins):
-        table.add_row(f"{value:g}", str(count), "#" * math.ceil(40 * count / bins[1].max()))
+        table.add_row(f"{value:g}", str(count), "#" * math.ceil(28 * count / bins[1].max()))
     console.print(table)
 
 
