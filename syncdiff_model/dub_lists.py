@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from syncdiff_data.cli import RayOptions
+from syncdiff_data.media.write import sweep_temporary
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
@@ -95,6 +96,7 @@ def dub_list(job: DubList) -> list[Row]:
         )
     load_syncdiff(checkpoint)
     probe_nodes(str(job.out), _samples(there, checkpoint))
+    sweep_temporary(pair.output.parent for pair in job.pairs)  # of a run that was killed
     start_dubs(job.out, recipe, stale)
     stage = DubStage(
         checkpoint=checkpoint,
@@ -106,6 +108,7 @@ def dub_list(job: DubList) -> list[Row]:
         heartbeat_timeout=job.pair_timeout,
     )
     made = dict(zip((pair.output for pair in there), run_stage(stage, range(len(there)), job.ray)))
+    sweep_temporary(pair.output.parent for pair in job.pairs)  # of workers that crashed
     rows = [
         made.get(pair.output)
         or report_row(pair, job.out, DubFailure(Reason.MISSING_INPUT, str(missing[pair.output])))

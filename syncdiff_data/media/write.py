@@ -20,6 +20,16 @@ from av.video.stream import VideoStream
 from syncdiff_data.media.encode import add_audio_stream, add_video_stream
 from syncdiff_data.records import FPS, SAMPLE_RATE, UserError
 
+TEMPORARY = ".tmp"
+"""Ending of a video's name while it is written."""
+
+
+def sweep_temporary(folders: Iterable[Path]) -> None:
+    """Remove what killed writers left in these folders. Only for a moment when nobody writes there."""
+    for folder in set(folders):
+        for path in folder.glob(f".{'[0-9a-f]' * 32}{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+
 
 def write_video(
     path: str | Path,
@@ -36,7 +46,7 @@ def write_video(
     Raises UserError when there are no frames or when their sizes differ.
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")  # short: a name may have 255 bytes already
+    temporary = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")  # short: a name may have 255 bytes already
     try:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             _encode(container, path.name, iter(frames), audio, Fraction(fps).limit_denominator(1001), crf)
