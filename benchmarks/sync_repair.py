@@ -9,7 +9,7 @@ scores the clips of --test: own sound against another's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,19 +39,12 @@ class Options:
     resamples: int = 2000
 
 
-mouths: dict[str, np.ndarray] = {}
-
-
-def embed(expert: SyncExpert, clip: SyncClip, mouth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return expert.embed_lips(mouth), expert.embed_audio(clip.logfbank)
-
-
 def main(options: Options) -> None:
     rng = np.random.default_rng(0)
     clips = load_sync_clips(options.clips, None, 28)
-    mouths.update({c.clip_id: c.mouth for c in read_clips(options.clips) if c.mouth is not None})
     expert = SyncExpert.from_pretrained(options.expert)
-    clean = {clip.clip_id: found_offset(expert, clip) for clip in clips}
+    lips = {c.clip_id: expert.embed_lips(c.mouth) for c in read_clips(options.clips) if c.mouth is not None}
+    clean = sound_late(expert, clips, lips)
     moved = set(rng.choice(len(clips), round(SHARE * len(clips)), replace=False).tolist())
     shifts = [
         int(rng.integers(LEAST, MOST + 1) * rng.choice([-1, 1])) if i in moved else 0
@@ -59,13 +52,13 @@ def main(options: Options) -> None:
     ]
     # Sound that is `shift` frames late: frame t of the features is that of t - shift.
     shifted = [replace(c, logfbank=shift_sound(c.logfbank, -s)) for c, s in zip(clips, shifts)]
-    found = [found_offset(expert, clip) for clip in shifted]
-    errors = [f - s - clean[c.clip_id] for f, s, c in zip(found, shifts, clips)]
+    found = sound_late(expert, shifted, lips)
+    errors = [f - s - own for f, s, own in zip(found, shifts, clean)]
     print(f"{len(moved)} of {len(clips)} clips moved")
     print(f"moved clips: offset within one frame of own + shift: {sum(abs(errors[i]) <= 1 for i in moved)}")
     others = [i for i in range(len(clips)) if i not in moved]
     print(f"others: unchanged within one frame: {sum(abs(errors[i]) <= 1 for i in others)} of {len(others)}")
-    values, counts = np.unique(list(clean.values()), return_counts=True)
+    values, counts = np.unique(clean, return_counts=True)
     print("own offsets:", ", ".join(f"{v:+d}: {c}" for v, c in zip(values, counts)))
     typical = int(np.median(found))
     repaired = [replace(c, logfbank=shift_sound(c.logfbank, f - typical)) for c, f in zip(shifted, found)]
@@ -74,8 +67,9 @@ def main(options: Options) -> None:
         print_scores(name, train(options.out / name, data, options.steps), test, options.resamples)
 
 
-def found_offset(expert: SyncExpert, clip: SyncClip) -> int:
-    return -expert.score(*embed(expert, clip, mouths[clip.clip_id])).offset
+def sound_late(expert: SyncExpert, clips: Sequence[SyncClip], lips: Mapping[str, np.ndarray]) -> list[int]:
+    """Frames by which the sound of each clip comes late, by the expert. lips: clip_id -> embeddings."""
+    return [-expert.score(lips[clip.clip_id], expert.embed_audio(clip.logfbank)).offset for clip in clips]
 
 
 def train(run: Path, clips: Sequence[SyncClip], steps: int) -> SyncTask:
@@ -93,7 +87,7 @@ def print_scores(name: str, task: SyncTask, test: Sequence[SyncClip], resamples:
     """Area under the curve of the trained network on other clips, with its interval over them."""
     task.eval()
     with torch.no_grad():
-        embedded = [task._embed(clip) for clip in test]
+        embedded = [task.embed(clip) for clip in test]
     score = SyncExpert(task.network).score
     own = np.array([score(lips, audio).confidence for lips, audio in embedded])
     foreign = np.array(

@@ -30,6 +30,7 @@ from syncdiff_model.runs import (
     train_sync,
     train_syncdiff,
 )
+from syncdiff_model.training import BEST
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def main(options: Options) -> None:
     if options.model == "sync":
         data_sets = SyncTrainingData(clips, options.clips_weight, options.split, sync)
         checkpoint = train_sync(data_sets, options.settings, run)
-        print(f"sync: {checkpoint}, the best by validation {out / 'best'}")
+        best = out / BEST
+        print(f"sync: {checkpoint}" + (f", the best by validation {best}" if best.exists() else ""))
         return
     if len(clips) > 1 or options.clips_weight or len(sync) > 1:
         raise UserError(

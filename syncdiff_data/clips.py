@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.faces import (
     FaceBackend,
     FaceConfig,
@@ -20,7 +19,6 @@ from syncdiff_data.faces import (
     face_transforms,
     find_tracks,
 )
-from syncdiff_data.features.audio import logfbank
 from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.reasons import Reason
@@ -124,7 +122,7 @@ class ClipExtractor:
             raise ValueError("speaker sync needs an expert")
 
         def sound(first: int, count: int) -> np.ndarray:
-            return align_frames(logfbank(audio.slice(video.start_s + first / FPS, count)), count)
+            return audio.slice(video.start_s + first / FPS, count)
 
         def frames(first: int, stop: int) -> Iterator[np.ndarray]:
             return _with_heartbeat(video.frames(first, stop), heartbeat)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,12 +24,10 @@ from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, footer_values, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
+from syncdiff_data.speaker import SPEAKER_EXPERT, load_speaker_expert
 from syncdiff_data.stage import Context, Failure, Stage
 from syncdiff_data.sync_expert.files import expert_sha256
 from syncdiff_data.weights import file_sha256, find_weights
-
-if TYPE_CHECKING:
-    from syncdiff_data.sync_expert.expert import SyncExpert
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class PreprocessStage(Stage[Plan, dict[str, Any]]):
         files = {name: Path(file) for name, file in self.weights}
         mean = load_mean_face(files["mean-face"]) if "mean-face" in files else mean_face()
         backend = load_backend(self.config.faces, files, self.device)
-        expert = load_speaker_expert(self.config, self.device)
+        expert = load_speaker_expert(self.device) if self.config.speaker == "sync" else None
         return ClipExtractor(Path(self.root), self.dataset, self.config, backend, mean, expert)
 
     def setup(self) -> None:
@@ -124,19 +122,6 @@ def recipe_config(config: ClipConfig) -> dict[str, Any]:
     if config.speaker == "all":
         del plain["speaker"]
     return plain
-
-
-SPEAKER_EXPERT = "training"
-"""Chooses who speaks: not the one that scores, so that data are not chosen by their judge."""
-
-
-def load_speaker_expert(config: ClipConfig, device: str = "cpu") -> SyncExpert | None:
-    """What `speaker` "sync" needs; None otherwise."""
-    if config.speaker != "sync":
-        return None
-    from syncdiff_data.sync_expert.expert import SyncExpert
-
-    return SyncExpert.from_pretrained(SPEAKER_EXPERT, device)
 
 
 def recipe_weights(config: ClipConfig, given: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:

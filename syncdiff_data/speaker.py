@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from syncdiff_data.faces import MouthCropper, Track
+from syncdiff_data.faces import Track
 from syncdiff_data.sync_expert.scoring import MAX_SHIFT, shifted_similarities
 
 if TYPE_CHECKING:
@@ -24,8 +24,16 @@ WINDOW = 51
 """Frames over which a face's fit is averaged: 2 s. Shorter windows follow turns faster and err more."""
 SHORTEST = 25
 """Frames of the shortest turn; the speaker of shorter ones is whoever spoke before."""
+SPEAKER_EXPERT = "training"
+"""Chooses who speaks: not the one that scores, so that data are not chosen by their judge."""
 Frames = Callable[[int, int], Iterable[np.ndarray]]
 """frames(first, stop): RGB frames of the source at 25 fps."""
+
+
+def load_speaker_expert(device: str = "cpu") -> SyncExpert:
+    from syncdiff_data.sync_expert.expert import SyncExpert
+
+    return SyncExpert.from_pretrained(SPEAKER_EXPERT, device)
 
 
 def overlapping(tracks: Sequence[Track]) -> list[Track]:
@@ -42,20 +50,24 @@ def speaking_tracks(
 ) -> list[Track]:
     """The tracks, cut to the frames in which each is the one that speaks; alone, a track stays whole.
 
-    sound(first, count): logfbank features float32 [count, 104] of the source from frame `first` on. Returns parts in
-    the order (track, first frame); a track that never speaks has none.
+    sound(first, count): int16 [count * 640] of the source from frame `first` on. Returns parts in the order (track,
+    first frame); a track that never speaks has none.
     """
-    rivals = overlapping(tracks)
-    if not rivals:
+    from syncdiff_data.sync_expert.tracks import embed_tracks  # Imports torch: seconds that others save.
+
+    several = overlapping(tracks)
+    if not several:
         return list(tracks)
-    lips = _embed_lips(rivals, frames, expert, mean_face)
+    first = min(track.first_frame for track in several)
+    stop = max(track.first_frame + len(track.box) for track in several)
+    lips = embed_tracks(several, enumerate(frames(first, stop), start=first), expert, mean_face)
     curves = []
-    for track, embedded in zip(rivals, lips):
-        audio = expert.embed_audio(sound(track.first_frame, len(track.box)))
+    for track, embedded in zip(several, lips):
+        audio = expert.embed_sound(sound(track.first_frame, len(track.box)), len(track.box))
         curves.append(shifted_similarities(embedded, audio, MAX_SHIFT))
-    spans = speaking_spans([track.first_frame for track in rivals], curves)
-    parts = [part for track, found in zip(rivals, spans) for part in _cut(track, found)]
-    alone = [track for track in tracks if not any(track is rival for rival in rivals)]
+    spans = speaking_spans([track.first_frame for track in several], curves)
+    parts = [part for track, found in zip(several, spans) for part in _cut(track, found)]
+    alone = [track for track in tracks if not any(track is other for other in several)]
     return sorted([*alone, *parts], key=lambda track: (track.track, track.first_frame))
 
 
@@ -105,21 +117,6 @@ def _cut(track: Track, spans: Sequence[tuple[int, int]]) -> list[Track]:
         )
         for start, stop in spans
     ]
-
-
-def _embed_lips(
-    tracks: Sequence[Track], frames: Frames, expert: SyncExpert, mean_face: np.ndarray
-) -> list[np.ndarray]:
-    """float32 [T, D] of each track, from one pass over the frames; 9 kB a frame and face are held."""
-    first = min(track.first_frame for track in tracks)
-    stop = max(track.first_frame + len(track.box) for track in tracks)
-    croppers = [MouthCropper(track.landmarks, mean_face) for track in tracks]
-    mouths: list[list[np.ndarray]] = [[] for _ in tracks]
-    for index, frame in enumerate(frames(first, stop), start=first):
-        for track, cropper, mouth in zip(tracks, croppers, mouths):
-            if 0 <= index - track.first_frame < len(track.box):
-                mouth.append(cropper.crop(frame, index - track.first_frame))
-    return [expert.embed_lips(np.stack(mouth), track.landmarks) for track, mouth in zip(tracks, mouths)]
 
 
 def _overlap(a: Track, b: Track) -> bool:

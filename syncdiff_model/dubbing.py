@@ -21,9 +21,9 @@ from syncdiff_data.faces import FaceConfig, load_backend, mean_face
 from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
 from syncdiff_data.loader.sample import feature_windows
 from syncdiff_data.media import AudioTrack, Video, write_video
-from syncdiff_data.preprocess import load_speaker_expert
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source, UserError
+from syncdiff_data.speaker import load_speaker_expert
 from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import run_fault
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
@@ -86,7 +86,7 @@ class Dubber:
             raise UserError(f"--face {config.face!r}: expected {', '.join(FACES)} or the number of a track.")
         speaker: Literal["sync", "all"] = "sync" if config.face == "speaking" else "all"
         self.clips = ClipConfig(faces=faces, mouth=False, allow_no_audio=speaker == "all", speaker=speaker)
-        self.expert = load_speaker_expert(self.clips, device)
+        self.expert = load_speaker_expert(device) if speaker == "sync" else None
         self.backend = load_backend(faces, weights or {}, device)
         self.encoder = feature_encoder(model, weights or {}, device)
         self.mask = soft_mask(model.conditioner.mask, faces.crop_size).numpy()
@@ -109,6 +109,10 @@ class Dubber:
     def _dub(self, pair: DubPair, heartbeat: Heartbeat) -> None:
         with _naming(pair.video):
             video = Video(pair.video, heartbeat=heartbeat)
+            if self.expert is not None and not video.has_audio:
+                raise MediaError(
+                    Reason.NO_AUDIO, "it has no sound to tell who speaks by; choose a face by --face largest"
+                )
             clips = self._speaker_clips(pair.video, heartbeat)
         with _naming(pair.audio):
             sound = read_sound(pair.audio, video.num_frames, heartbeat)

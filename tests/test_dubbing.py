@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from syncdiff_data.demo import talker_clip
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.media import Video, read_audio, write_video
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import Clip, UserError
+from syncdiff_data.records import Clip, MediaError, UserError
 from syncdiff_model.compositing import covered, paste_face
 from syncdiff_model.conditioning import MaskConfig, soft_mask
 from syncdiff_model.dub_pairs import read_pairs
@@ -66,6 +67,28 @@ def face_of(start_s: float, num_frames: int, side: float) -> Clip:
 def test_the_largest_face_speaks_and_gaps_are_filled_by_others() -> None:
     near, far, later = face_of(0, 50, 90), face_of(1, 100, 40), face_of(2, 25, 60)
     assert choose_faces([far, later, near], "largest") == [near, later]
+
+
+def test_faces_are_chosen_by_number_or_all() -> None:
+    first, second = face_of(1, 100, 40), face_of(0, 50, 90)
+    second = replace(second, track=1)
+    assert choose_faces([first, second], "all") == [second, first]
+    assert choose_faces([first, second], "1") == [second]
+    with pytest.raises(MediaError, match="no face number 7; there are 0, 1"):
+        choose_faces([first, second], "7")
+    with pytest.raises(UserError, match="--face 'left': expected largest, speaking, all"):
+        Dubber(tiny_model(), DubConfig(face="left"))
+
+
+def test_nobody_speaks_in_a_video_without_sound(media: Path, tmp_path: Path) -> None:
+    frames, _, _ = talker_clip(1, num_frames=15)
+    write_video(tmp_path / "mute.mp4", frames, None)
+    speaking = Dubber(tiny_model(), DubConfig(SamplingConfig(steps=1), face="speaking"))
+    failure = speaking.dub(DubPair(tmp_path / "mute.mp4", media / "long.mp4", tmp_path / "dub.mp4"))
+    assert failure is not None
+    assert failure.reason == "no_audio"
+    assert "--face largest" in failure.detail
+    assert speaking.dub(DubPair(media / "talker.mp4", media / "long.mp4", tmp_path / "dub.mp4")) is None
 
 
 @pytest.fixture(scope="module")

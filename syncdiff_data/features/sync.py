@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from syncdiff_data.avhubert.preparation import align_frames
-from syncdiff_data.features.audio import logfbank
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.sync_expert.scoring import MAX_SHIFT
 
@@ -36,7 +34,7 @@ class SyncFeatures:
         if clip.mouth is None:
             raise UserError("The sync expert reads mouth crops: preprocess without --no-mouth.")
         lips = self._expert.embed_lips(clip.mouth, clip.landmarks)
-        audio = self._expert.embed_audio(align_frames(logfbank(clip.audio), clip.num_frames))
+        audio = self._expert.embed_sound(clip.audio, clip.num_frames)
         score = self._expert.score(lips, audio)
         # SyncScore counts shifts by which the sound comes early; the columns, by which it comes late.
         return {

@@ -156,7 +156,7 @@ def choose_feature(
     if feature is None and len(layers) == 1:
         (feature,) = layers
     if feature is None or feature not in layers:
-        found = ", ".join(layers) or "none that can be read"
+        found = ", ".join(layers) or "none with vectors that can be read"
         raise UserError(f"{features.uri} has the features {found}: name one of them, not {feature}")
     return feature, layers[feature]
 

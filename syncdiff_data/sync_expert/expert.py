@@ -13,6 +13,8 @@ import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
+from syncdiff_data.avhubert.preparation import align_frames
+from syncdiff_data.features.audio import logfbank
 from syncdiff_data.records import UserError
 from syncdiff_data.sync_expert.files import CONFIG, WEIGHTS_FILE, find_expert
 from syncdiff_data.sync_expert.network import REACH_AUDIO, REACH_LIPS, NetworkConfig, SyncNetwork
@@ -89,6 +91,10 @@ class SyncExpert:
             for seen, kept in _chunks(len(energies), REACH_AUDIO)
         ]
         return np.concatenate(parts)
+
+    def embed_sound(self, samples: np.ndarray, num_frames: int) -> np.ndarray:
+        """Unit vectors float32 [num_frames, D] of int16 [N] at 16 kHz, sample 0 at the time of frame 0."""
+        return self.embed_audio(align_frames(logfbank(samples), num_frames))
 
     def score(self, lips: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT) -> SyncScore:
         """Offset and confidence of embeddings [T, D]; see `score_embeddings`."""

@@ -24,7 +24,7 @@ from syncdiff_eval.metrics.base import (
 from syncdiff_eval.metrics.lse_published import OwnFrames
 from syncdiff_eval.metrics.mouth_audio import is_silent
 from syncdiff_eval.metrics.sums import WholeClip
-from syncdiff_eval.metrics.sync_expert import COLUMNS, LEAST_FRAMES, embed_sound, load_expert
+from syncdiff_eval.metrics.sync_expert import COLUMNS, LEAST_FRAMES, load_expert
 
 if TYPE_CHECKING:
     from syncdiff_data.faces import FaceBackend, Track
@@ -69,22 +69,17 @@ class FileExpert(WholeClip):
         return find_tracks(iter(self._frames()), self._backend, FaceConfig())[0]
 
     def _scores(self, tracks: list[Track], audio: np.ndarray) -> list[SyncScore]:
-        from syncdiff_data.faces import MouthCropper, mean_face
+        from syncdiff_data.faces import mean_face
+        from syncdiff_data.sync_expert.tracks import embed_tracks
 
-        croppers = [MouthCropper(track.landmarks, mean_face()) for track in tracks]
-        mouths: list[list[np.ndarray]] = [[] for _ in tracks]
-        for index, frame in enumerate(self._frames()):
-            for track, cropper, mouth in zip(tracks, croppers, mouths):
-                if 0 <= index - track.first_frame < len(track.box):
-                    mouth.append(cropper.crop(frame, index - track.first_frame))
-        return [self._score(track, np.stack(mouth), audio) for track, mouth in zip(tracks, mouths)]
+        lips = embed_tracks(tracks, enumerate(self._frames()), self._expert, mean_face())
+        return [self._score(track, embedded, audio) for track, embedded in zip(tracks, lips)]
 
-    def _score(self, track: Track, mouth: np.ndarray, audio: np.ndarray) -> SyncScore:
-        start, count = track.first_frame * SAMPLES_PER_FRAME, len(mouth) * SAMPLES_PER_FRAME
+    def _score(self, track: Track, lips: np.ndarray, audio: np.ndarray) -> SyncScore:
+        start, count = track.first_frame * SAMPLES_PER_FRAME, len(lips) * SAMPLES_PER_FRAME
         sound = audio[start : start + count]
         sound = np.pad(sound, (0, count - len(sound)))
-        lips = self._expert.embed_lips(mouth, track.landmarks)
-        return self._expert.score(lips, embed_sound(self._expert, sound, len(mouth)))
+        return self._expert.score(lips, self._expert.embed_sound(sound, len(lips)))
 
 
 def _none_of(reason: Reason) -> Values:

@@ -72,7 +72,7 @@ class ExpertSync(WholeClip):
         missing = self._missing(crops)
         if missing is not None or isinstance(crops, MissingValue) or self._context.audio is None:
             return {column.name: missing or MissingValue(Reason.NO_AUDIO) for column in COLUMNS}
-        audio = self._embed_audio(self._mouths.sound(self._context.audio), crops.shape[1])
+        audio = self._expert.embed_sound(self._mouths.sound(self._context.audio), crops.shape[1])
         generated = self._score(crops[0], audio)
         self._per_frame = generated.per_frame[np.isfinite(generated.per_frame)]
         values: Values = {
@@ -99,17 +99,6 @@ class ExpertSync(WholeClip):
 
     def _score(self, crops: np.ndarray, audio: np.ndarray) -> SyncScore:
         return self._expert.score(self._expert.embed_lips(crops), audio)
-
-    def _embed_audio(self, samples: np.ndarray, frames: int) -> np.ndarray:
-        return embed_sound(self._expert, samples, frames)
-
-
-def embed_sound(expert: SyncExpert, samples: np.ndarray, frames: int) -> np.ndarray:
-    """float32 [frames, D] of int16 [N] at 16 kHz."""
-    from syncdiff_data.avhubert.preparation import align_frames
-    from syncdiff_data.features import logfbank
-
-    return expert.embed_audio(align_frames(logfbank(samples), frames))
 
 
 def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFamily:

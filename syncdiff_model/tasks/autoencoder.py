@@ -12,7 +12,7 @@ from syncdiff_model.autoencoder import autoencoder_loss, build_autoencoder, deco
 from syncdiff_model.checkpoint import save_parts
 from syncdiff_model.patches import PatchAutoencoder
 from syncdiff_model.presets import Settings
-from syncdiff_model.tasks.base import Loss, Task, grid, to_device
+from syncdiff_model.tasks.base import NEGATIVE_LOSS, Loss, Task, grid, negative_loss
 
 SHOWN = 8
 """Crops in a picture."""
@@ -29,7 +29,7 @@ class AutoencoderTask(Task):
             settings.autoencoder.kl_weight,
             held_out,
         )
-        self.best_of = "validation/negative_loss" if held_out else None
+        self.best_of = NEGATIVE_LOSS if held_out else None
 
     def fit_patches(self, batches: Iterable[Batch]) -> None:
         """Start a patch autoencoder from the principal components of a few batches; others keep their random start."""
@@ -41,12 +41,7 @@ class AutoencoderTask(Task):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        if not self.held_out:
-            return {}
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            losses = [float(self(to_device(batch, self.device))[0]) for batch in self.held_out]
-        return {"validation/negative_loss": -sum(losses) / len(losses)}
+        return negative_loss(self, self.held_out)
 
     @torch.no_grad()
     def pictures(self) -> dict[str, torch.Tensor]:

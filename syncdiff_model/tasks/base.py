@@ -12,6 +12,7 @@ from syncdiff_data.loader import Batch
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """The loss of a batch, and scalars to log."""
+NEGATIVE_LOSS = "validation/negative_loss"
 
 
 class Task(nn.Module):
@@ -54,6 +55,18 @@ class Task(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the parts of a checkpoint."""
         raise NotImplementedError
+
+
+@torch.no_grad()
+def negative_loss(task: Task, batches: Sequence[Batch]) -> dict[str, float]:
+    """What `Task.validate` returns of batches: their mean loss under the same noise every time, negative since the
+    largest is best. Empty without batches."""
+    if not batches:
+        return {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        losses = [float(task(to_device(batch, task.device))[0]) for batch in batches]
+    return {NEGATIVE_LOSS: -sum(losses) / len(losses)}
 
 
 def grid(rows: Sequence[torch.Tensor]) -> torch.Tensor:

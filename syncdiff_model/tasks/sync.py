@@ -87,7 +87,7 @@ class SyncTask(Task):
         if len(self.held_out) < 2:
             return {}
         self.network.eval()
-        lips, audio = zip(*(self._embed(clip) for clip in self.held_out))
+        lips, audio = zip(*(self.embed(clip) for clip in self.held_out))
         own = [score_embeddings(v, a).confidence for v, a in zip(lips, audio)]
         foreign = [
             score_embeddings(v, audio[j]).confidence
@@ -101,7 +101,7 @@ class SyncTask(Task):
             "validation/foreign": float(np.mean(foreign)),
         }
 
-    def _embed(self, clip: SyncClip) -> tuple[np.ndarray, np.ndarray]:
+    def embed(self, clip: SyncClip) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings [T, D] of the beginning of a clip."""
         span = slice(0, self.config.longest_score)
         pictures = (clip.pictures[span].astype(np.float32) - clip.gray) / clip.spread
@@ -119,7 +119,7 @@ class SyncTask(Task):
         if not self.held_out:
             return {}
         self.network.eval()
-        lips, audio = self._embed(self.held_out[0])
+        lips, audio = self.embed(self.held_out[0])
         self.network.train()
         gray = np.clip(127.5 * (lips @ audio.T + 1), 0, 255).astype(np.uint8)
         return {

@@ -18,7 +18,7 @@ from syncdiff_model.denoiser import build_denoiser, build_scheduler
 from syncdiff_model.presets import Settings
 from syncdiff_model.sampling import ddim
 from syncdiff_model.syncdiff import SyncDiff
-from syncdiff_model.tasks.base import Loss, Task, grid, to_device
+from syncdiff_model.tasks.base import NEGATIVE_LOSS, Loss, Task, grid, negative_loss, to_device
 
 PICTURE_STEPS = 10
 """Sampling steps of the pictures."""
@@ -33,7 +33,7 @@ class SyncDiffTask(Task):
             {"conditioner": model.conditioner, "denoiser": model.denoiser}, {"autoencoder": model.autoencoder}
         )
         self.outside_weight, self.model, self.held_out = settings.diffusion.outside_weight, model, held_out
-        self.best_of = "validation/negative_loss" if held_out else None
+        self.best_of = NEGATIVE_LOSS if held_out else None
 
     @classmethod
     def fresh(
@@ -93,12 +93,7 @@ class SyncDiffTask(Task):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss under the same noise every time."""
-        if not self.held_out:
-            return {}
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            losses = [float(self(to_device(batch, self.device))[0]) for batch in self.held_out]
-        return {"validation/negative_loss": -sum(losses) / len(losses)}
+        return negative_loss(self, self.held_out)
 
     @torch.no_grad()
     def pictures(self) -> dict[str, torch.Tensor]:
