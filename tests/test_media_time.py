@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncdiff_data.media.timeline import nearest_frames
+from syncdiff_data.media.timeline import displayed_frames, duration_and_rate, nearest_frames
 
 TIME_BASES = [
     Fraction(1, 25),
@@ -80,3 +80,16 @@ def test_one_coded_frame_is_one_frame() -> None:
 def test_times_that_make_no_sense_are_refused(pts: list[int]) -> None:
     with pytest.raises(ValueError, match="never decrease"):
         nearest_frames(np.array(pts, np.int64), Fraction(1, 1000), 25)
+
+
+@given(st.lists(st.integers(0, 3), max_size=60))
+def test_frames_shown_for_no_time_are_left_out(gaps: list[int]) -> None:
+    pts = 7 + np.cumsum([0, *gaps])
+    shown = displayed_frames(pts)
+    assert pts[shown].tolist() == sorted(set(pts.tolist()))
+    assert all(index == len(pts) - 1 or pts[index + 1] > pts[index] for index in shown)
+
+
+def test_the_last_frame_lasts_as_long_as_the_median_gap() -> None:
+    assert duration_and_rate(np.array([5, 6, 6, 7, 17]), Fraction(1, 10)) == (1.3, Fraction(5, 2))
+    assert duration_and_rate(np.array([9]), Fraction(1, 10)) == (0.04, 25)

@@ -128,6 +128,53 @@ def test_variable_rate_goes_by_time(tmp_path: Path) -> None:
     assert video.num_frames == round((times[-1] + 40) / 40)
 
 
+@pytest.mark.parametrize("kept", [0, 64 << 20])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_without_a_rate_every_frame_has_its_own_time(
+    tmp_path: Path, suffix: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_module, "_KEPT_BYTES", kept)
+    times = 100 + np.cumsum([0, 33, 67, 40, 200, 16, 16, 16, 40, 41, 39, 100])
+    video = Video(make_video(tmp_path / f"vfr.{suffix}", times.tolist(), Fraction(1, 1000)), fps=None)
+    assert numbers(video) == list(range(12)) == video.source_frame.tolist()
+    assert numbers(video, 7, 9) == [7, 8]
+    assert video.times == pytest.approx((times - 100) / 1000, abs=1e-9)
+    assert video.duration_s == pytest.approx((times[-1] - 100 + 40) / 1000)
+    assert video.rate == Fraction(11 * 1000, int(times[-1] - 100))
+    at_25 = Video(video.path)
+    assert np.array_equal(at_25.times, video.times[at_25.source_frame])
+
+
+def test_every_real_frame_has_its_own_time(shared: Path) -> None:
+    names = [
+        "d_vfr.mp4",
+        "d_60fps.mp4",
+        "lrq_garrett_2997.mp4",
+        "grid_swiz3n.mpg",
+        "d_phone_rot90_640x360.mp4",
+    ]
+    for name in names:
+        video = Video(shared / "clips" / name, fps=None)
+        times, _ = sequential(video.path, set())
+        assert video.source_frame.tolist() == list(range(len(times))), name
+        assert video.pts.tolist() == times, name
+        assert sum(1 for _ in video.frames()) == video.num_frames, name
+
+
+def test_rgb_of_native_frames_is_not_darker(shared: Path) -> None:
+    """Grey of the exact conversion is that of the coded luma, where the fast one loses a level."""
+    path = shared / "clips" / "d_phone_rot90_640x360.mp4"
+    with av.open(str(path)) as container:
+        luma = next(container.decode(video=0)).to_ndarray()[:360].astype(float)
+    weights = np.array([0.2126, 0.7152, 0.0722])  # BT.709, as the file is tagged
+    errors = [
+        (next(Video(path, fps).frames()) @ weights - ((luma - 16) * 255 / 219).T[:, ::-1]).mean()
+        for fps in (25, None)
+    ]
+    assert errors[0] < -0.5
+    assert abs(errors[1]) < 0.05
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_late_start_is_kept_as_start_s(tmp_path: Path, suffix: str) -> None:
     video = Video(make_video(tmp_path / f"late.{suffix}", range(20, 50)))

@@ -17,6 +17,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from syncdiff_data.records import FPS
+
 
 def nearest_frames(pts: np.ndarray, time_base: Fraction, fps: int) -> np.ndarray:
     """Index of the coded frame shown by each frame of a constant-rate clip.
@@ -33,3 +35,23 @@ def nearest_frames(pts: np.ndarray, time_base: Fraction, fps: int) -> np.ndarray
     num_frames = max(1, (2 * (int(times[-1]) + held) + frame) // (2 * frame))
     targets = np.arange(num_frames, dtype=np.int64) * frame
     return np.searchsorted(times[:-1] + times[1:], 2 * targets, side="left").astype(np.int32)
+
+
+def displayed_frames(pts: np.ndarray) -> np.ndarray:
+    """Index of every coded frame that is shown for longer than 0 s: of frames with one time only the last.
+
+    pts: int64 [n], n >= 1, never decreasing. Returns int32 [at most n], increasing.
+    """
+    return np.flatnonzero(np.append(np.diff(pts) > 0, True)).astype(np.int32)
+
+
+def duration_and_rate(pts: np.ndarray, time_base: Fraction) -> tuple[float, Fraction]:
+    """Seconds from the first frame to the end of the last, and the mean number of frames per second.
+
+    pts as in `nearest_frames`. The last frame lasts as long as the median gap; a single one 1/25 s.
+    """
+    shown = pts[displayed_frames(pts)]
+    if len(shown) == 1:
+        return 1 / FPS, Fraction(FPS)
+    span = int(shown[-1] - shown[0]) * time_base
+    return float(span) + float(np.median(np.diff(shown)) * time_base), (len(shown) - 1) / span

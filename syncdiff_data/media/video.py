@@ -1,4 +1,4 @@
-"""The frames of a source at a constant rate, by presentation time, upright, streamed.
+"""The frames of a source, at a constant rate by presentation time or each at its own time; upright, streamed.
 
 PyAV decodes and converts, both with one thread: docs/media.md says why no other decoder is used.
 """
@@ -19,9 +19,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from syncdiff_data.media.decode import TIMELESS_FORMATS, decode_video, display_of, rgb_of
+from syncdiff_data.media.decode import (
+    EXACT_ROUNDING,
+    FAST_ROUNDING,
+    TIMELESS_FORMATS,
+    decode_video,
+    display_of,
+    rgb_of,
+)
 from syncdiff_data.media.probe import first_video, open_media, words
-from syncdiff_data.media.timeline import nearest_frames
+from syncdiff_data.media.timeline import displayed_frames, duration_and_rate, nearest_frames
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, MediaError
 
@@ -34,12 +41,18 @@ INDEXED_FORMATS = ("mov", "matroska")
 
 
 class Video:
-    """The first video stream of a file as `fps` frames per second (the rule: media/timeline.py).
+    """The first video stream of a file as `fps` frames per second (the rule: media/timeline.py), or frame by frame.
 
+    fps None: every displayed frame once, 0 to n - 1 (of frames with one time the last: the others are shown for
+    0 s), converted to RGB with exact rounding, so that frames written again show the same colours.
     width, height: of the upright frame, in pixels (no correction for pixels that are not square).
     start_s: presentation time of frame 0 in the source's clock.
     num_frames: at `fps`.
     source_frame: int32 [num_frames], index into a sequential PyAV decode of the stream.
+    pts: int64 [num_frames], presentation times of the source frames in units of time_base seconds.
+    times: float64 [num_frames], the same in seconds from the first.
+    duration_s: from the first frame to the end of the last, which lasts as long as the median gap.
+    rate: frames per second of the source, the mean over its presentation times.
     has_audio: whether there is an audio stream.
     display: sample aspect ratio and colour tags.
     heartbeat: called at every packet and frame that is read.
@@ -53,8 +66,9 @@ class Video:
 
     decoder = "pyav"
 
-    def __init__(self, path: str | Path, fps: int = FPS, heartbeat: Callable[[], None] = lambda: None):
+    def __init__(self, path: str | Path, fps: int | None = FPS, heartbeat: Callable[[], None] = lambda: None):
         self.path = Path(path)
+        self._rounding = EXACT_ROUNDING if fps is None else FAST_ROUNDING
         self._kept: list[VideoFrame] = []
         self._heartbeat = heartbeat
         with open_media(self.path) as container:
@@ -76,7 +90,6 @@ class Video:
         first = next(iter(self._kept or self._decode()), None)
         if first is None:
             raise MediaError(Reason.UNREADABLE, "the video stream has no frame that decodes")
-        self.display = display_of(aspect, first)
         if np.any(np.diff(pts) < 0):
             at = int(np.argmax(np.diff(pts) < 0)) + 1
             raise MediaError(Reason.UNREADABLE, f"presentation times go back at frame {at}")
@@ -86,9 +99,18 @@ class Video:
         self.height, self.width = upright(
             np.empty((first.height, first.width), np.uint8), self._orientation
         ).shape
-        self.source_frame = nearest_frames(self._pts, packets.time_base, fps)
-        self.start_s = float(pts[0] * packets.time_base)
+        turned = (self.height, self.width) != (first.height, first.width)
+        self.display = display_of(1 / aspect if aspect and turned else aspect, first)
+        self.time_base = packets.time_base
+        if fps is None:
+            self.source_frame = displayed_frames(self._pts)
+        else:
+            self.source_frame = nearest_frames(self._pts, self.time_base, fps)
         self.num_frames = len(self.source_frame)
+        self.start_s = float(pts[0] * self.time_base)
+        self.pts = self._pts[self.source_frame]
+        self.times = (self.pts - pts[0]) * self.time_base.numerator / self.time_base.denominator
+        self.duration_s, self.rate = duration_and_rate(self._pts, self.time_base)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames start to stop (exclusive; default: to the end), each a new RGB uint8 [height, width, 3]."""
@@ -100,7 +122,9 @@ class Video:
         done = 0
         for index, frame in self._decode_from(wanted[0]):
             while done < len(wanted) and wanted[done] == index:
-                image = np.ascontiguousarray(upright(rgb_of(frame, converter), self._orientation))
+                image = np.ascontiguousarray(
+                    upright(rgb_of(frame, converter, self._rounding), self._orientation)
+                )
                 if image.shape[:2] != (self.height, self.width):
                     raise MediaError(Reason.UNREADABLE, f"the picture's size changes at frame {index}")
                 yield image
