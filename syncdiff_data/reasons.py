@@ -112,6 +112,8 @@ class Reason(StrEnum):
     """The generated mouth does not move, so no lag fits best."""
     REFERENCE_MOUTH_STILL = "reference_mouth_still"
     """The reference's mouth does not move, so nothing can be correlated with it."""
+    REFERENCE_FLAT = "reference_flat"
+    """The reference's mouth region has no fine structure at all, as drawn ones may, so sharpness has no ratio."""
     SOUND_NOT_SILENT = "sound_not_silent"
     """The metric needs silent driving audio."""
     NOT_SCORABLE = "not_scorable"
@@ -205,6 +207,7 @@ MISSING_VALUE_REASONS = frozenset(
         Reason.FRAME_TOO_SMALL,
         Reason.MOUTH_STILL,
         Reason.REFERENCE_MOUTH_STILL,
+        Reason.REFERENCE_FLAT,
         Reason.SOUND_NOT_SILENT,
         Reason.NOT_SCORABLE,
     }

@@ -7,6 +7,7 @@ from syncdiff_data.registry import defining_file, import_own, is_own, lookup, ma
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.dynamics import DYNAMICS
 from syncdiff_eval.metrics.expert_file import expert_file_family
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
 from syncdiff_eval.metrics.image import IMAGE
@@ -20,6 +21,7 @@ from syncdiff_eval.metrics.lse_published import (
     SYNC_WAV2LIP_LRS,
 )
 from syncdiff_eval.metrics.mouth_audio import MOUTH_AUDIO
+from syncdiff_eval.metrics.sharpness import SHARPNESS
 from syncdiff_eval.metrics.sync_expert import expert_family
 
 FAMILIES: dict[str, MetricFamily] = {
@@ -40,6 +42,8 @@ FAMILIES: dict[str, MetricFamily] = {
         LEAK_AVS,
         expert_family("evaluation"),
         expert_file_family("evaluation"),
+        DYNAMICS,
+        SHARPNESS,
     )
 }
 

@@ -71,16 +71,17 @@ def _similarity(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
     Four filtered planes serve where five are usual: only the sum of the two variances is needed.
     """
     x, y = reference.astype(np.float64), generated.astype(np.float64)
-    mean_x, mean_y = _blur(x), _blur(y)
+    mean_x, mean_y = gaussian_interior(x), gaussian_interior(y)
     product = mean_x * mean_y
     square = mean_x * mean_x + mean_y * mean_y
-    variances = _blur(x * x + y * y) - square
-    covariance = _blur(x * y) - product
+    variances = gaussian_interior(x * x + y * y) - square
+    covariance = gaussian_interior(x * y) - product
     return ((2 * product + _C1) * (2 * covariance + _C2)) / ((square + _C1) * (variances + _C2))
 
 
-def _blur(plane: np.ndarray) -> np.ndarray:
-    """Gaussian of the interior: where the window leaves the image, scikit-image does not count the pixel."""
+def gaussian_interior(plane: np.ndarray) -> np.ndarray:
+    """Gaussian of SSIM, float64 [h, w] to [h - 10, w - 10]: where the window leaves the image, scikit-image does not
+    count the pixel."""
     return cv2.sepFilter2D(plane, cv2.CV_64F, _KERNEL, _KERNEL)[RADIUS:-RADIUS, RADIUS:-RADIUS]
 
 

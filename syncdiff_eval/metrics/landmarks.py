@@ -23,6 +23,9 @@ from syncdiff_eval.metrics.sums import PairSums
 MOUTH = slice(48, 68)
 _INNER_UPPER = (61, 62, 63)
 _INNER_LOWER = (67, 66, 65)
+STILL = 0.01
+"""Spread of the reference's mouth opening over the distance of the eyes, below which its mouth does not move. The
+landmarks of one frame shown again and again spread by 0.002 to 0.008, those of speech by 0.026 to 0.075."""
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
@@ -31,6 +34,14 @@ def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
     points = np.asarray(landmarks, np.float64)
     gaps = points[..., _INNER_UPPER, :] - points[..., _INNER_LOWER, :]
     return np.linalg.norm(gaps, axis=-1).mean(axis=-1)
+
+
+def why_still(context: ClipContext) -> Reason | None:
+    """Why the reference's mouth has no motion to compare with, for every method alike; None where it has."""
+    if context.regions is None:
+        return Reason.NO_FACE
+    opening = mouth_opening(context.regions.landmarks[context.regions.present]) / context.regions.eye_distance
+    return Reason.REFERENCE_MOUTH_STILL if opening.std() < STILL else None
 
 
 def landmark_distance(reference: np.ndarray, generated: np.ndarray, centred: bool) -> np.ndarray:

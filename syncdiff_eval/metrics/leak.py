@@ -25,7 +25,7 @@ from syncdiff_eval.metrics.base import (
     ReportGroup,
     Values,
 )
-from syncdiff_eval.metrics.landmarks import mouth_opening
+from syncdiff_eval.metrics.landmarks import mouth_opening, why_still
 from syncdiff_eval.metrics.mouth_audio import is_silent
 from syncdiff_eval.metrics.sums import PairSums, WholeClip
 from syncdiff_eval.networks.mouth_crops import Mouths
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 MIN_SECONDS = 1.0
 """Of frames with a face: less says little of how a mouth moves."""
-STILL = 0.01
-"""Spread of the source's mouth opening over the distance of the eyes, below which there is nothing to leak. The
-landmarks of one frame shown again and again spread by 0.002 to 0.008, those of speech by 0.026 to 0.075."""
 EDGE = 2
 """Frames at either end whose lip features see beyond the clip: they depend on where it ends, on both sides alike."""
 
@@ -76,19 +73,11 @@ def _shared(sums: PairSums) -> float:
     return float(np.clip(sums.covariance().sum() / scale, -1, 1)) if scale else 0.0
 
 
-def _nothing_to_leak(context: ClipContext) -> Reason | None:
-    """Why the source's own mouth cannot show a leak, for every method alike; None where it can."""
-    if context.regions is None:
-        return Reason.NO_FACE
-    opening = mouth_opening(context.regions.landmarks[context.regions.present]) / context.regions.eye_distance
-    return Reason.REFERENCE_MOUTH_STILL if opening.std() < STILL else None
-
-
 class Leak:
     """Generated and source mouth opening, from landmarks."""
 
     def __init__(self, context: ClipContext):
-        self._why_not = _nothing_to_leak(context)
+        self._why_not = why_still(context)
         self._eye_distance = context.eye_distance
         self._fewest = MIN_SECONDS * context.fps
         self._silent = context.audio is not None and is_silent(context.audio, context.fps, context.num_frames)
@@ -139,7 +128,7 @@ class LipLeak(WholeClip):
         return {"leak_avs": self._leak()}
 
     def _leak(self) -> float | MissingValue:
-        mouths, why_not = self._mouths.finish(), _nothing_to_leak(self._context)
+        mouths, why_not = self._mouths.finish(), why_still(self._context)
         if why_not is not None:
             return MissingValue(why_not)
         if isinstance(mouths, MissingValue):
