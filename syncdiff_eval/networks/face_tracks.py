@@ -16,7 +16,7 @@ from syncnet_python.detectors.s3fd import S3FD
 from syncnet_python.detectors.s3fd.nets import S3FDNet
 
 from syncdiff_data.records import UserError
-from syncdiff_eval.networks.checkpoints import read_state
+from syncdiff_data.weights.state_dict import read_state
 
 DETECTION_SCALE = 0.25
 CONFIDENCE = 0.9

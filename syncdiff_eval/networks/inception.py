@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from syncdiff_data.records import UserError
-from syncdiff_eval.networks.checkpoints import read_state
+from syncdiff_data.weights.state_dict import read_state
 
 DIMENSIONS = 2048
 

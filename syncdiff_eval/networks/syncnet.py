@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from syncdiff_data.records import SAMPLE_RATE, UserError
-from syncdiff_eval.networks.checkpoints import read_state
+from syncdiff_data.weights.state_dict import read_state
 from syncdiff_eval.networks.syncnet_windows import BATCH, EMBEDDING, WINDOW, LipStream
 
 MFCC_PER_FRAME = 4
