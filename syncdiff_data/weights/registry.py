@@ -38,7 +38,9 @@ _FACE_ALIGNMENT_PAGE = "https://github.com/1adrianb/face-alignment"
 _SYNCNET = "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/"
 _SYNCNET_PAGE = "https://www.robots.ox.ac.uk/~vgg/software/lipsync/"
 _SYNCNET_LICENCE = "terms of the file not stated; the code around it is under the MIT licence"
-_WAV2LIP_PAGE = "https://github.com/Rudrabha/Wav2Lip"
+# Since 2025 the page offers TorchScript archives in place of these two files (Wav2Lip-SD-GAN.pt and -NOGAN.pt, its
+# issue 743).
+_WAV2LIP_PAGE = "https://github.com/Rudrabha/Wav2Lip#getting-the-weights"
 _WAV2LIP_LICENCE = "research and personal use only, not commercial (trained on LRS2)"
 _AVHUBERT = "https://dl.fbaipublicfiles.com/avhubert/model/"
 _AVHUBERT_PAGE = "https://facebookresearch.github.io/av_hubert/"

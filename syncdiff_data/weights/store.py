@@ -107,7 +107,8 @@ def how_to_get(weight: WeightFile) -> str:
     """One sentence with the command."""
     command = "python -m syncdiff_data weights"
     if weight.url is None:
-        return f"get {weight.file_name} from {weight.page} and run `{command} import {weight.name} FILE`."
+        copies = "; a copy from elsewhere will do, as its SHA-256 is checked" if weight.sha256 else ""
+        return f"get {weight.file_name} from {weight.page} and run `{command} import {weight.name} FILE`{copies}."
     return (
         f"run `{command} fetch {weight.name}`, or `{command} import {weight.name} FILE` with a copy "
         f"(licence: {weight.licence})."
