@@ -1,6 +1,6 @@
 """Features of clips at 25 Hz: log filterbank energies, mel windows, layers of AV-HuBERT."""
 
-from syncdiff_data.features.audio import logfbank, mel, mel_windows
+from syncdiff_data.features.audio import logfbank, mel, mel_windows, mel_windows_at
 from syncdiff_data.features.base import Encoder, EncoderEntry, EncoderOptions
 from syncdiff_data.features.encoder import (
     ENCODERS,
@@ -22,4 +22,5 @@ __all__ = [
     "logfbank",
     "mel",
     "mel_windows",
+    "mel_windows_at",
 ]

@@ -66,11 +66,22 @@ def mel_windows(audio: np.ndarray, num_frames: int) -> np.ndarray:
     than one window is followed by silence. Reshape to [16, 80] and transpose for Wav2Lip's networks, which
     take [80, 16].
     """
+    return mel_windows_at(audio, np.arange(num_frames) / FPS)
+
+
+def mel_windows_at(audio: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """float32 [N, 1280]: as `mel_windows`, for frames at any times [N], in seconds from the sound's beginning.
+
+    A window starts at mel frame int(80 t): what Wav2Lip's inference.py computes as int(i * (80 / fps)) for frame i of
+    its video; where its doubles fall short of a whole number (one frame in 1,200 at 23.976 fps), ours do not.
+    Times before the beginning get the first window.
+    """
     shortest = MEL_WINDOW * MEL_HOP
     frames = mel(np.pad(audio, (0, max(0, shortest - len(audio)))))
-    starts = np.arange(num_frames) * MEL_RATE // FPS
-    starts = np.minimum(starts, len(frames) - MEL_WINDOW)
-    return frames[starts[:, None] + np.arange(MEL_WINDOW)].reshape(num_frames, MEL_DIM)
+    # A millionth of a mel frame is 13 ns: no time falls short of a whole number by a double's last bit.
+    starts = np.floor(np.asarray(times_s, np.float64) * MEL_RATE + 1e-6).astype(np.int64)
+    starts = np.clip(starts, 0, len(frames) - MEL_WINDOW)
+    return frames[starts[:, None] + np.arange(MEL_WINDOW)].reshape(len(starts), MEL_DIM)
 
 
 @cache
