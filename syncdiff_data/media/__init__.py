@@ -2,6 +2,8 @@
 
 from syncdiff_data.media.audio import AudioTrack, read_audio
 from syncdiff_data.media.codecs import decode_flac, encode_flac
+from syncdiff_data.media.redub import write_redub
+from syncdiff_data.media.soundtrack import sound_start
 from syncdiff_data.media.video import Video
 from syncdiff_data.media.write import write_video
 
@@ -11,5 +13,7 @@ __all__ = [
     "decode_flac",
     "encode_flac",
     "read_audio",
+    "sound_start",
+    "write_redub",
     "write_video",
 ]

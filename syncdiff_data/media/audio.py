@@ -8,6 +8,8 @@ stereo becomes the mean of left and right.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,10 +22,10 @@ from syncdiff_data.media.probe import first_audio, open_media, words
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, MediaError
 
-# Containers round time stamps (Matroska to 1 ms): only a larger jump is a gap, or a clock that drifts.
-_JUMP_S = Fraction(5, 1000)
-# swresample has no matrix for more.
-_MIXED_CHANNELS = 8
+JUMP_S = Fraction(5, 1000)
+"""Containers round time stamps (Matroska to 1 ms): only a larger jump is a gap, or a clock that drifts."""
+MIXED_CHANNELS = 8
+"""swresample has no matrix for more: their mean is one channel."""
 
 
 class AudioTrack:
@@ -36,27 +38,16 @@ class AudioTrack:
     """
 
     def __init__(self, path: str | Path):
-        pieces: list[_Piece] = []
-        with open_media(Path(path)) as container:
-            stream = first_audio(container)
-            if stream is None:
-                raise MediaError(Reason.NO_AUDIO, "no audio stream")
-            stream.codec_context.thread_count = 1
-            try:
-                for block in container.decode(stream):
-                    if not pieces or not pieces[-1].continues_with(block):
-                        pieces.append(_Piece(block))
-                    pieces[-1].add(block)
-            except av.FFmpegError as error:
-                where = f"after {float(pieces[-1].end_s):.2f} s" if pieces else "at its first block"
-                raise MediaError(
-                    Reason.UNREADABLE, f"sound does not decode {where} ({words(error)})"
-                ) from error
-        if not pieces:
-            raise MediaError(Reason.NO_AUDIO, "the audio stream holds no sound")
-        self.start_s = float(min(piece.start_s for piece in pieces))
-        self.end_s = float(max(piece.end_s for piece in pieces))
-        self._pieces = [(round(piece.start_s * SAMPLE_RATE), piece.samples()) for piece in pieces]
+        pieces: list[tuple[Piece, list[np.ndarray]]] = []
+        for piece, samples in sound_pieces(Path(path)):
+            if not pieces or pieces[-1][0] is not piece:
+                pieces.append((piece, []))
+            pieces[-1][1].append(samples[0])
+        self.start_s = float(min(piece.start_s for piece, _ in pieces))
+        self.end_s = float(max(piece.end_s for piece, _ in pieces))
+        self._pieces = [
+            (round(piece.start_s * SAMPLE_RATE), np.concatenate(samples)) for piece, samples in pieces
+        ]
 
     def slice(self, start_s: float, num_frames: int) -> np.ndarray:
         """int16 [num_frames * 640] from `start_s` on the presentation clock, silence where none is."""
@@ -77,34 +68,81 @@ def read_audio(path: str | Path, start_s: float, num_frames: int) -> np.ndarray:
     return AudioTrack(path).slice(start_s, num_frames)
 
 
-class _Piece:
-    """Blocks of one sample format that follow each other without a jump, resampled as one."""
+@dataclass(frozen=True)
+class SoundFormat:
+    """What decoded sound is converted to, in FFmpeg's names; samples packed (PyAV crashes on 8 planes)."""
 
-    def __init__(self, first: AudioFrame):
+    samples: str = "s16"
+    layout: str = "mono"
+    rate: int = SAMPLE_RATE
+
+
+def sound_pieces(path: Path, target: SoundFormat = SoundFormat()) -> Iterator[tuple[Piece, np.ndarray]]:
+    """The first audio stream, decoded and resampled as it is read: samples [channels, n] and the piece they continue.
+
+    Raises as AudioTrack.
+    """
+    piece = None
+    for block in decoded_sound(path):
+        if piece is None or not piece.continues_with(block):
+            if piece is not None:
+                yield piece, piece.end()
+            piece = Piece(block, target)
+        yield piece, piece.add(block)
+    if piece is None:
+        raise MediaError(Reason.NO_AUDIO, "the audio stream holds no sound")
+    yield piece, piece.end()
+
+
+def decoded_sound(path: Path) -> Iterator[AudioFrame]:
+    """The blocks of the first audio stream. Raises as AudioTrack, but not for a stream without any."""
+    with open_media(path) as container:
+        stream = first_audio(container)
+        if stream is None:
+            raise MediaError(Reason.NO_AUDIO, "no audio stream")
+        stream.codec_context.thread_count = 1
+        last = None
+        try:
+            for block in container.decode(stream):
+                last = block
+                yield block
+        except av.FFmpegError as error:
+            where = "at its first block" if last is None else f"after {last.time or 0:.2f} s"
+            raise MediaError(Reason.UNREADABLE, f"sound does not decode {where} ({words(error)})") from error
+
+
+class Piece:
+    """Blocks of one sample format that follow each other without a jump, resampled as one.
+
+    start_s, end_s: on the presentation clock, of what was added.
+    """
+
+    def __init__(self, first: AudioFrame, target: SoundFormat):
         self.start_s = self.end_s = _time(first) or Fraction(0)
         self._setup = _setup(first)
-        self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        self._resampled: list[np.ndarray] = []
+        self._resampler = AudioResampler(format=target.samples, layout=target.layout, rate=target.rate)
 
     def continues_with(self, block: AudioFrame) -> bool:
         time = _time(block)
-        return _setup(block) == self._setup and (time is None or abs(time - self.end_s) <= _JUMP_S)
+        return _setup(block) == self._setup and (time is None or abs(time - self.end_s) <= JUMP_S)
 
-    def add(self, block: AudioFrame) -> None:
+    def add(self, block: AudioFrame) -> np.ndarray:
+        """[channels, n]: the samples that the block completes."""
         self.end_s += Fraction(block.samples, block.sample_rate)
-        if block.layout.nb_channels > _MIXED_CHANNELS:
+        if block.layout.nb_channels > MIXED_CHANNELS:
             block = _mean_of_channels(block)
         block.pts = None
-        self._take(self._resampler.resample(block))
+        return self._joined(self._resampler.resample(block))
 
-    def samples(self) -> np.ndarray:
-        """int16 [n] at 16 kHz. Ends the piece."""
-        self._take(self._resampler.resample(None))
-        return np.concatenate(self._resampled)
+    def end(self) -> np.ndarray:
+        """[channels, n]: the samples that the resampler still holds."""
+        return self._joined(self._resampler.resample(None))
 
-    def _take(self, blocks: list[AudioFrame]) -> None:
+    def _joined(self, blocks: Sequence[AudioFrame | None]) -> np.ndarray:
         # Flushing a resampler that had nothing to do gives back the None it was flushed with.
-        self._resampled += [block.to_ndarray()[0] for block in blocks if block is not None]
+        packed = [block.to_ndarray() for block in blocks if block is not None]  # each [1, n * channels]
+        channels = self._resampler.layout.nb_channels
+        return np.concatenate([np.zeros((1, 0), np.int16), *packed], axis=1).reshape(-1, channels).T
 
 
 def _mean_of_channels(block: AudioFrame) -> AudioFrame:

@@ -38,6 +38,8 @@ _MATRICES = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+WRITABLE_TAGS = {UNTAGGED, *_MATRICES}
+"""Matrix tags that pictures can be written with: FFmpeg converts to what they mean."""
 
 
 @dataclass(frozen=True)

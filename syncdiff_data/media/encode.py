@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from syncdiff_data.records import SAMPLE_RATE
@@ -35,6 +38,25 @@ def add_video_stream(
     return stream
 
 
-def add_audio_stream(container: OutputContainer) -> AudioStream:
-    """An AAC stream, mono 16 kHz."""
-    return container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=AUDIO_BIT_RATE)
+def add_audio_stream(
+    container: OutputContainer, rate: int = SAMPLE_RATE, layout: str = "mono", bit_rate: int = AUDIO_BIT_RATE
+) -> AudioStream:
+    """An AAC stream; rate in Hz, bit_rate in bit/s."""
+    return container.add_stream("aac", rate=rate, layout=layout, bit_rate=bit_rate)
+
+
+def yuv_of(
+    image: np.ndarray, pix_fmt: str, matrix: Colorspace, full_range: bool, converter: VideoReformatter
+) -> VideoFrame:
+    """RGB uint8 [H, W, 3] as the encoder takes it: exact rounding, chroma the mean of its pixels.
+
+    converter: one for many frames, since a new one costs more than the conversion.
+    """
+    return converter.reformat(
+        VideoFrame.from_ndarray(image, format="rgb24"),
+        format=pix_fmt,
+        dst_colorspace=matrix,
+        dst_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
+        interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND,
+        threads=1,
+    )

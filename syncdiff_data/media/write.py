@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -17,11 +18,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
-from syncdiff_data.media.encode import add_audio_stream, add_video_stream
+from syncdiff_data.media.encode import add_audio_stream, add_video_stream, yuv_of
 from syncdiff_data.records import FPS, SAMPLE_RATE, UserError
 
 TEMPORARY = ".tmp"
 """Ending of a video's name while it is written."""
+_MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "48000"}
+"""The second: a late start of the sound is written in its units, which would be milliseconds."""
 
 
 def sweep_temporary(folders: Iterable[Path]) -> None:
@@ -45,11 +48,18 @@ def write_video(
     or padded with silence to the length of the frames; None writes no audio stream. crf: 0 (best) to 51.
     Raises UserError when there are no frames or when their sizes differ.
     """
-    path = Path(path)
+    with new_mp4(Path(path)) as container:
+        pictures = same_size(frames, Path(path).name)
+        _encode(container, pictures, audio, Fraction(fps).limit_denominator(1001), crf)
+
+
+@contextmanager
+def new_mp4(path: Path) -> Iterator[OutputContainer]:
+    """A container to write to, index first. The file appears under `path` when the block ends without an error."""
     temporary = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")  # short: a name may have 255 bytes already
     try:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            _encode(container, path.name, iter(frames), audio, Fraction(fps).limit_denominator(1001), crf)
+        with av.open(str(temporary), "w", format="mp4", options=_MP4_OPTIONS) as container:
+            yield container
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -57,28 +67,38 @@ def write_video(
         temporary.unlink(missing_ok=True)
 
 
+def same_size(
+    frames: Iterable[np.ndarray], name: str, shape: tuple[int, ...] | None = None
+) -> Iterator[np.ndarray]:
+    """The frames as they come, all of `shape`, or of that of the first.
+
+    UserError, naming the file `name`, when there are none or their shapes differ.
+    """
+    index = -1
+    for index, image in enumerate(frames):
+        shape = shape or image.shape
+        if image.shape != shape:
+            raise UserError(
+                f"Frame {index} of {name} has shape {image.shape}, not {shape}: all frames of a video need one size."
+            )
+        yield image
+    if index < 0:
+        raise UserError(f"Nothing to write to {name}: a video needs at least one frame.")
+
+
 def _encode(
     container: OutputContainer,
-    name: str,
-    frames: Iterable[np.ndarray],
+    frames: Iterator[np.ndarray],
     audio: np.ndarray | None,
     rate: Fraction,
     crf: int,
 ) -> None:
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise UserError(f"Nothing to write to {name}: a video needs at least one frame.")
+    first = next(frames)
     video = _video_stream(container, first.shape, rate, crf)
     sound = None if audio is None else add_audio_stream(container)
     converter = VideoReformatter()
     written = 0
     for index, image in enumerate(chain([first], frames)):
-        if image.shape != first.shape:
-            raise UserError(
-                f"Frame {index} of {name} has shape {image.shape} but frame 0 has {first.shape}: "
-                "all frames of a video need one size."
-            )
         container.mux(video.encode(_picture(image, index, rate, converter)))
         if sound is not None and audio is not None:
             end = round((index + 1) / rate * SAMPLE_RATE)
@@ -103,13 +123,7 @@ def _video_stream(
 def _picture(image: np.ndarray, index: int, rate: Fraction, converter: VideoReformatter) -> VideoFrame:
     height, width = image.shape[:2]
     even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    frame = converter.reformat(
-        VideoFrame.from_ndarray(even, format="rgb24"),
-        format="yuv420p",
-        dst_colorspace=Colorspace.ITU601,
-        dst_color_range=ColorRange.MPEG,
-        threads=1,
-    )
+    frame = yuv_of(even, "yuv420p", Colorspace.ITU601, False, converter)
     frame.pts, frame.time_base = index, 1 / rate
     return frame
 
