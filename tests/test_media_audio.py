@@ -137,3 +137,17 @@ def test_every_readable_clip_has_its_sound_in_full(shared: Path) -> None:
         assert track.end_s - track.start_s == pytest.approx(seconds, abs=0.02), path.name
         seen += 1
     assert seen == 44
+
+
+def test_planes_of_many_channels_are_mixed(tmp_path: Path) -> None:
+    """PyAV's `to_ndarray` crashes on 8 or more planes."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        options = {"mapping_family": "255"}
+        stream = container.add_stream("libopus", rate=48_000, layout="9 channels", options=options)
+        sound = np.repeat(clicks([0.3], 1, 48_000).T, 9, axis=1).astype(np.float32) / 32768  # [n, 9]
+        block = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="9 channels")
+        block.sample_rate, block.pts = 48_000, 0
+        container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    assert click_times(read_audio(path, 0.0, 25)) == pytest.approx([0.3], abs=1e-3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from syncdiff_data.media import Video
+from syncdiff_data.records import MediaError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,16 @@ def test_kind_6_aspect_and_tags_are_carried(shared: Path) -> None:
     assert (hlg.display.primaries, hlg.display.transfer) == (9, 18)
     assert Video(shared / "faults/display/hd_untagged.mp4").display.matrix == 2
     assert isinstance(anamorphic.display.sample_aspect_ratio, Fraction)
+
+
+def test_colours_that_cannot_be_converted_are_refused(tmp_path: Path) -> None:
+    """ICtCp, say: FFmpeg's swscale raises a bare OSError."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.colorspace = 14
+        container.mux(stream.encode(av.VideoFrame(96, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError, match="matrix is number 14"):
+        list(Video(path).frames())

@@ -147,15 +147,16 @@ class Piece:
 
 def _mean_of_channels(block: AudioFrame) -> AudioFrame:
     """The mean of all channels as one channel of 32-bit float."""
-    samples = block.to_ndarray()  # planar [C, N], packed [1, N * C]
-    if not block.format.is_planar:
-        samples = samples.reshape(-1, block.layout.nb_channels).T
+    if block.format.is_planar:
+        [block] = AudioResampler(block.format.packed, block.layout, block.sample_rate).resample(block)
+    samples = block.to_ndarray()  # [1, N * C]
+    full_scale = {1: 128.0, 2: 32768.0, 4: 2147483648.0}.get(block.format.bytes, 1.0)
+    if np.issubdtype(samples.dtype, np.floating):
+        full_scale = 1.0
     if samples.dtype == np.uint8:
         samples = samples.astype(np.float32) - 128
-    full_scale = {1: 128.0, 2: 32768.0, 4: 2147483648.0}.get(block.format.bytes, 1.0)
-    if np.issubdtype(block.to_ndarray().dtype, np.floating):
-        full_scale = 1.0
-    mono = (samples.mean(axis=0, dtype=np.float64) / full_scale).astype(np.float32)
+    mean = samples.reshape(-1, block.layout.nb_channels).mean(axis=1, dtype=np.float64)
+    mono = (mean / full_scale).astype(np.float32)
     mixed = AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
     mixed.sample_rate = block.sample_rate
     return mixed

@@ -20,15 +20,17 @@ from syncdiff_data.records import MediaError
 
 UNTAGGED = 2
 """Of primaries, transfer and matrix (ITU-T H.273)."""
+RESERVED = 3
+"""A tag without a meaning, which VP9 files may carry: untagged."""
 HD_LINES = 720
 """Untagged pictures of so many lines or more are BT.709, as players take them to be; smaller ones are BT.601."""
 TIMELESS_FORMATS = ("avi",)
 """Containers that store no presentation times: FFmpeg makes them up from the decoder's delay, a frame late."""
 
 FAST_ROUNDING = Interpolation.BILINEAR
-"""Conversion to RGB as players do it: about 1.2 grey levels too dark where the source has limited range."""
+"""Conversion to RGB as most readers do it: about a grey level too dark where the source has limited range."""
 EXACT_ROUNDING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Conversion to RGB with the mean error of rounding, at ten times the cost: for pictures that are written again."""
+"""Conversion to RGB without that bias, but slower: for pictures that are written again."""
 _MATRICES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -36,7 +38,6 @@ _MATRICES = {
     6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
 }
 WRITABLE_TAGS = {UNTAGGED, *_MATRICES}
 """Matrix tags that pictures can be written with: FFmpeg converts to what they mean."""
@@ -80,10 +81,7 @@ def display_of(aspect: Fraction | None, frame: VideoFrame) -> Display:
 
 
 def assumed_matrix(tag: int, height: int) -> Colorspace:
-    """The matrix that a picture of `height` coded lines with this tag is shown by.
-
-    Tags that name no matrix FFmpeg converts by (RGB, ICtCp) count as untagged.
-    """
+    """The matrix that a picture of `height` coded lines with this tag is shown by; RGB's tag counts as none."""
     return _MATRICES.get(tag, Colorspace.ITU709 if height >= HD_LINES else Colorspace.ITU601)
 
 
@@ -91,13 +89,16 @@ def rgb_of(
     frame: VideoFrame, converter: VideoReformatter | None = None, rounding: Interpolation = FAST_ROUNDING
 ) -> np.ndarray:
     """RGB uint8 [H, W, 3] as coded, not turned. converter: one for many frames, since a new one costs more than
-    decoding."""
-    untagged = int(frame.colorspace) == UNTAGGED
-    matrix = assumed_matrix(UNTAGGED, frame.height) if untagged else None
+    decoding. Raises MediaError for the rare matrices that FFmpeg does not convert by (ICtCp, YCgCo)."""
+    tag = int(frame.colorspace)
+    matrix = assumed_matrix(UNTAGGED, frame.height) if tag in (UNTAGGED, RESERVED) else None
     reformat = (converter or VideoReformatter()).reformat
-    return reformat(
-        frame, format="rgb24", src_colorspace=matrix, interpolation=rounding, threads=1
-    ).to_ndarray()
+    try:
+        rgb = reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=rounding, threads=1)
+    except av.FFmpegError as error:
+        detail = f"its colours cannot be converted to RGB: their matrix is number {tag} of ITU-T H.273"
+        raise MediaError(Reason.UNREADABLE, detail) from error
+    return rgb.to_ndarray()
 
 
 def decode_video(
