@@ -187,7 +187,7 @@ def fid(files: list[Path], methods: int, weights: dict[str, Path], per_clip: int
     from pytorch_fid import fid_score, inception
 
     from syncdiff_data.media import Video
-    from syncdiff_eval.metrics.fid import FeatureSums, Gaussian
+    from syncdiff_eval.metrics.frechet import FeatureSums, Gaussian
     from syncdiff_eval.networks.inception import Inception
 
     # Each clip's face would be cut out of its frames; the work depends on their number, not on what they show.

@@ -37,7 +37,7 @@ from syncdiff_data.faces.embedded import EmbeddedBackend
 from syncdiff_data.media import Video, read_audio
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME
 from syncdiff_data.weights import given_weights
-from syncdiff_eval.metrics.fid import frechet_distance
+from syncdiff_eval.metrics.frechet import frechet_distance
 from syncdiff_eval.metrics.lse import lse_from_arrays
 from syncdiff_eval.metrics.lse_published import SHORTEST_TRACK
 from syncdiff_eval.networks.face_tracks import detect, syncnet_tracks

@@ -18,15 +18,9 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
-from syncdiff_eval.metrics.fid import (
-    DIMENSIONS,
-    FID_FACE,
-    FID_FULL,
-    FeatureSums,
-    FrameFeatures,
-    frechet_distance,
-)
-from syncdiff_eval.networks.inception import Inception
+from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
+from syncdiff_eval.metrics.frechet import FeatureSums, FrameFeatures, frechet_distance
+from syncdiff_eval.networks.inception import DIMENSIONS, Inception
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +106,7 @@ def test_clip_keeps_the_features_of_its_face_frames_in_any_batches(network: Ince
     images = list(np.random.default_rng(1).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8))
     regions = regions_of([True, False, True, True])
     context = ClipContext(25, 4, None, 20.0, regions=regions)
-    whole, parts = (FrameFeatures(context, network, "face", "w") for _ in range(2))
+    whole, parts = (FrameFeatures(context, network, "face", {"weights": "w"}) for _ in range(2))
     whole.update(batch(0, images, regions))
     parts.update(batch(0, images[:1], regions.span(0, 1)))
     parts.update(batch(1, images[1:], regions.span(1, 4)))
@@ -126,17 +120,17 @@ def test_the_same_frames_with_other_sound_are_not_seen_twice(tmp_path: Path, net
     images = list(np.random.default_rng(1).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8))
     cache = Cache(tmp_path)
     context = ClipContext(25, 2, None, None, frame_cache=FrameFeatureCache(cache, {"file": "a"}))
-    first = FrameFeatures(context, network, "full", "w")
+    first = FrameFeatures(context, network, "full", {"weights": "w"})
     first.update(batch(0, images, None))
     key = first.cached_arrays()
     assert key is not None
     kept = cache.arrays(key)["features"]
     blind = SimpleNamespace()  # a network that fails when asked
-    again = FrameFeatures(context, blind, "full", "w")  # type: ignore[arg-type]
+    again = FrameFeatures(context, blind, "full", {"weights": "w"})  # type: ignore[arg-type]
     again.update(batch(0, images, None))
     assert again.cached_arrays() == key
     np.testing.assert_array_equal(kept, first.arrays()["features"])
-    other_weights = FrameFeatures(context, blind, "full", "v")  # type: ignore[arg-type]
+    other_weights = FrameFeatures(context, blind, "full", {"weights": "v"})  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         other_weights.update(batch(0, images, None))
 

@@ -10,6 +10,8 @@ from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.metrics.dynamics import DYNAMICS
 from syncdiff_eval.metrics.expert_file import expert_file_family
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
+from syncdiff_eval.metrics.frechet_centerface import FRECHET_CENTERFACE
+from syncdiff_eval.metrics.identity import IDENTITY
 from syncdiff_eval.metrics.image import IMAGE
 from syncdiff_eval.metrics.landmarks import LANDMARKS
 from syncdiff_eval.metrics.leak import LEAK, LEAK_AVS
@@ -42,6 +44,8 @@ FAMILIES: dict[str, MetricFamily] = {
         LEAK_AVS,
         expert_family("evaluation"),
         expert_file_family("evaluation"),
+        IDENTITY,
+        FRECHET_CENTERFACE,
         DYNAMICS,
         SHARPNESS,
     )

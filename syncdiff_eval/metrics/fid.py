@@ -1,208 +1,40 @@
 """Fréchet Inception distance (Heusel et al. 2017) with pytorch-fid's network and definition.
 
 Features are those of `pytorch_fid.inception.InceptionV3`'s last pooling, as the pytorch_fid command makes them: RGB
-over 255, resized to 299 x 299 bilinearly, no antialiasing. Only the trace of the root is computed another way: of a
-symmetric matrix, an eighth of the time, equal to the command to 1e-6 of FID + tr S1 + tr S2 (docs/protocols.md).
+over 255, resized to 299 x 299 bilinearly, no antialiasing.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from threadpoolctl import ThreadpoolController
-
-from syncdiff_data.reasons import Reason
 from syncdiff_data.weights import file_sha256
-from syncdiff_eval.metrics.base import (
-    ClipArrays,
-    ClipContext,
-    Column,
-    FrameBatch,
-    MetricFactory,
-    MetricFamily,
-    MissingValue,
-    Pool,
-    ReportGroup,
-    Values,
-)
+from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.frechet import Distance, FeatureNetwork, Region, frechet_family
 
-if TYPE_CHECKING:
+
+def _load(weights: Mapping[str, Path], device: str) -> tuple[FeatureNetwork, str]:
     from syncdiff_eval.networks.inception import Inception
 
-DIMENSIONS = 2048
-ENOUGH = 2048
-"""Frames under which the covariance has not full rank, and the distance says more of the number than of the frames."""
-VERSION = 1
-Region = Literal["face", "full"]
-_ONE_THREAD = ThreadpoolController().wrap(limits=1, user_api="blas")
-"""For sums, products and eigenvalues: their last digits depend on the number of threads."""
-
-
-class FeatureSums:
-    """Number, sum and sum of outer products of features: float64, mergeable, 33 MB whatever the number of frames."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.total: np.ndarray = np.zeros(())
-        self.outer: np.ndarray = np.zeros(())
-
-    @_ONE_THREAD
-    def update(self, features: np.ndarray) -> None:
-        """Add float [N, D], D = 2048 for Inception's."""
-        rows = features.astype(np.float64)
-        self.n += len(rows)
-        self.total = self.total + rows.sum(axis=0)
-        self.outer = self.outer + rows.T @ rows
-
-    def merge(self, other: FeatureSums) -> None:
-        self.n += other.n
-        self.total = self.total + other.total
-        self.outer = self.outer + other.outer
-
-    def compute(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean [D] and covariance [D, D] over n - 1. Raises ValueError for fewer than two frames."""
-        if self.n < 2:
-            raise ValueError(f"a covariance needs two frames or more, got {self.n}")
-        mean = self.total / self.n
-        return mean, (self.outer - self.n * np.outer(mean, mean)) / (self.n - 1)
-
-
-class Gaussian:
-    """Mean, covariance and a root of it, ready to be compared with many."""
-
-    @_ONE_THREAD
-    def __init__(self, mean: np.ndarray, covariance: np.ndarray):
-        self.mean = mean
-        self.covariance = covariance
-        values, vectors = np.linalg.eigh(covariance)
-        self.root = vectors * np.sqrt(np.clip(values, 0, None))
-
-    @_ONE_THREAD
-    def distance(self, mean: np.ndarray, covariance: np.ndarray) -> float:
-        """Squared Fréchet distance of two Gaussians.
-
-        tr sqrt(S1 S2) is the sum of the roots of the eigenvalues of R' S2 R with S1 = R R', which is symmetric.
-        """
-        values = np.linalg.eigvalsh(self.root.T @ covariance @ self.root)
-        cross = float(np.sqrt(np.clip(values, 0, None)).sum())
-        difference = mean - self.mean
-        traces = float(np.trace(self.covariance) + np.trace(covariance))
-        return float(difference @ difference) + traces - 2 * cross
-
-
-def frechet_distance(
-    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
-) -> float:
-    """FID of two sets of features from their means and covariances."""
-    return Gaussian(mean_a, covariance_a).distance(mean_b, covariance_b)
-
-
-class FrameFeatures:
-    """Inception features of every generated frame, or of its face in the reference's box."""
-
-    def __init__(self, context: ClipContext, network: Inception, region: Region, weights: str):
-        self._network = network
-        self._region = region
-        self._frame_cache = context.frame_cache
-        self._producer = {"name": f"fid-{region}", "version": VERSION, "weights": weights}
-        kept = self._frame_cache.read(**self._producer) if self._frame_cache else None
-        self._known = kept is not None
-        self._parts = [kept["features"]] if kept else []
-
-    def update(self, batch: FrameBatch) -> None:
-        if not self._known:
-            self._parts.append(self._network.features(self._images(batch)))
-
-    def _images(self, batch: FrameBatch) -> list[np.ndarray]:
-        if self._region == "full":
-            return batch.generated
-        if batch.regions is None:
-            return []
-        return [
-            image[y0:y1, x0:x1]
-            for image, (x0, y0, x1, y1), present in zip(
-                batch.generated, batch.regions.face, batch.regions.present
-            )
-            if present
-        ]
-
-    def merge(self, other: FrameFeatures) -> None:
-        self._parts += other._parts
-
-    def compute(self) -> Values:
-        return {}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """features: float32 [frames, 2048]. Smaller than their outer products for any clip under 4,096 frames."""
-        return {
-            "features": np.concatenate(self._parts) if self._parts else np.empty((0, DIMENSIONS), np.float32)
-        }
-
-    def cached_arrays(self) -> str | None:
-        """Key of the frame features, stored once for all rows that show these frames."""
-        if self._frame_cache is None:
-            return None
-        if not self._known:
-            self._frame_cache.store(self.arrays(), **self._producer)
-            self._known = True
-        return self._frame_cache.key(**self._producer)
-
-
-class _Gathered:
-    """The frames of a method; their root is made when first wanted, and only once."""
-
-    def __init__(self, clips: Iterable[ClipArrays]):
-        self.sums = FeatureSums()
-        for clip in clips:
-            self.sums.update(clip["features"])
-        self._gaussian: Gaussian | None = None
-
-    def gaussian(self) -> Gaussian:
-        if self._gaussian is None:
-            self._gaussian = Gaussian(*self.sums.compute())
-        return self._gaussian
+    path = weights["inception-fid"]
+    return Inception.from_file(path, device), file_sha256(path)
 
 
 def fid_family(region: Region) -> MetricFamily:
     """FID of the face crop or of the full frame, and the number of frames it was measured on."""
-    distance, frames = f"fid_{region}", f"fid_{region}_frames"
-
-    def load(weights: Mapping[str, Path], device: str) -> MetricFactory:
-        from syncdiff_eval.networks.inception import Inception
-
-        path = weights["inception-fid"]
-        network, digest = Inception.from_file(path, device), file_sha256(path)
-        return lambda context: FrameFeatures(context, network, region, digest)
-
-    def compare(generated: _Gathered, reference: _Gathered) -> Values:
-        n = min(generated.sums.n, reference.sums.n)
-        if n < 2:
-            too_few = MissingValue(Reason.TOO_FEW_FRAMES if n or region == "full" else Reason.NO_FACE)
-            return {distance: too_few, frames: too_few}
-        if n < ENOUGH:
-            warnings.warn(
-                f"FID over {n} frames: under {ENOUGH:,} it depends on their number more than on the frames.",
-                stacklevel=2,
-            )
-        value = reference.gaussian().distance(*generated.sums.compute())
-        return {distance: value, frames: float(n)}
-
-    return MetricFamily(
-        name=f"fid-{region}",
-        group=ReportGroup.PICTURE,
-        columns=(
-            Column(distance, f"FID {region}", "", False, 2, pooled=True),
-            Column(frames, f"FID {region}, frames", "at least 2,048 wanted", None, 0, pooled=True),
-        ),
-        version=VERSION,
-        load=load,
-        weights=("inception-fid",),
-        pool=Pool(_Gathered, compare),
-        required_inputs=frozenset(),
+    return frechet_family(
+        Distance(
+            family=f"fid-{region}",
+            column=f"fid_{region}",
+            title=f"FID {region}",
+            region=region,
+            load=_load,
+            enough=2048,
+            decimals=2,
+            version=1,
+            weights=("inception-fid",),
+        )
     )
 
 

@@ -21,6 +21,8 @@ DIMENSIONS = 2048
 class Inception:
     """Features of single images."""
 
+    dimensions = DIMENSIONS
+
     def __init__(self, state: Mapping[str, Tensor], device: str = "cpu"):
         """state: tensors of pt_inception-2015-12-05-6726825d.pth. UserError when they are another network's."""
         # pytorch-fid has no argument for the weights: it always asks its downloader.
