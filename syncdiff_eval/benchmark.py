@@ -55,6 +55,7 @@ LIBRARIES = (
     "python_speech_features",
     "scenedetect",
     "pytorch-fid",
+    "pocketsphinx",
 )
 """Those that decide numbers."""
 

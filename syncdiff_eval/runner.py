@@ -17,6 +17,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import AudioTrack
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError
+from syncdiff_data.sources.layouts import find_transcript
 from syncdiff_data.stage import Context, Failure, Stage, is_transient, refuse_if_unread, run_stage
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.cache import Cache, FrameFeatureCache, open_run
@@ -209,10 +210,11 @@ class ClipScoring:
         """Of the clip's record, and the sha256 of the output. Raises ScoringError where there is no output."""
         path = self.task.output()
         output = _sha256(path, Reason.UNREADABLE) if path else None
-        audio = None
+        audio, transcript = None, None
         if self.config.takes_driving_audio(self.task):
             audio = _sha256(self.config.reference / self.task.audio, Reason.AUDIO_UNREADABLE)
-        return self.config.clip_key(self.task, reference_sha256, output, audio), output
+            transcript = find_transcript(self.config.reference, self.task.audio)
+        return self.config.clip_key(self.task, reference_sha256, output, audio, transcript), output
 
     @contextmanager
     def _file_to_score(self, output: str | None, context: Context) -> Iterator[Path | None]:
@@ -229,9 +231,10 @@ class ClipScoring:
         self, reference: Reference, file: Path | None, output: str | None, needed: set[str], context: Context
     ) -> ScoreRequest:
         task, config = self.task, self.config
-        audio, audio_s = None, None
+        audio, audio_s, transcript = None, None, None
         if config.takes_driving_audio(task):
             audio, audio_s = _driving_audio(config.reference / task.audio, task, reference)
+            transcript = find_transcript(config.reference, task.audio)
         sha256 = reference.facts.sha256
         shown = config.frames_facts(sha256, output, task.baseline.frozen, task.encoder)
         return ScoreRequest(
@@ -241,6 +244,7 @@ class ClipScoring:
             baseline=task.baseline,
             audio=audio,
             audio_s=audio_s,
+            transcript=transcript,
             crossed=task.crossed,
             families=frozenset(needed),
             frame_cache=FrameFeatureCache(self.cache, shown),

@@ -86,7 +86,9 @@ class ScoringConfig:
         brings_audio = strategy_of(self.protocol).outputs_bring_audio
         return not brings_audio or (task.is_baseline and not task.reencoded)
 
-    def clip_key(self, task: Task, reference: str, output: str | None, audio: str | None) -> str:
+    def clip_key(
+        self, task: Task, reference: str, output: str | None, audio: str | None, transcript: str | None = None
+    ) -> str:
         """Of one clip's record: reference, output and audio are sha256 of the files' content, None where none is
         needed. The record holds the scores of each family under the family's own fingerprint."""
         return key_of(
@@ -96,6 +98,7 @@ class ScoringConfig:
             baseline=asdict(task.baseline),
             encoder=task.encoder,
             audio=audio,
+            transcript=transcript,
             crossed=task.crossed,
             **self._clip_facts(),
         )

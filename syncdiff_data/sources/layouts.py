@@ -99,6 +99,16 @@ GRID = Adapter(
     text=lambda root, source: grid_sentence(source),
 )
 
+
+def find_transcript(root: Path, path: str) -> str | None:
+    """The words of a media file below root where its data set's layout tells them: the `Text:` line beside it (LRS2,
+    LRS3), or the sentence that a name of GRID's spells. None where neither is."""
+    source = Source(path, 0)
+    if text := read_transcript(root, source):
+        return text
+    return grid_sentence(source) if _GRID.fullmatch(stem(path)) else None
+
+
 _LRS2 = re.compile(r"(?:main|pretrain)/\d+/\d{5}")
 LRS2_SPLITS = ("pretrain", "train", "val", "test")
 

@@ -7,6 +7,7 @@ from syncdiff_data.registry import defining_file, import_own, is_own, lookup, ma
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.avs import AVS
 from syncdiff_eval.metrics.base import MetricFamily
+from syncdiff_eval.metrics.closure import CLOSURE
 from syncdiff_eval.metrics.dynamics import DYNAMICS
 from syncdiff_eval.metrics.expert_file import expert_file_family
 from syncdiff_eval.metrics.fid import FID_FACE, FID_FULL
@@ -46,6 +47,7 @@ FAMILIES: dict[str, MetricFamily] = {
         expert_file_family("evaluation"),
         IDENTITY,
         FRECHET_CENTERFACE,
+        CLOSURE,
         DYNAMICS,
         SHARPNESS,
     )

@@ -125,7 +125,10 @@ class ClipContext:
     frame_cache: FrameFeatureCache | None = None
     """For what is made from the frames alone; None keeps nothing."""
     reference_frame_cache: FrameFeatureCache | None = None
-    """The same for the reference's own frames, whatever is scored."""
+    """The same for the reference's own frames, whatever is scored; a producer that names a sound may keep what it made
+    of that."""
+    transcript: str | None = None
+    """The words of the sound; None where they are not known."""
     compares: bool = True
     """Whether columns that compare with the reference will have a value."""
     heartbeat: Callable[[], None] = lambda: None

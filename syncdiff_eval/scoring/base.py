@@ -75,6 +75,8 @@ class ScoreRequest:
     """The driving audio (see `driving_audio`), int16 [N], 16 kHz mono, sample 0 at the time of frame 0."""
     audio_s: float | None = None
     """Seconds that the driving audio's file lasts from there on; None where that is not known."""
+    transcript: str | None = None
+    """The words of the driving audio; None where they are not known."""
     crossed: bool = False
     """The audio is another clip's, so that frames cannot be compared with the reference's."""
     families: frozenset[str] | None = None

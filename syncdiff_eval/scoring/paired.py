@@ -98,6 +98,7 @@ def _context(request: ScoreRequest) -> ClipContext:
         frame_cache=request.frame_cache,
         reference_frame_cache=request.reference_frame_cache,
         heartbeat=request.heartbeat,
+        transcript=request.transcript,
         compares=not (request.crossed or request.real),
     )
 

@@ -1,0 +1,165 @@
+"""Are the lips shut where /p/, /b/ and /m/ are spoken? No sound is made without closing them.
+
+No public harness measures it. Phones and their times come from the driving sound (`syncdiff_eval.networks.phones`), the
+same for every method of a clip; the opening from landmarks. English only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from syncdiff_data.reasons import Reason
+from syncdiff_eval.metrics.base import (
+    ClipContext,
+    Column,
+    MetricFactory,
+    MetricFamily,
+    MissingValue,
+    ReportGroup,
+    Values,
+)
+from syncdiff_eval.metrics.mouth_audio import is_silent
+from syncdiff_eval.metrics.openings import ClipOpenings
+from syncdiff_eval.networks.phones import Phone
+
+if TYPE_CHECKING:
+    from syncdiff_eval.networks.phones import PhoneRecognizer
+
+BILABIALS = frozenset({"P", "B", "M"})
+VOWELS = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
+REACH_S = 0.06
+"""Around the middle of a phone: three frames at 25 fps, as many for a short phone as for a long one."""
+SHUT = 0.25
+"""Of a clip's range of openings (5th to 95th percentile), above its lower end: below that the lips count as shut."""
+LEAST_RANGE = 0.03
+"""Of that range, in eye distances. Landmarks of a mouth that does not move tremble by less."""
+VERSION = 1
+
+
+def least_openings(
+    opening: np.ndarray, times: np.ndarray, fps: float, phones: Sequence[Phone], labels: Collection[str]
+) -> np.ndarray:
+    """The least opening within REACH_S of the middle of each phone that has one of the labels.
+
+    opening: float [T], NaN without a face; times: float [T], seconds at which the frames are first shown. float64 [n];
+    phones that no frame with a face is near to are left out.
+    """
+    middle = times + 0.5 / fps
+    seen = np.isfinite(opening)
+    found = []
+    for phone in phones:
+        if phone.label not in labels:
+            continue
+        near = seen & (np.abs(middle - (phone.start_s + phone.end_s) / 2) <= REACH_S + 1e-9)
+        if near.any():
+            found.append(opening[near].min())
+    return np.array(found, np.float64)
+
+
+def shut_below(opening: np.ndarray) -> float:
+    """Opening under which the lips of float [T] count as shut, relative to the range of the same clip."""
+    low, high = np.percentile(opening[np.isfinite(opening)], (5, 95))
+    return float(low + SHUT * max(high - low, LEAST_RANGE))
+
+
+class Closure(ClipOpenings):
+    """Of one clip.
+
+    closure_hits: share of /p b m/ with shut lips. closure: that share less the share of vowels with shut lips, -1 to 1:
+    a mouth that does not move, open or shut, and one that moves to another sound have about 0. closure_gap: mean least
+    opening at /p b m/ less the reference's, in percent of the eye distance.
+    """
+
+    def __init__(self, context: ClipContext, recognizer: PhoneRecognizer):
+        super().__init__(context)
+        self._recognizer = recognizer
+
+    def _own(self) -> Values:
+        generated, reference = self.openings()
+        phones = self._phones()
+        if isinstance(phones, MissingValue):
+            return {column.name: phones for column in CLOSURE.columns}
+        if not np.isfinite(generated).any():
+            return {column.name: MissingValue(Reason.NO_FACE) for column in CLOSURE.columns}
+        fps, times = self.context.fps, self._times(len(generated))
+        at_closures, at_vowels = (
+            least_openings(generated, times, fps, phones, labels) for labels in (BILABIALS, VOWELS)
+        )
+        if not len(at_closures) or not len(at_vowels):
+            return {column.name: MissingValue(Reason.NO_BILABIALS) for column in CLOSURE.columns}
+        real = least_openings(reference, times, fps, phones, BILABIALS)
+        hits, false_alarms = (
+            float((gaps < shut_below(generated)).mean()) for gaps in (at_closures, at_vowels)
+        )
+        return {
+            "closure": hits - false_alarms,
+            "closure_hits": hits,
+            "closure_gap": 100 * float(at_closures.mean() - real.mean()),
+        }
+
+    def _times(self, count: int) -> np.ndarray:
+        """Seconds at which the first `count` frames are shown."""
+        times = self.context.times
+        return np.arange(count) / self.context.fps if times is None else times[:count]
+
+    def _phones(self) -> list[Phone] | MissingValue:
+        """Of the driving sound, kept for the other methods of the clip."""
+        context = self.context
+        if context.audio is None:
+            return MissingValue(Reason.NO_AUDIO)
+        if is_silent(context.audio, context.fps, context.num_frames):
+            return MissingValue(Reason.SILENT_AUDIO)
+        cache, producer = context.reference_frame_cache, self._producer(context.audio)
+        kept = cache.read(**producer) if cache else None
+        if kept is not None:
+            return [Phone(str(label), *times) for label, times in zip(kept["labels"], kept["times"].tolist())]
+        phones = self._recognizer.phones(context.audio, context.transcript, context.heartbeat)
+        if cache:
+            labels = np.array([phone.label for phone in phones], dtype=np.str_)
+            times = np.array([(phone.start_s, phone.end_s) for phone in phones], np.float64).reshape(-1, 2)
+            cache.store({"labels": labels, "times": times}, **producer)
+        return phones
+
+    def _producer(self, audio: np.ndarray) -> dict[str, object]:
+        return {
+            "name": "phones",
+            "version": VERSION,
+            "pocketsphinx": version("pocketsphinx"),
+            "sound": hashlib.sha256(audio.tobytes()).hexdigest(),
+            "transcript": self.context.transcript,
+        }
+
+
+def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
+    from syncdiff_eval.networks.phones import PhoneRecognizer
+
+    del weights, device
+    recognizer = PhoneRecognizer()
+    return lambda context: Closure(context, recognizer)
+
+
+CLOSURE = MetricFamily(
+    name="closure",
+    group=ReportGroup.MOUTH_AUDIO,
+    columns=(
+        Column("closure", "Closure at /p b m/", "", True, 3),
+        Column("closure_hits", "Lips shut at /p b m/", "share", None, 3),
+        Column(
+            "closure_gap",
+            "Lip gap at /p b m/ less the real one",
+            "% of eye distance",
+            None,
+            2,
+            compares_with_reference=True,
+        ),
+    ),
+    version=VERSION,
+    load=_load,
+    required_inputs=frozenset({"landmarks"}),
+)
