@@ -114,6 +114,8 @@ class Reason(StrEnum):
     """The reference's mouth does not move, so nothing can be correlated with it."""
     REFERENCE_FLAT = "reference_flat"
     """The reference's mouth region has no fine structure at all, as drawn ones may, so sharpness has no ratio."""
+    NO_SILENCE = "no_silence"
+    """No pause of speech is long enough while a face is seen."""
     NO_BILABIALS = "no_bilabials"
     """No /p/, /b/ or /m/ was heard while a face is seen, or no vowel beside it."""
     SOUND_NOT_SILENT = "sound_not_silent"
@@ -210,6 +212,7 @@ MISSING_VALUE_REASONS = frozenset(
         Reason.MOUTH_STILL,
         Reason.REFERENCE_MOUTH_STILL,
         Reason.REFERENCE_FLAT,
+        Reason.NO_SILENCE,
         Reason.NO_BILABIALS,
         Reason.SOUND_NOT_SILENT,
         Reason.NOT_SCORABLE,

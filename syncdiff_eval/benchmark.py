@@ -56,6 +56,7 @@ LIBRARIES = (
     "scenedetect",
     "pytorch-fid",
     "pocketsphinx",
+    "silero-vad",
 )
 """Those that decide numbers."""
 

@@ -25,6 +25,7 @@ from syncdiff_eval.metrics.lse_published import (
 )
 from syncdiff_eval.metrics.mouth_audio import MOUTH_AUDIO
 from syncdiff_eval.metrics.sharpness import SHARPNESS
+from syncdiff_eval.metrics.silent_lips import SILENT_LIPS
 from syncdiff_eval.metrics.sync_expert import expert_family
 
 FAMILIES: dict[str, MetricFamily] = {
@@ -48,6 +49,7 @@ FAMILIES: dict[str, MetricFamily] = {
         IDENTITY,
         FRECHET_CENTERFACE,
         CLOSURE,
+        SILENT_LIPS,
         DYNAMICS,
         SHARPNESS,
     )
