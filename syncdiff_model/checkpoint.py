@@ -27,6 +27,7 @@ from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.syncdiff import SyncDiff
 
 INDEX = "model_index.json"
+CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 CLASSES: dict[str, Any] = {
     **AUTOENCODERS,
@@ -66,8 +67,23 @@ def load_syncdiff(path: Path, device: str = "cpu") -> SyncDiff:
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
-    """The autoencoder of a checkpoint's folder or of the newest checkpoint of a run. Errors as load_syncdiff."""
+    """The autoencoder of a checkpoint's folder, of the newest checkpoint of a run, or a folder that diffusers wrote (a
+    pretrained AutoencoderKL or AutoencoderTiny). Errors as load_syncdiff."""
+    if (path / CONFIG).is_file() and not (path / INDEX).is_file():
+        return _load_plain_autoencoder(path)
     return load_parts(find_checkpoint(path), ("autoencoder",))["autoencoder"]
+
+
+def _load_plain_autoencoder(folder: Path) -> Autoencoder:
+    """One that diffusers saved alone. UserError names the classes that can be used."""
+    try:
+        name = json.loads((folder / CONFIG).read_text())["_class_name"]
+        return _load_part(folder, AUTOENCODERS[name])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} holds no autoencoder that can be read ({error!r}): expected a folder of diffusers with "
+            f"config.json of one of {', '.join(AUTOENCODERS)} and its weights."
+        ) from error
 
 
 def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:

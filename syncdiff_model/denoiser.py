@@ -35,28 +35,37 @@ class DiffusionConfig:
     beta_start: float = 0.0015
     """DiffTalk's default, with betas linear in their square roots."""
     beta_end: float = 0.0195
-    prediction: Prediction = "epsilon"
-    """What is predicted: the noise (DiffTalk), the velocity (Salimans and Ho, 2022) or the clean latents, these as
-    a residual to the identity frame's."""
-    outside_weight: float = 1.0
-    """Weight of the loss where nothing is masked, against 1 where it is."""
+    prediction: Prediction = "sample"
+    """What is predicted: the clean latents, as a residual to the identity frame's; the velocity (Salimans and Ho,
+    2022), or the noise (DiffTalk), whose error grows 84-fold at the noisiest level."""
+    zero_terminal_snr: bool = True
+    """The noisiest level is noise alone (Lin et al., 2024), as in sampling; not for epsilon."""
+
+    def __post_init__(self) -> None:
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError("prediction epsilon says nothing where all is noise: zero_terminal_snr must be off")
 
 
 def build_denoiser(
-    config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int
+    config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int, inputs: int = 3
 ) -> UNet2DConditionModel:
-    """An untrained UNet: noisy, masked and identity latents in, one set of latents out."""
+    """An untrained UNet: noisy, masked and identity latents in (and the pose frame's: inputs 4), one set out.
+
+    The audio vector [N, tokens_dim] goes in as `class_labels`, which diffusers adds to the noise level's embedding.
+    """
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
     denoiser = UNet2DConditionModel(
         sample_size=latent_size,
-        in_channels=3 * latent_channels,
+        in_channels=inputs * latent_channels,
         out_channels=latent_channels,
         down_block_types=down,
         up_block_types=up,
         block_out_channels=config.widths,
         layers_per_block=config.layers,
         cross_attention_dim=tokens_dim,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=tokens_dim,
         # diffusers keeps the number of heads under this name.
         attention_head_dim=config.heads,
         norm_num_groups=config.groups,
@@ -68,13 +77,14 @@ def build_denoiser(
 
 
 def build_scheduler(config: DiffusionConfig) -> DDIMScheduler:
-    """The noise schedule for training and DDIM sampling alike: add_noise is DDPM's q(x_t | x_0)."""
+    """The noise schedule: add_noise is DDPM's q(x_t | x_0). samplers.py reads its levels."""
     return DDIMScheduler(
         num_train_timesteps=config.train_steps,
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         beta_schedule="scaled_linear",
         prediction_type=config.prediction,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
         # Few steps must begin at the noisiest level (Lin et al., 2024, section 3.3).
         timestep_spacing="trailing",
         clip_sample=False,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import TypeAdapter
 
 from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import AutoencoderConfig
-from syncdiff_model.conditioning import ConditioningConfig, MaskConfig
+from syncdiff_model.conditioning import ConditioningConfig, CorruptionConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
+from syncdiff_model.losses import LossConfig
+from syncdiff_model.mask import MaskConfig
 from syncdiff_model.sync_data import SyncDataConfig
 from syncdiff_model.tasks.sync import SyncConfig
 
@@ -62,17 +64,21 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """Shape and training of SyncDiff. The defaults are the preset `compact`: one GPU, crops of 256 pixels."""
+    """Shape and training of SyncDiff. The defaults are the preset `base`: one GPU, crops of 256 pixels."""
 
     mask: MaskConfig = field(default_factory=MaskConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+    identity: Literal["random", "similar"] = "random"
+    """The identity frame of a window: any at a distance, or one of the same head pose and another mouth."""
     train_autoencoder: TrainConfig = TrainConfig(
         steps=100_000, batch_size=16, window=1, learning_rate=1e-4, windows_per_visit=4
     )
-    train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=8, window=5)
+    train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=4, window=10)
     sync: SyncConfig = field(default_factory=SyncConfig)
     sync_data: SyncDataConfig = field(default_factory=SyncDataConfig)
     train_sync: TrainConfig = TrainConfig(

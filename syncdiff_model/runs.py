@@ -5,32 +5,38 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.loader import Batch, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
+from syncdiff_data.shards import Store, load_dataset
+from syncdiff_data.weights import find_weights
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, write_text
 from syncdiff_model.distributed import Peers, run_on_workers
+from syncdiff_model.losses import SYNC_REACH
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
 from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
 from syncdiff_model.tasks.autoencoder import AutoencoderTask
 from syncdiff_model.tasks.base import Task
 from syncdiff_model.tasks.sync import SyncTask
-from syncdiff_model.tasks.syncdiff import SyncDiffTask, features_encoder
+from syncdiff_model.tasks.syncdiff import Origin, SyncDiffTask, features_encoder
 from syncdiff_model.training import Trainer
 
 RUN = "run.json"
 MEASURED_BATCHES = 8
 """Batches from which the scale of latents and features is taken."""
-VALIDATION_BATCHES = 8
+VALIDATION_BATCHES = 4
 """Batches of the validation split, the same ones every time."""
+VALIDATION_WINDOW = 40
+"""Frames of their windows where clips are long enough: over fewer the opening of a mouth hardly varies."""
 MAY_CHANGE = ("steps", "max_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers")
 """Options of training that a resumed run may change."""
 
@@ -46,6 +52,8 @@ class RunOptions:
     """Processes of Ray Train that share every batch; 1 trains in this process, without Ray."""
     ray: RayOptions = field(default_factory=RayOptions)
     """device and ray_address; the rest is of no matter here."""
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Weight files that the user gave, by name."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ def train_syncdiff(
             "SyncDiff learns from features: give --features, a folder that extract_features.py made."
         )
     config, encoder = settings.train_syncdiff, features_encoder(data.features)
+    faces = load_dataset(Store(data.clips), "clips").recipe["config"]["faces"]
+    top = avhubert_top(settings, encoder, data, options)
     checkpoint = start_run(options.run, "syncdiff", settings, options.resume)
     if autoencoder is None and not checkpoint:
         autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
@@ -110,7 +120,9 @@ def train_syncdiff(
         torch.manual_seed(config.seed)
         few = _measured(data, settings, config)
         return (
-            SyncDiffTask.fresh(settings, load_autoencoder(autoencoder), encoder, feature, few, held_out),
+            SyncDiffTask.fresh(
+                settings, load_autoencoder(autoencoder), Origin(encoder, feature, faces), few, held_out, top
+            ),
             loader,
         )
 
@@ -217,7 +229,11 @@ def _validation_batches(data: TrainingData, settings: Settings, config: TrainCon
         return []
     held_out = replace(data, split=data.validation_split)
     fixed = replace(config, seed=0, flip=False, windows_per_visit=1)
-    return list(itertools.islice(_loader(held_out, settings, fixed, Peers()).dataset, VALIDATION_BATCHES))
+    windows = _loader(held_out, settings, fixed, Peers()).dataset
+    longest = max(config.window, min(VALIDATION_WINDOW, int(windows.index.num_frames.min())))
+    if longest > config.window and data.features is not None:
+        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers()).dataset
+    return list(itertools.islice(windows, VALIDATION_BATCHES))
 
 
 def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -> LoaderConfig:
@@ -226,7 +242,10 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         batch_size=config.batch_size,
         window=config.window,
         pose_offset=settings.conditioning.pose_offset,
-        context=settings.conditioning.context,
+        context=settings.conditioning.context + 2 * settings.conditioning.reach,
+        identity=settings.identity,
+        images=images_needed(data, settings),
+        energies=SYNC_REACH if settings.loss.sync and data.features is not None else 0,
         feature=data.feature,
         split=data.split,
         sync=data.sync,
@@ -234,6 +253,28 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         seed=config.seed,
         flip=config.flip,
     )
+
+
+def images_needed(data: TrainingData, settings: Settings) -> tuple[str, ...]:
+    """Which crops a stage looks at: an autoencoder only those of the window."""
+    if data.features is None:
+        return ("frames",)
+    return ("frames", "identity", "pose") if settings.conditioning.pose != "none" else ("frames", "identity")
+
+
+def avhubert_top(
+    settings: Settings, encoder: Mapping[str, str], data: TrainingData, options: RunOptions
+) -> AVHubertEncoder | None:
+    """The encoder whose upper blocks are trained on, where the settings ask for it. UserError where the features are no
+    hidden states of a block, or its weights are not here."""
+    if not settings.conditioning.avhubert_top:
+        return None
+    if encoder["encoder"] != "avhubert" or data.features is None:
+        raise UserError(
+            "avhubert_top trains the blocks above stored hidden states: extract the features with --encoder avhubert "
+            "--layers 9, or leave it out."
+        )
+    return AVHubertEncoder.from_checkpoint(find_weights(encoder["checkpoint"], options.weights))
 
 
 def _train(build: Build, config: TrainConfig, options: RunOptions) -> Path:

@@ -1,19 +1,20 @@
-"""SyncDiff as one object: autoencoder, conditioner, denoiser and noise schedule, and the loss that trains them.
+"""SyncDiff as one object: autoencoder, conditioner, denoiser and noise schedule.
 
-Shapes: B clips, T frames each, N = B * T; S crop size, s latent size, c latent channels; K audio tokens, D feature
-width, C token width.
+Shapes: N frames; S crop size, s latent size, r latent rows that the denoiser sees, c latent channels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from syncdiff_model.autoencoder import Autoencoder, encode, to_unit
-from syncdiff_model.conditioning import Conditioner, hide_lower_half, latent_weights
+from syncdiff_model.autoencoder import Autoencoder, decode, encode, to_unit
+from syncdiff_model.conditioning import Conditioner, Context
+from syncdiff_model.mask import hide_lower_half, latent_mask, seen_rows
+from syncdiff_model.samplers import Levels
 
 
 @dataclass(frozen=True)
@@ -29,66 +30,96 @@ class SyncDiff:
     def device(self) -> torch.device:
         return self.denoiser.device
 
+    @cached_property
+    def latent_size(self) -> int:
+        return int(self.denoiser.config.sample_size)
+
+    @cached_property
+    def rows(self) -> slice:
+        """The rows of a latent that the denoiser sees."""
+        unit = 2 ** (len(self.denoiser.config.block_out_channels) - 1)
+        return seen_rows(self.conditioner.mask, self.latent_size, unit)
+
+    @property
+    def inside(self) -> torch.Tensor:
+        """bool [r, s]: where latents are generated, of the rows that the denoiser sees."""
+        return latent_mask(self.conditioner.mask, self.latent_size)[self.rows].to(self.device)
+
+    @cached_property
+    def levels(self) -> Levels:
+        return Levels.of(self.scheduler)
+
     def frame_latents(self, frames: torch.Tensor) -> torch.Tensor:
-        """Latents of whole frames: uint8 [N, 3, S, S] to [N, c, s, s]."""
-        return encode(self.autoencoder, to_unit(frames))
+        """Latents of whole frames: uint8 [N, 3, S, S] to float32 [N, c, s, s]."""
+        return encode(self.autoencoder, to_unit(frames)).float()
 
     def masked_latents(self, frames: torch.Tensor) -> torch.Tensor:
-        """Latents of frames with the lower half hidden: uint8 [N, 3, S, S] to [N, c, s, s]."""
-        return encode(self.autoencoder, hide_lower_half(to_unit(frames), self.conditioner.mask))
+        """Latents of frames with the lower half hidden: uint8 [N, 3, S, S] to float32 [N, c, s, s]."""
+        return encode(self.autoencoder, hide_lower_half(to_unit(frames), self.conditioner.mask)).float()
+
+    def seen(self, latents: torch.Tensor) -> torch.Tensor:
+        """The rows that the denoiser sees: [N, c, s, s] to [N, c, r, s]."""
+        return latents[..., self.rows, :]
+
+    def whole(self, generated: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+        """Generated latents [N, c, r, s] inside the mask, those of the masked frames [N, c, s, s] elsewhere."""
+        latents = masked.clone()
+        latents[..., self.rows, :] = torch.where(self.inside, generated.to(masked.dtype), self.seen(masked))
+        return latents
+
+    def images(self, latents: torch.Tensor) -> torch.Tensor:
+        """Crops of whole latents: [N, c, s, s] to float [N, 3, S, S], about [-1, 1]."""
+        return decode(self.autoencoder, latents)
 
     def predict(
         self,
         noisy: torch.Tensor,
-        timestep: torch.Tensor,
+        steps: torch.Tensor,
         masked: torch.Tensor,
         identity: torch.Tensor,
-        context: torch.Tensor,
+        context: Context,
     ) -> torch.Tensor:
-        """What scheduler.config.prediction_type names, [N, c, s, s]; `sample` is predicted as a residual to `identity`.
+        """What scheduler.config.prediction_type names, float32 [N, c, r, s].
 
-        noisy, masked, identity: [N, c, s, s]; timestep: int64 [N] or scalar; context: [N, K + 1, C].
+        noisy, masked, identity: [N, c, r, s]; steps: int64 [N], noise levels.
         """
-        # three latents [N, c, s, s] -> UNet input [N, 3 * c, s, s] -> output [N, c, s, s]
-        output = self.denoiser(torch.cat([noisy, masked, identity], dim=1), timestep, context).sample
-        # Aligned crops of one person differ little: clean latents are predicted as a residual to the identity frame's.
-        return identity + output if self.scheduler.config.prediction_type == "sample" else output
+        # three or four latents [N, c, r, s] -> UNet input [N, 3 c or 4 c, r, s] -> output [N, c, r, s]
+        inputs = [noisy, masked, identity]
+        if context.pose is not None:
+            inputs.append(self.seen(context.pose))
+        output = self.denoiser(
+            torch.cat(inputs, dim=1), steps, context.tokens, class_labels=context.vector
+        ).sample.float()
+        if self.scheduler.config.prediction_type != "sample":
+            return output
+        # Aligned crops of one person differ little: clean latents are predicted as a residual to what is seen.
+        return output + torch.where(self.inside, identity, masked)
 
-    def loss(
-        self,
-        frames: torch.Tensor,
-        identity: torch.Tensor,
-        pose: torch.Tensor,
-        features: torch.Tensor,
-        outside_weight: float,
-    ) -> torch.Tensor:
-        """Weighted mean squared error of the prediction at random noise levels (Ho et al., 2020, equation 14).
-
-        frames, pose: uint8 [B, T, 3, S, S]; identity: uint8 [B, 3, S, S]; features: [B, T, K, D]. Noise and noise
-        levels come from torch's global generator.
-        """
-        # crops [B, T, 3, S, S] -> [N, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
-        flat = frames.flatten(0, 1)
-        with torch.no_grad():
-            clean = self.frame_latents(flat)
-            masked = self.masked_latents(flat)
-            identity_latents = self.frame_latents(identity).repeat_interleave(frames.shape[1], dim=0)
-            pose_latents = self.frame_latents(pose.flatten(0, 1))
-        # one noise level a frame; audio features [B, T, K, D] and pose -> context [N, K + 1, C]
-        noise = torch.randn_like(clean)
-        steps = torch.randint(self.scheduler.config.num_train_timesteps, (len(clean),), device=clean.device)
-        context = self.conditioner(features.flatten(0, 1), pose_latents)
-        predicted = self.predict(
-            self.scheduler.add_noise(clean, noise, steps), steps, masked, identity_latents, context
-        )
-        weights = latent_weights(self.conditioner.mask, clean.shape[-1], outside_weight).to(clean.device)
-        return (
-            F.mse_loss(predicted.float(), self.target(clean, noise, steps), reduction="none") * weights
-        ).mean()
+    def clean_of(self, output: torch.Tensor, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """The clean latents that an output of `predict` means."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
+            return output
+        alpha, sigma = self.alpha_sigma(steps)
+        if kind == "v_prediction":
+            return alpha * noisy - sigma * output
+        return (noisy - sigma * output) / alpha
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """What `predict` should give: the noise, the velocity or the clean latents."""
         kind = self.scheduler.config.prediction_type
         if kind == "v_prediction":
-            return self.scheduler.get_velocity(clean, noise, steps)
+            alpha, sigma = self.alpha_sigma(steps)
+            return alpha * noise - sigma * clean
         return noise if kind == "epsilon" else clean
+
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """q(x_t | x_0) (Ho et al., 2020, equation 4), in float32 whatever the autocast."""
+        alpha, sigma = self.alpha_sigma(steps)
+        return alpha * clean.float() + sigma * noise.float()
+
+    def alpha_sigma(self, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each noise level: float32 [N, 1, 1, 1] each."""
+        index = steps.cpu()
+        alpha, sigma = (values[index].float().to(steps.device) for values in (self.levels.alpha, self.levels.sigma))
+        return alpha[:, None, None, None], sigma[:, None, None, None]

@@ -53,7 +53,7 @@ class Trainer:
         self.params = [param for param in task.trained.parameters() if param.requires_grad]
         self.optimizers = {
             phase: torch.optim.AdamW(
-                task.phase_parameters(phase),
+                [{"params": group, "rate": rate} for group, rate in task.parameter_groups(phase)],
                 config.learning_rate,
                 betas=(0.9, 0.99),
                 weight_decay=config.weight_decay,
@@ -136,7 +136,7 @@ class Trainer:
     ) -> tuple[float, dict[str, Any], torch.Tensor]:
         """Mean loss, the last batch's scalars, and the norm of the gradient."""
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.module.zero_grad()
         losses, scalars = [], dict[str, Any]()
         for number, batch in enumerate(batches, start=1):

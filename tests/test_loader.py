@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loader_data import FEATURE_SIZE, SIZE, frame_numbers, names, numbered_clip, read
 
 from syncdiff_data.extract import ExtractConfig, ExtractStage
+from syncdiff_data.loader import LoaderConfig
 from syncdiff_data.loader.sample import choose_frames
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, read_features
@@ -45,11 +46,13 @@ def test_every_part_of_a_sample_shows_the_same_moment(dataset):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(-9, 9), st.integers(0, 2**32))
 def test_frames_lie_inside_the_clip(num_frames, window, offset, seed):
     window = min(window, num_frames)
-    chosen = choose_frames(num_frames, window, offset, np.random.default_rng(seed))
+    config = LoaderConfig(pose_offset=offset)
+    chosen = choose_frames(num_frames, window, config, np.random.default_rng(seed))
     assert chosen.window.tolist() == list(range(chosen.window[0], chosen.window[0] + window))
     assert 0 <= chosen.window[0] <= chosen.window[-1] < num_frames
     assert 0 <= chosen.identity < num_frames
     assert num_frames == window or chosen.identity not in chosen.window
+    assert chosen.pose_known.tolist() == [0 <= t - offset < num_frames for t in chosen.window]
     assert chosen.pose.tolist() == [min(max(t - offset, 0), num_frames - 1) for t in chosen.window]
 
 

@@ -22,7 +22,7 @@ from syncdiff_data.records import UserError
 
 def test_every_window_and_identity_frame_has_its_chance():
     rng = np.random.default_rng(0)
-    drawn = [choose_frames(6, 3, 1, rng) for _ in range(300)]
+    drawn = [choose_frames(6, 3, LoaderConfig(identity_distance=0), rng) for _ in range(300)]
     assert {(int(d.window[0]), d.identity) for d in drawn} == {
         (first, identity) for first in range(4) for identity in range(6) if not first <= identity < first + 3
     }

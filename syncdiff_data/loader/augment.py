@@ -21,15 +21,18 @@ def augment(
         sample = mirror(sample)
     if colour_jitter:
         matrix = colour_matrix(*rng.uniform(1 - colour_jitter, 1 + colour_jitter, 3))
-        sample = sample | {name: recolour(sample[name], matrix) for name in IMAGES}
+        sample = sample | {
+            name: recolour(sample[name], matrix) for name in IMAGES if name in sample
+        }
     return sample
 
 
 def mirror(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The sample in a mirror: images [..., S, S, 3] by column, landmarks [T, 68, 2] by place and by name."""
-    images = {name: sample[name][..., ::-1, :] for name in IMAGES}
+    images = {name: sample[name][..., ::-1, :] for name in IMAGES if name in sample}
     landmarks = sample["landmarks"][:, MIRROR]
-    landmarks[..., 0] = sample["frames"].shape[-2] - 1 - landmarks[..., 0]
+    side = next(iter(images.values())).shape[-2]
+    landmarks[..., 0] = side - 1 - landmarks[..., 0]
     return sample | images | {"landmarks": landmarks}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from syncdiff_data.features.audio import LOGFBANK_DIM
 from syncdiff_data.loader.augment import IMAGES, augment
 from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.index import DamagedShard, Index
@@ -74,7 +75,7 @@ class BatchMaker:
     def _windows(self, clip: int, windows: Sequence[int], attempt: int = 0) -> list[EncodedWindow]:
         config, stored = self._config, self._reader.read(clip)
         rngs = [sample_rng(config.seed, window, attempt) for window in windows]
-        return [sample_window(stored, config.window, config.pose_offset, config.context, rng) for rng in rngs]
+        return [sample_window(stored, config, rng) for rng in rngs]
 
     def _decode(self, encoded: EncodedWindow, clip: int, row: dict[str, np.ndarray]) -> None:
         try:
@@ -101,12 +102,16 @@ def empty_batch(count: int, config: LoaderConfig, index: Index) -> dict[str, np.
     """The arrays of a batch, images [count, ..., S, S, 3], to be written into."""
     window, image = config.window, (index.crop_size, index.crop_size, 3)
     arrays: dict[str, np.ndarray] = {
-        "frames": np.empty((count, window, *image), np.uint8),
-        "identity": np.empty((count, *image), np.uint8),
-        "pose": np.empty((count, window, *image), np.uint8),
         "landmarks": np.empty((count, window, 68, 2), np.float32),
         "first_frame": np.empty(count, np.int64),
+        "num_frames": np.empty(count, np.int64),
+        "pose_known": np.empty((count, window), bool),
     }
+    for name in config.images:
+        shape = (count, *image) if name == "identity" else (count, window, *image)
+        arrays[name] = np.empty(shape, np.uint8)
+    if config.energies:
+        arrays["energies"] = np.empty((count, window + 2 * config.energies, LOGFBANK_DIM), np.float32)
     if index.feature is not None:
         arrays["features"] = np.empty((count, window, config.context, index.feature_dim), np.float32)
     return arrays
@@ -115,4 +120,4 @@ def empty_batch(count: int, config: LoaderConfig, index: Index) -> dict[str, np.
 def as_tensors(arrays: dict[str, np.ndarray]) -> Batch:
     """The same memory as tensors, images viewed as [count, ..., 3, S, S]."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return tensors | {name: tensors[name].movedim(-1, -3) for name in IMAGES}
+    return tensors | {name: tensors[name].movedim(-1, -3) for name in IMAGES if name in tensors}

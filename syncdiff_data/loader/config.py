@@ -17,7 +17,15 @@ class LoaderConfig:
     window: int = 5
     """Frames per window; shorter clips are left out."""
     pose_offset: int = 1
-    """The pose frame of t is t minus this, kept inside the clip."""
+    """The pose frame of t is t minus this; where that lies before the clip, pose_known is False."""
+    identity_distance: int = 5
+    """Frames that lie at least between the identity frame and the window, where the clip is long enough."""
+    identity: Literal["random", "similar"] = "random"
+    """Any frame, or one of the same head pose and another mouth, as MuseTalk's authors choose it."""
+    images: tuple[str, ...] = ("frames", "identity", "pose")
+    """Which crops are decoded; the others are left out of the batch."""
+    energies: int = 0
+    """Frames of the sync expert's audio input on either side of the window (batch["energies"]); 0 leaves it out."""
     context: int = 5
     """Feature frames around each frame."""
     feature: str | None = None

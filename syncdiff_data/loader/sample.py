@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncdiff_data.images import decode_jpeg_into
+from syncdiff_data.loader.config import LoaderConfig
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class StoredClip:
     """float32 [F, 2, 3]"""
     features: np.ndarray | None
     """float16 [F, D]"""
+    energies: np.ndarray | None = None
+    """float32 [F, 104], the sync expert's audio input."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Frames:
     identity: int
     pose: np.ndarray
     """int64 [T]: window - pose_offset, kept inside the clip."""
+    pose_known: np.ndarray
+    """bool [T]: whether that frame is there, and is not the window's own first frame repeated."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +55,55 @@ class EncodedWindow:
     """float32 [T, 68, 2], crop pixels."""
     features: np.ndarray | None
     """float16 [T, K, D]"""
+    energies: np.ndarray | None
+    """float32 [T + 2 * energies, 104]"""
+    num_frames: int
+    """Of the clip."""
     rng: np.random.Generator
     """Random state of the augmentation of this sample."""
 
 
-def choose_frames(num_frames: int, window: int, pose_offset: int, rng: np.random.Generator) -> Frames:
-    """A random window and identity frame; the identity lies outside the window where the clip is long enough."""
+def choose_frames(
+    num_frames: int,
+    window: int,
+    config: LoaderConfig,
+    rng: np.random.Generator,
+    landmarks: np.ndarray | None = None,
+) -> Frames:
+    """A random window and its identity frame, `config.identity_distance` away from it where the clip is long enough,
+    else as far away as it can be.
+
+    landmarks: [F, 68, 2] in crop pixels, for config.identity "similar".
+    """
     first = int(rng.integers(num_frames - window + 1))
-    outside = num_frames - window
-    identity = int(rng.integers(outside or num_frames))
-    if outside and identity >= first:
-        identity += window
+    # distance of every frame from the window: 0 inside, 1 beside it
+    every = np.arange(num_frames)
+    distance = np.maximum(first - every, every - (first + window - 1)).clip(min=0)
+    allowed = np.flatnonzero(distance >= min(config.identity_distance + 1, int(distance.max())))
+    if config.identity == "similar" and landmarks is not None:
+        allowed = similar_pose(landmarks, np.arange(first, first + window), allowed)
     frames = np.arange(first, first + window)
-    return Frames(frames, identity, np.clip(frames - pose_offset, 0, num_frames - 1))
+    pose = frames - config.pose_offset
+    return Frames(
+        window=frames,
+        identity=int(rng.choice(allowed)),
+        pose=np.clip(pose, 0, num_frames - 1),
+        pose_known=(pose >= 0) & (pose < num_frames),
+    )
+
+
+def similar_pose(landmarks: np.ndarray, window: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Of the `allowed` frames those whose head is turned as in the window and whose mouth is another.
+
+    landmarks: [F, 68, 2] in crop pixels; window, allowed: int. The quarter nearest in brows, nose, eyes and cheeks, and
+    of that the half farthest in the mouth. Zhang et al. 2024 (MuseTalk, arXiv:2410.10122), "Selective Information
+    Sampling".
+    """
+    points = landmarks - landmarks[:, 27:31].mean(axis=1, keepdims=True)
+    change = np.abs(points[allowed] - points[window].mean(axis=0)).mean(axis=-1)  # [A, 68]
+    nearest = np.argsort(change[:, :48].mean(axis=1), kind="stable")[: max(1, len(allowed) // 4)]
+    farthest = np.argsort(-change[nearest, 48:].mean(axis=1), kind="stable")[: max(1, len(nearest) // 2)]
+    return allowed[nearest[farthest]]
 
 
 def feature_windows(features: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
@@ -84,38 +125,61 @@ def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndar
     return np.einsum("tij,tnj->tni", np.linalg.inv(turn), landmarks - shift).astype(np.float32)
 
 
-def sample_window(
-    clip: StoredClip, window: int, pose_offset: int, context: int, rng: np.random.Generator
-) -> EncodedWindow:
+def sample_window(clip: StoredClip, config: LoaderConfig, rng: np.random.Generator) -> EncodedWindow:
     """One random sample of a clip, copied out of it, nothing decoded yet."""
     # clip columns [F, ...] -> window [T, ...]; the encoded crops of window, pose and identity frames
-    chosen = choose_frames(len(clip.face_jpeg), window, pose_offset, rng)
-    wanted = {*chosen.window.tolist(), *chosen.pose.tolist(), chosen.identity}
+    similar = config.identity == "similar"
+    points = crop_landmarks(clip.landmarks, clip.face_to_source) if similar else None
+    chosen = choose_frames(len(clip.face_jpeg), config.window, config, rng, points)
+    numbers = {
+        "frames": chosen.window.tolist(),
+        "pose": chosen.pose.tolist(),
+        "identity": [chosen.identity],
+    }
+    wanted = {number for name in config.images for number in numbers[name]}
     return EncodedWindow(
         clip_id=clip.clip_id,
         frames=chosen,
         face_jpeg={frame: clip.face_jpeg[frame].as_py() for frame in wanted},
         landmarks=crop_landmarks(clip.landmarks[chosen.window], clip.face_to_source[chosen.window]),
-        features=None if clip.features is None else feature_windows(clip.features, chosen.window, context),
+        features=None
+        if clip.features is None
+        else feature_windows(clip.features, chosen.window, config.context),
+        energies=None if clip.energies is None else _around(clip.energies, chosen.window, config.energies),
+        num_frames=len(clip.face_jpeg),
         rng=rng,
     )
+
+
+def _around(values: np.ndarray, window: np.ndarray, more: int) -> np.ndarray:
+    """Rows of the window and of `more` frames on either side, edge rows repeated."""
+    wanted = np.arange(window[0] - more, window[-1] + more + 1)
+    return values[np.clip(wanted, 0, len(values) - 1)]
 
 
 def decode_window(encoded: EncodedWindow, sample: dict[str, np.ndarray]) -> None:
     """Write a window into its place in a batch, each crop decoded once and straight into place.
 
-    sample: frames and pose uint8 [T, S, S, 3], identity uint8 [S, S, 3], landmarks float32 [T, 68, 2], first_frame
-    int64 [], features float32 [T, K, D] if any. ValueError when a face cannot be decoded to that size.
+    sample: what `empty_batch` makes, without the first axis. ValueError when a face cannot be decoded to that size.
     """
-    frames = [*encoded.frames.window.tolist(), *encoded.frames.pose.tolist(), encoded.frames.identity]
+    chosen = encoded.frames
+    places: list[tuple[int, np.ndarray]] = []
+    for name, numbers in (("frames", chosen.window), ("pose", chosen.pose)):
+        if name in sample:
+            places += zip(numbers.tolist(), sample[name])
+    if "identity" in sample:
+        places.append((chosen.identity, sample["identity"]))
     decoded: dict[int, np.ndarray] = {}
-    for frame, place in zip(frames, [*sample["frames"], *sample["pose"], sample["identity"]]):
+    for frame, place in places:
         if frame in decoded:
             place[:] = decoded[frame]
         else:
             decode_jpeg_into(encoded.face_jpeg[frame], place)
             decoded[frame] = place
     sample["landmarks"][:] = encoded.landmarks
-    sample["first_frame"][...] = encoded.frames.window[0]
-    if encoded.features is not None:
-        sample["features"][:] = encoded.features
+    sample["first_frame"][...] = chosen.window[0]
+    sample["num_frames"][...] = encoded.num_frames
+    sample["pose_known"][:] = chosen.pose_known
+    for name, values in (("features", encoded.features), ("energies", encoded.energies)):
+        if values is not None:
+            sample[name][:] = values

@@ -32,7 +32,9 @@ class ClipWindows(IterableDataset[Batch]):
       channels-last;
     - landmarks float32 [B, T, 68, 2] in crop pixels;
     - features float32 [B, T, K, D], when there are features;
-    - clip_id list of B str; first_frame int64 [B].
+    - energies float32 [B, T + 2 * config.energies, 104], the sync expert's audio input, where config.energies > 0;
+    - pose_known bool [B, T]: False where the clip has no frame that much earlier, and pose shows its first;
+    - clip_id list of B str; first_frame, num_frames int64 [B].
 
     Batches depend on the configuration, rank and world size alone; the workers of a DataLoader share them out in
     turn, and since a DataLoader asks its workers in turn, they arrive in the same order for any number of workers.
@@ -89,7 +91,11 @@ class ClipWindows(IterableDataset[Batch]):
         if worker:
             cv2.setNumThreads(1)
         reader = ClipReader(
-            self._clips, self._features, self.index, open_files=max(self.config.shuffle_shards, 1)
+            self._clips,
+            self._features,
+            self.index,
+            open_files=max(self.config.shuffle_shards, 1),
+            energies=self.config.energies > 0,
         )
         maker = BatchMaker(self.config, self.index, reader)
         end = self.config.epochs * self.samples_per_epoch or None

@@ -12,6 +12,8 @@ from syncdiff_data.loader import Batch
 
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """The loss of a batch, and scalars to log."""
+ParameterGroup = tuple[list[nn.Parameter], float]
+"""Parameters, and their learning rate relative to the run's."""
 NEGATIVE_LOSS = "validation/negative_loss"
 
 
@@ -43,6 +45,10 @@ class Task(nn.Module):
     def phase_parameters(self, phase: str) -> list[nn.Parameter]:
         """What the optimiser of that phase changes."""
         return [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
+
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        """The same parameters by learning rate."""
+        return [(self.phase_parameters(phase), 1.0)]
 
     def validate(self) -> dict[str, float]:
         """Scalars on fixed held-out data; called with EMA weights in the networks."""

@@ -1,27 +1,49 @@
-"""Denoise latents of face crops."""
+"""Denoise latents of face crops.
+
+Shapes: B clips, T frames each, N = B * T; S crop size; c latent channels, s latent size, r rows that the denoiser sees.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.loader import Batch
 from syncdiff_data.records import UserError
-from syncdiff_model.autoencoder import Autoencoder, decode, measure_scale, to_bytes, to_unit
+from syncdiff_data.sync_expert.expert import SyncExpert
+from syncdiff_model.autoencoder import Autoencoder, latent_factor, measure_scale, to_unit
 from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
-from syncdiff_model.conditioning import Conditioner
+from syncdiff_model.conditioning import Conditioner, Context, features_inside, mouth_shape
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
+from syncdiff_model.losses import LossConfig, SyncLoss, detail_error, level_weight
+from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
-from syncdiff_model.sampling import ddim
 from syncdiff_model.syncdiff import SyncDiff
-from syncdiff_model.tasks.base import NEGATIVE_LOSS, Loss, Task, grid, negative_loss, to_device
+from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
+from syncdiff_model.validation import Validation
 
-PICTURE_STEPS = 10
-"""Sampling steps of the pictures."""
+TOP_RATE = 0.1
+"""Learning rate of AV-HuBERT's blocks relative to the rest."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the training data were made with, which dubbing must repeat."""
+
+    encoder: Mapping[str, str]
+    """Name and checkpoint of the audio encoder."""
+    feature: str
+    """Its column."""
+    faces: dict[str, Any]
+    """The fields of FaceConfig."""
 
 
 class SyncDiffTask(Task):
@@ -32,47 +54,66 @@ class SyncDiffTask(Task):
         super().__init__(
             {"conditioner": model.conditioner, "denoiser": model.denoiser}, {"autoencoder": model.autoencoder}
         )
-        self.outside_weight, self.model, self.held_out = settings.diffusion.outside_weight, model, held_out
-        self.best_of = NEGATIVE_LOSS if held_out else None
+        self.losses, self.corruption = settings.loss, settings.corruption
+        self.model = model
+        self.validation = Validation(model, held_out)
+        self.best_of = self.validation.best_of
+        self.sync = None
+        if self.losses.sync:
+            expert = SyncExpert.from_pretrained(self.losses.sync_expert)
+            self.frozen["sync_expert"] = expert.network
+            self.sync = SyncLoss(expert)
 
     @classmethod
     def fresh(
         cls,
         settings: Settings,
         autoencoder: Autoencoder,
-        encoder: Mapping[str, str],
-        feature: str,
+        origin: Origin,
         batches: Iterable[Batch],
         held_out: Sequence[Batch] = (),
+        avhubert: AVHubertEncoder | None = None,
     ) -> SyncDiffTask:
-        """An untrained model. Crop size, feature width, and the mean and spread of latents and features (scaled
-        to unit variance) are taken from a few batches.
+        """An untrained model. Crop size, feature width, and the mean and spread of latents, features and mouths are
+        taken from a few batches.
 
-        encoder, feature: as `features_encoder` gives it, and the column. UserError when the crops do not fit.
+        avhubert: whose upper blocks are trained on, where the settings say so. UserError when the crops do not fit.
         """
         sample = list(batches)
         crop_size = sample[0]["frames"].shape[-1]
-        _check_size(settings, crop_size)
+        factor = latent_factor(autoencoder)
+        _check_size(settings, crop_size, factor)
         measure_scale(autoencoder.eval(), [to_unit(batch["frames"].flatten(0, 1)) for batch in sample])
         features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
-        conditioning, channels = settings.conditioning, autoencoder.config.latent_channels
+        mouths = torch.cat([mouth_shape(batch["landmarks"], crop_size).flatten(0, 1) for batch in sample])
+        config, channels = settings.conditioning, autoencoder.config.latent_channels
         conditioner = Conditioner(
             crop_size=crop_size,
             latent_channels=channels,
-            encoder=encoder["encoder"],
-            checkpoint=encoder["checkpoint"],
-            feature=feature,
+            encoder=origin.encoder["encoder"],
+            checkpoint=origin.encoder["checkpoint"],
+            feature=origin.feature,
             feature_dim=features.shape[-1],
             mask=asdict(settings.mask),
-            context=conditioning.context,
-            tokens_dim=conditioning.tokens_dim,
-            pose_dim=conditioning.pose_dim,
-            pose_width=conditioning.pose_width,
-            pose_offset=conditioning.pose_offset,
+            faces=origin.faces,
+            context=config.context,
+            tokens_dim=config.tokens_dim,
+            audio_layers=config.audio_layers,
+            audio_dropout=config.audio_dropout,
+            avhubert=asdict(avhubert.config) if avhubert else None,
+            reach=config.reach,
+            pose=config.pose,
+            pose_dim=config.pose_dim,
+            pose_width=config.pose_width,
+            pose_offset=config.pose_offset,
         )
-        conditioner.measure_features(features)
-        size = crop_size // settings.autoencoder.factor
-        denoiser = build_denoiser(settings.denoiser, channels, size, conditioning.tokens_dim)
+        conditioner.measure(features, mouths)
+        if avhubert and conditioner.top:
+            conditioner.top.copy_from(avhubert)
+        inputs = 4 if config.pose == "full" else 3
+        denoiser = build_denoiser(
+            settings.denoiser, channels, crop_size // factor, config.tokens_dim, inputs
+        )
         model = SyncDiff(autoencoder, conditioner, denoiser, build_scheduler(settings.diffusion))
         return cls(settings, model, held_out)
 
@@ -81,38 +122,147 @@ class SyncDiffTask(Task):
         """The model of a checkpoint; its networks' last weights follow with the training state."""
         return cls(settings, SyncDiff(**load_parts(checkpoint, PARTS)), held_out)
 
+    def parameter_groups(self, phase: str) -> list[ParameterGroup]:
+        top = self.model.conditioner.top
+        slow = {id(parameter) for parameter in top.parameters()} if top else set()
+        every = self.phase_parameters(phase)
+        groups = [([p for p in every if id(p) not in slow], 1.0), ([p for p in every if id(p) in slow], TOP_RATE)]
+        return [group for group in groups if group[0]]
+
     def forward(self, batch: Batch, phase: str = "all", step: int = 0) -> Loss:
-        loss = self.model.loss(
-            batch["frames"], batch["identity"], batch["pose"], batch["features"], self.outside_weight
+        model, losses = self.model, self.losses
+        frames = batch["frames"]
+        count, length = frames.shape[:2]
+        # crops [B, T, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
+        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+            whole = model.frame_latents(frames.flatten(0, 1))
+            masked = model.masked_latents(self._shifted(frames).flatten(0, 1))
+            identity = model.frame_latents(batch["identity"]).repeat_interleave(length, dim=0)
+        clean, masked_seen, identity_seen = (model.seen(latents) for latents in (whole, masked, identity))
+        steps = self._noise_levels(count, length, frames.device)
+        noise = torch.randn_like(clean)
+        noisy = model.add_noise(clean, noise, steps)
+        context, heard = self._context(batch, masked, identity)
+        # prediction [N, c, r, s] and its error, by place and noise level
+        output = model.predict(noisy, steps, masked_seen, identity_seen, context)
+        alpha, sigma = model.alpha_sigma(steps)
+        place = torch.where(model.inside, 1.0, losses.outside)
+        weight = level_weight(losses.weighting, model.scheduler.config.prediction_type, alpha, sigma)
+        error = (output - model.target(clean, noise, steps)) ** 2
+        mse = (error * weight * (place / place.mean())).mean()
+        total, scalars = mse, {"mse": mse.detach()}
+        if losses.mouth:
+            mouth = self._mouth_error(batch, context.vector, heard)
+            total, scalars["mouth"] = total + losses.mouth * mouth, mouth.detach()
+        if losses.pixel or losses.detail or self.sync:
+            estimate = model.clean_of(output, noisy, steps)
+            judged = (steps < losses.image_noise * len(model.levels.alpha)).float()
+            images = model.images(model.whole(estimate, masked))
+            for name, value in self._image_losses(batch, images, judged, heard).items():
+                total, scalars[name] = total + getattr(losses, name) * value, value.detach()
+        return total, scalars
+
+    def _shifted(self, frames: torch.Tensor) -> torch.Tensor:
+        """The frames to be masked: those of the window, each window moved by a few frames, edge frames repeated."""
+        count, length = frames.shape[:2]
+        most = self.corruption.masked_shift
+        if not most:
+            return frames
+        shift = torch.randint(-most, most + 1, (count, 1), device=frames.device)
+        index = (torch.arange(length, device=frames.device)[None] + shift).clamp(0, length - 1)
+        return frames[torch.arange(count, device=frames.device)[:, None], index]
+
+    def _noise_levels(self, count: int, length: int, device: torch.device) -> torch.Tensor:
+        """int64 [N]: uniform, but for a share of windows at the noisiest level; one a window for the sync expert, which
+        sees whole windows."""
+        last = len(self.model.levels.alpha) - 1
+        steps = torch.randint(last + 1, (count, 1 if self.sync else length), device=device)
+        noisiest = torch.rand(count, 1, device=device) < self.losses.noisiest
+        return torch.where(noisiest, last, steps).expand(count, length).flatten()
+
+    def _context(
+        self, batch: Batch, masked: torch.Tensor, identity: torch.Tensor
+    ) -> tuple[Context, torch.Tensor]:
+        """The context of N frames, and bool [N]: which of them hear their sound."""
+        conditioner, corruption = self.model.conditioner, self.corruption
+        features = batch["features"]
+        (count, length), device = features.shape[:2], features.device
+        windows = conditioner.refine_windows(features, features_inside(batch)).flatten(0, 1)
+        heard = (torch.rand(count, device=device) >= corruption.audio_dropout).repeat_interleave(length)
+        if conditioner.config.pose == "none":
+            return conditioner(windows, audio_known=heard), heard
+        known = batch["pose_known"].flatten() & (
+            torch.rand(count * length, device=device) >= corruption.pose_dropout
         )
-        return loss, {"mse": loss.detach()}
+        with torch.no_grad():
+            pose = self._pose_latents(batch)
+            if conditioner.feeds_back and corruption.pose_source == "noised":
+                pose = pose + corruption.pose_noise * torch.randn_like(pose)
+            elif conditioner.feeds_back and corruption.pose_source == "generated":
+                first = conditioner(windows, pose, known, heard)
+                pose = self._generated_poses(pose, first, masked, identity, length)
+        return conditioner(windows, pose, known, heard), heard
+
+    def _pose_latents(self, batch: Batch) -> torch.Tensor:
+        frames = batch["pose"].flatten(0, 1)
+        masked = self.model.conditioner.config.pose == "masked"
+        return self.model.masked_latents(frames) if masked else self.model.frame_latents(frames)
+
+    def _generated_poses(
+        self, pose: torch.Tensor, context: Context, masked: torch.Tensor, identity: torch.Tensor, length: int
+    ) -> torch.Tensor:
+        """Poses [N, c, s, s] of frames that the model makes in one step from true poses; where the pose frame lies
+        before the window it stays the true one."""
+        model, offset = self.model, self.model.conditioner.config.pose_offset
+        last = torch.full((len(pose),), len(model.levels.alpha) - 1, device=pose.device)
+        noise = torch.randn_like(model.seen(masked))
+        output = model.predict(noise, last, model.seen(masked), model.seen(identity), context)
+        made = model.whole(model.clean_of(output, noise, last), masked).unflatten(0, (-1, length))
+        poses = pose.unflatten(0, (-1, length)).clone()
+        poses[:, offset:] = made[:, : length - offset]
+        return poses.flatten(0, 1)
+
+    def _mouth_error(self, batch: Batch, vector: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+        """Squared error of the lips read from the audio vector, in units of their variance, where there is sound."""
+        conditioner = self.model.conditioner
+        shape = mouth_shape(batch["landmarks"], conditioner.config.crop_size).flatten(0, 1)
+        wanted = (shape - conditioner.mouth_mean) / conditioner.mouth_std
+        error = (conditioner.mouth(vector).float() - wanted) ** 2
+        return (error.mean(dim=1) * heard).sum() / heard.sum().clamp(min=1)
+
+    def _image_losses(
+        self, batch: Batch, images: torch.Tensor, judged: torch.Tensor, heard: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses on decoded crops [N, 3, S, S]; judged: float [N], 0 where the noise was too much."""
+        real = to_unit(batch["frames"].flatten(0, 1))
+        rows, columns = mask_span(self.model.conditioner.mask, real.shape[-1])
+        keep = judged[:, None, None, None]
+        made_inside, real_inside = (x[..., rows, columns] * keep for x in (images, real))
+        values = {}
+        if self.losses.pixel:
+            values["pixel"] = F.l1_loss(made_inside, real_inside)
+        if self.losses.detail:
+            values["detail"] = detail_error(made_inside, real_inside)
+        if self.sync:
+            count, length = batch["frames"].shape[:2]
+            entropy = self.sync(
+                images.float().unflatten(0, (count, length)),
+                real.unflatten(0, (count, length)),
+                batch["landmarks"],
+                batch["energies"],
+            )
+            counted = (judged * heard).unflatten(0, (count, length))[:, 0]
+            values["sync"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
+        return values
 
     def save(self, folder: Path) -> None:
         save_parts(folder, "SyncDiff", {part: getattr(self.model, part) for part in PARTS})
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The loss under the same noise every time."""
-        return negative_loss(self, self.held_out)
+        return self.validation.scalars(self)
 
-    @torch.no_grad()
     def pictures(self) -> dict[str, torch.Tensor]:
-        """A clip's frames above frames generated one by one, each with the true frame before as its pose."""
-        if not self.held_out:
-            return {}
-        batch = to_device(self.held_out[0], self.device)
-        frames, model = batch["frames"][0], self.model
-        identity = model.frame_latents(batch["identity"][:1]).expand(len(frames), -1, -1, -1)
-        masked = model.masked_latents(frames)
-        context = model.conditioner(batch["features"][0], model.frame_latents(batch["pose"][0]))
-        noise = torch.randn(masked.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        latents = ddim(
-            lambda noisy, t: model.predict(noisy, t, masked, identity, context),
-            model.scheduler,
-            noise,
-            PICTURE_STEPS,
-        )
-        return {"teacher_forced": grid([frames, to_bytes(decode(model.autoencoder, latents))])}
+        return self.validation.pictures()
 
 
 def features_encoder(features: Path) -> dict[str, str]:
@@ -135,9 +285,9 @@ def features_encoder(features: Path) -> dict[str, str]:
     return encoder
 
 
-def _check_size(settings: Settings, crop_size: int) -> None:
+def _check_size(settings: Settings, crop_size: int, factor: int) -> None:
     """Every level of both networks must halve evenly."""
-    unit = settings.autoencoder.factor * 2 ** (len(settings.denoiser.widths) - 1)
+    unit = factor * 2 ** (len(settings.denoiser.widths) - 1)
     if crop_size % unit:
         raise UserError(
             f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {unit}. Preprocess with "
