@@ -45,6 +45,9 @@ class LossConfig:
     """Weight of the error of lip landmarks read from the audio vector alone."""
     sync: float = 0.0
     """Weight of the sync expert's loss on the decoded estimate; one noise level per window then."""
+    image_share: float = 0.25
+    """Share of a batch's windows whose estimate is decoded and judged: decoding all costs a CPU as much as half the
+    denoiser."""
     image_noise: float = 1.0
     """Noise levels, as a share of all, up to which the decoded estimate is judged."""
     sync_expert: str = "training"

@@ -155,10 +155,13 @@ class SyncDiffTask(Task):
             mouth = self._mouth_error(batch, context.vector, heard)
             total, scalars["mouth"] = total + losses.mouth * mouth, mouth.detach()
         if losses.pixel or losses.detail or self.sync:
-            estimate = model.clean_of(output, noisy, steps)
-            judged = (steps < losses.image_noise * len(model.levels.alpha)).float()
-            images = model.images(model.whole(estimate, masked))
-            for name, value in self._image_losses(batch, images, judged, heard).items():
+            windows = max(1, round(losses.image_share * count))
+            rows = slice(0, windows * length)
+            estimate = model.clean_of(output[rows], noisy[rows], steps[rows])
+            images = model.images(model.whole(estimate, masked[rows]))
+            judged = steps[rows] < losses.image_noise * len(model.levels.alpha)
+            shown = {name: value[:windows] for name, value in batch.items()}
+            for name, value in self._image_losses(shown, images, judged, heard[rows]).items():
                 total, scalars[name] = total + getattr(losses, name) * value, value.detach()
         return total, scalars
 
@@ -233,7 +236,7 @@ class SyncDiffTask(Task):
     def _image_losses(
         self, batch: Batch, images: torch.Tensor, judged: torch.Tensor, heard: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses on decoded crops [N, 3, S, S]; judged: float [N], 0 where the noise was too much."""
+        """Losses on decoded crops [N, 3, S, S]; judged: bool [N], False where the noise was too much."""
         real = to_unit(batch["frames"].flatten(0, 1))
         rows, columns = mask_span(self.model.conditioner.mask, real.shape[-1])
         keep = judged[:, None, None, None]
@@ -251,7 +254,7 @@ class SyncDiffTask(Task):
                 batch["landmarks"],
                 batch["energies"],
             )
-            counted = (judged * heard).unflatten(0, (count, length))[:, 0]
+            counted = (judged & heard).unflatten(0, (count, length))[:, 0]
             values["sync"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
         return values
 
