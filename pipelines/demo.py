@@ -23,7 +23,7 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
-from syncdiff_model.sampling import SamplingConfig
+from syncdiff_model.rollout import SamplingConfig
 
 if __package__:
     from syncdiff_pipelines import benchmark, extract_features, preprocess, synthesize, train
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
     dubs = out / "dubs"
     report = out / "report"
     with ray_session(ray):
-        dub = synthesize.Options(model=run_folder, pairs=pairs, out=dubs, config=DUB, ray=ray)
+        dub = synthesize.Options(model=str(run_folder), pairs=pairs, out=dubs, config=DUB, ray=ray)
         _step("dub the held-out talkers", lambda: synthesize.main(dub))
         _step(
             "benchmark",

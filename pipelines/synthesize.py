@@ -3,9 +3,10 @@
     python pipelines/synthesize.py --model RUN --video FILE --audio FILE --out FILE
     python pipelines/synthesize.py --model RUN --pairs CSV --out DIR
 
-The output has the video's length: a longer sound is cut, a shorter one ends in silence. CSV has the columns video,
-audio, output; its pairs are dubbed on Ray, and DIR/dubs.csv says what became of each. Run it again after an
-interruption: dubs that are there stay, pairs that failed are tried again.
+The output has the video's frames, times, size and colours, and the sound as it is; --longer-audio says what is seen
+where the sound lasts longer. CSV has the columns video, audio, output; its pairs are dubbed on Ray, and DIR/dubs.csv
+says what became of each. Run it again after an interruption: dubs that are there stay, pairs that failed are tried
+again.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from tqdm import tqdm
 
 from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_path
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
 from syncdiff_data.weights import given_weights
-from syncdiff_model.checkpoint import load_syncdiff
 from syncdiff_model.dub_lists import DubList, dub_list
 from syncdiff_model.dub_pairs import REPORT, read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
+from syncdiff_model.generators import PUBLISHED, load_generator
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Path
-    """A training run, or one of its checkpoints."""
+    model: str
+    """A training run, one of its checkpoints, or a published model: wav2lip, wav2lip-gan."""
     out: Path
     """The dubbed video (mp4), or with --pairs a folder."""
     video: Path | None = None
@@ -62,7 +64,7 @@ def main(options: Options) -> None:
 
 def dub_one(options: Options, video: Path, audio: Path) -> None:
     """Dub one video in this process."""
-    out, checkpoint = Path(user_path("--out", options.out)), Path(user_path("--model", options.model))
+    out = Path(user_path("--out", options.out))
     if out.is_dir() or out.suffix.lower() != ".mp4":
         raise UserError(f"--out {out} must be a file that ends in .mp4, not a folder.")
     if out.exists() and not options.overwrite:
@@ -70,18 +72,32 @@ def dub_one(options: Options, video: Path, audio: Path) -> None:
     for flag, path in (("--video", video), ("--audio", audio)):
         if not path.exists():
             raise UserError(f"{flag} {path} does not exist.")
-    model = load_syncdiff(checkpoint, options.ray.device)
-    failure = Dubber(model, options.config, given_weights(options.weights)).dub(DubPair(video, audio, out))
+    weights, device = given_weights(options.weights), options.ray.device
+    generator = load_generator(model_of(options.model), options.config.sampling, weights, device)
+    with tqdm(unit="frames", desc="dub", mininterval=1) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        failure = Dubber(generator, options.config, weights, device).dub(
+            DubPair(video, audio, out), progress=progress
+        )
     if failure:
         raise UserError(f"{out.name} was not made: {failure.reason} ({failure.detail}).")
     print(out)
+
+
+def model_of(name: str) -> str:
+    """A published model's name as it is, any other as a path. UserError where a relative path may not be used."""
+    return name if name in PUBLISHED else user_path("--model", Path(name))
 
 
 def dub_many(options: Options, table: Path) -> None:
     """Dub a list on Ray."""
     out = Path(user_path("--out", options.out))
     job = DubList(
-        checkpoint=Path(user_path("--model", options.model)),
+        model=model_of(options.model),
         pairs=read_pairs(table, out),
         out=out,
         ray=options.ray,

@@ -17,9 +17,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, exit_with_sentence, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_path
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
+from syncdiff_data.weights import given_weights
 from syncdiff_model.describe import describe
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import (
@@ -54,7 +55,7 @@ class Options:
     out: Path | None = None
     """Folder of the run: checkpoints/, tensorboard/, run.json."""
     preset: str = "compact"
-    """compact, demo (syncdiff_model/configs/), or a YAML file."""
+    """demo, compact (a laptop's CPU), base (one GPU), paper (syncdiff_model/configs/), or a YAML file."""
     split: str | None = None
     """Only clips of this split; unset takes all."""
     autoencoder: Path | None = None
@@ -64,6 +65,8 @@ class Options:
     validation_split: str | None = None
     """Clips of this split are for validation alone: loss and pictures in TensorBoard, RUN/best (see validate_every);
     unset validates on none. `sync` holds speakers out by itself."""
+    weights: WeightFlags = ()
+    """Use this file for a weight, as avhubert-base of conditioning.avhubert_top; repeatable."""
     device: str = "cpu"
     """Torch device: cpu or cuda."""
     workers: int = 1
@@ -87,7 +90,11 @@ def main(options: Options) -> None:
     out = Path(user_path("--out", options.out))
     clips = tuple(Path(user_path("--clips", folder)) for folder in options.clips)
     run = RunOptions(
-        out, options.resume, options.workers, RayOptions(options.workers, options.ray_address, options.device)
+        out,
+        options.resume,
+        options.workers,
+        RayOptions(options.workers, options.ray_address, options.device),
+        given_weights(options.weights),
     )
     sync = tuple(
         SyncFilter(user_path("--sync", folder), options.max_offset, options.min_confidence)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
@@ -46,19 +45,19 @@ def find_faces(
 ) -> list[Track]:
     """The face tracks of a video opened with fps=None, in order of first frame; frames are the video's own.
 
-    cache: folder that keeps them, by the video's content and the options; None keeps nothing. MediaError with the reason
-    where there is none.
+    cache: folder that keeps them, by the video's content and the options; None keeps nothing. MediaError with the
+    reason where there is none.
     """
     path = None if cache is None else cache / f"{_key(video.path, config)}.npz"
     if path is not None and (kept := _read(path)) is not None:
         return kept
 
-    def frames():
+    def frames() -> Iterator[np.ndarray]:
         for frame in video.frames():
             heartbeat()
             yield frame
 
-    tracks, rejects = find_tracks(frames(), backend, at_rate(config, video.rate))
+    tracks, rejects = find_tracks(frames(), backend, at_rate(config, float(video.rate)))
     if not tracks:
         raise MediaError(rejects[0].reason, rejects[0].detail)
     if path is not None:
@@ -68,7 +67,10 @@ def find_faces(
 
 
 def speaking_parts(
-    tracks: Sequence[Track], video: Video, expert: SyncExpert, mean_face: np.ndarray,
+    tracks: Sequence[Track],
+    video: Video,
+    expert: SyncExpert,
+    mean_face: np.ndarray,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> list[Track]:
     """The parts of the tracks in which each speaks the video's own sound, at the video's own frames.
@@ -132,5 +134,5 @@ def _read(path: Path) -> list[Track] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        os.unlink(path)
+        path.unlink()
         return None

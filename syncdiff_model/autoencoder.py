@@ -1,8 +1,8 @@
 """Face crops to latents and back: an autoencoder that is trained here, on the user's own crops.
 
 Three kinds: `kl`, diffusers' AutoencoderKL (Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion
-Models", CVPR 2022, section 3.1), `tiny`, diffusers' AutoencoderTiny (Bohan 2023, TAESD), and `patch` (patches.py), which
-is trained in minutes on a CPU. A pretrained one comes from its folder (checkpoint.load_autoencoder).
+Models", CVPR 2022, section 3.1), `tiny`, diffusers' AutoencoderTiny (Bohan 2023, TAESD), and `patch` (patches.py),
+which is trained in minutes on a CPU. A pretrained one comes from its folder (checkpoint.load_autoencoder).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class AutoencoderConfig:
     """Crop pixels per latent pixel along one side; kl and tiny: 2 to the number of widths less one."""
     latent_channels: int = 4
     widths: tuple[int, ...] = (64, 128, 256, 256)
-    """kl, tiny: channels per level, each after the first halving the image; patch: one, of the refining network."""
+    """kl, tiny: channels per level, each after the first halving the image, in tiny all alike; patch: one, of the
+    refining network."""
     layers: int = 1
     """kl, tiny: residual blocks per level."""
     groups: int = 32
@@ -44,6 +45,8 @@ class AutoencoderConfig:
     """kl: weight of the KL term; 1e-6 as in latent diffusion."""
 
     def __post_init__(self) -> None:
+        if self.kind == "tiny" and len(set(self.widths)) > 1:
+            raise ValueError(f"autoencoder tiny has one width at all levels, not {self.widths}")
         if self.kind != "patch" and self.factor != 2 ** (len(self.widths) - 1):
             raise ValueError(
                 f"{len(self.widths)} widths make factor {2 ** (len(self.widths) - 1)}, not {self.factor}"

@@ -79,9 +79,7 @@ class Context:
     """[N, c, h, w], latents beside the noisy ones; None in all modes but `full`."""
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Context:
-        return Context(
-            self.tokens[rows], self.vector[rows], None if self.pose is None else self.pose[rows]
-        )
+        return Context(self.tokens[rows], self.vector[rows], None if self.pose is None else self.pose[rows])
 
 
 class Conditioner(ModelMixin, ConfigMixin):
@@ -210,9 +208,12 @@ def mouth_shape(landmarks: torch.Tensor, crop_size: int) -> torch.Tensor:
 
 
 def features_inside(batch: dict[str, Any]) -> torch.Tensor:
-    """bool [B, T, K] of a training batch: which feature frames of the windows lie inside the clip and do not repeat its edge."""
+    """bool [B, T, K] of a training batch: which feature frames of the windows lie inside the clip and do not repeat
+    its edge."""
     length, context = batch["features"].shape[1:3]
     device = batch["features"].device
-    around = torch.arange(length, device=device)[:, None] + torch.arange(context, device=device) - context // 2
+    around = (
+        torch.arange(length, device=device)[:, None] + torch.arange(context, device=device) - context // 2
+    )
     frames = batch["first_frame"][:, None, None] + around
     return (frames >= 0) & (frames < batch["num_frames"][:, None, None])

@@ -43,7 +43,9 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         if self.zero_terminal_snr and self.prediction == "epsilon":
-            raise ValueError("prediction epsilon says nothing where all is noise: zero_terminal_snr must be off")
+            raise ValueError(
+                "prediction epsilon says nothing where all is noise: zero_terminal_snr must be off"
+            )
 
 
 def build_denoiser(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,16 +13,26 @@ from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
 from syncdiff_data.stage.probe import sample
-from syncdiff_model.checkpoint import find_checkpoint, fingerprint, load_syncdiff
-from syncdiff_model.dub_pairs import REPORT, Row, dub_recipe, report_row, stale_dubs, start_dubs, write_report
+from syncdiff_model.dub_pairs import (
+    FACES,
+    REPORT,
+    Row,
+    dub_recipe,
+    report_row,
+    stale_dubs,
+    start_dubs,
+    write_report,
+)
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair
+from syncdiff_model.generators import load_generator, model_files, model_fingerprint, resolve_model
 
 
 @dataclass(frozen=True)
 class DubStage(Stage[int, Row]):
     """Dubs the pair of that number, by itself, so that its bytes depend on no other pair."""
 
-    checkpoint: Path
+    model: str
+    """A checkpoint, or the name of a published model."""
     config: DubConfig
     weights: tuple[tuple[str, str], ...]
     """(name, file) of weights that the user gave."""
@@ -39,7 +49,8 @@ class DubStage(Stage[int, Row]):
     @cached_property
     def _dubber(self) -> Dubber:
         weights = {name: Path(file) for name, file in self.weights}
-        return Dubber(load_syncdiff(self.checkpoint, self.device), self.config, weights)
+        generator = load_generator(self.model, self.config.sampling, weights, self.device)
+        return Dubber(generator, self.config, weights, self.device)
 
     def setup(self) -> None:
         _ = self._dubber
@@ -65,7 +76,8 @@ class DubStage(Stage[int, Row]):
 class DubList:
     """What a user chooses for one list of dubs. Paths are absolute."""
 
-    checkpoint: Path
+    model: str
+    """A training run, a checkpoint, or the name of a published model."""
     pairs: Sequence[DubPair]
     out: Path
     ray: RayOptions
@@ -85,8 +97,9 @@ def dub_list(job: DubList) -> list[Row]:
     has its files, and where the model does not load.
     """
     # A run in training makes new checkpoints meanwhile: all workers load the one that is the newest now.
-    checkpoint = find_checkpoint(job.checkpoint)
-    recipe = dub_recipe(job.config, job.pairs, job.out, fingerprint(checkpoint))
+    weights = {name: Path(file) for name, file in job.weights}
+    model = resolve_model(job.model)
+    recipe = dub_recipe(job.config, job.pairs, job.out, model_fingerprint(model, weights))
     stale = stale_dubs(job.out, recipe, job.overwrite)
     missing = {pair.output: _missing_input(pair) for pair in job.pairs}
     there = [pair for pair in job.pairs if not missing[pair.output]]
@@ -94,13 +107,13 @@ def dub_list(job: DubList) -> list[Row]:
         raise UserError(
             f"none of the {len(job.pairs)} pairs has both of its files: {missing[job.pairs[0].output]}."
         )
-    load_syncdiff(checkpoint)
-    probe_nodes(str(job.out), _samples(there, checkpoint))
+    load_generator(model, job.config.sampling, weights)
+    probe_nodes(str(job.out), _samples(there, model_files(model, weights)))
     sweep_temporary(pair.output.parent for pair in job.pairs)  # of a run that was killed
     start_dubs(job.out, recipe, stale)
     stage = DubStage(
-        checkpoint=checkpoint,
-        config=job.config,
+        model=model,
+        config=replace(job.config, face_cache=job.config.face_cache or job.out / FACES),
         weights=job.weights,
         device=job.ray.device,
         pairs=there,
@@ -125,9 +138,8 @@ def _missing_input(pair: DubPair) -> str | None:
     return next((f"{path} does not exist" for path in (pair.video, pair.audio) if not path.exists()), None)
 
 
-def _samples(pairs: Sequence[DubPair], checkpoint: Path) -> dict[str, int]:
+def _samples(pairs: Sequence[DubPair], model: Sequence[Path]) -> dict[str, int]:
     """Files that every node must see: some videos, some sounds, the model."""
-    model = sorted(checkpoint.rglob("*"))
     samples: dict[str, int] = {}
     for paths in ([p.video for p in pairs], [p.audio for p in pairs], model):
         samples |= sample([(str(path), path.stat().st_size) for path in paths if path.is_file()])

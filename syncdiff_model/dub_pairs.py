@@ -20,6 +20,8 @@ from syncdiff_model.dubbing import DubConfig, DubFailure, DubPair
 COLUMNS = ("video", "audio", "output")
 REPORT = "dubs.csv"
 RECIPE = "dubs.json"
+FACES = ".faces"
+"""Folder of the videos' faces, for a list in which a video has many sounds."""
 LONGEST_NAME = 255
 """Bytes of a file name, on every common file system."""
 
@@ -86,8 +88,7 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
     """
     return {
         "model": model,
-        "sampling": asdict(config.sampling),
-        "faces": asdict(config.faces),
+        "config": {name: value for name, value in asdict(config).items() if name != "face_cache"},
         "pairs": [[p.video.name, p.audio.name, p.output.relative_to(out).as_posix()] for p in pairs],
     }
 

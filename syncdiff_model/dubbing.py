@@ -1,38 +1,39 @@
 """A video and a sound to a dubbed video: find the face, generate its lower half from the sound, paste it back.
 
-The rules. The output has the video's frames at 25 fps and its size; the sound is cut, or padded with silence, to its
-length. Frames without a face pass through, and so does every pixel outside the soft mask of the lower face. Where
-several faces are seen at once, the largest speaks.
+The rules. The output has the video's own frames at their own times, its size, aspect and colour tags, and the given
+sound as it is. Frames without a face pass through, and so does every pixel outside the soft mask of the face. Frames
+are streamed: memory does not grow with the video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-import torch
 
-from syncdiff_data.clips import ClipConfig, ClipExtractor
-from syncdiff_data.faces import FaceConfig, load_backend, mean_face
-from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
-from syncdiff_data.loader.sample import feature_windows
-from syncdiff_data.media import AudioTrack, Video, write_video
+from syncdiff_data.faces import FaceConfig, Track, crop_face, load_backend, mean_face
+from syncdiff_data.media import AudioTrack, LongerAudio, Playback, Video, sound_start, write_redub
+from syncdiff_data.prepared import find_faces, speaking_parts
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source, UserError
+from syncdiff_data.records import FPS, MediaError, UserError
 from syncdiff_data.speaker import load_speaker_expert
 from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import run_fault
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
-from syncdiff_model.compositing import paste_face
-from syncdiff_model.conditioning import soft_mask
-from syncdiff_model.sampling import Conditions, SamplingConfig, conditions, generate
-from syncdiff_model.syncdiff import SyncDiff
+from syncdiff_model.compositing import match_colour, paste_face
+from syncdiff_model.generator import FRAMES_AT_ONCE, Generator
+from syncdiff_model.rollout import SamplingConfig
 
 FACES = ("largest", "speaking", "all")
+SEARCHED_S = 60.0
+"""Seconds at a track's beginning in which its identity frame is chosen."""
+Progress = Callable[[int, int], None]
+"""progress(done, total): frames written, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,23 @@ class DubConfig:
     """How a video is dubbed."""
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    faces: FaceConfig = field(default_factory=FaceConfig)
-    """How faces are found; the crop size is the model's, whatever is said here."""
     face: str = "largest"
     """Which face is dubbed where several are seen: `largest`, `speaking` (the one whose lips fit the video's own sound,
     by the sync expert), `all`, or the number of a track, counted from 0 by its first frame."""
+    longer_audio: LongerAudio = "stop"
+    """Where the sound is longer than the video: `stop` cuts it, `hold` shows the last frame on, `loop` the video
+    backward and forward again."""
+    backend: str | None = None
+    """Face backend instead of the one that the model's training data were made with."""
+    min_face_px: int | None = None
+    """Smallest face that is dubbed, as the median side of its box; unset: as in training."""
+    max_roll: float | None = None
+    """Largest roll in degrees; unset: as in training."""
+    face_cache: Path | None = None
+    """Folder that keeps the faces of every video, so that one video with many sounds is analysed once; unset keeps none
+    (lists keep them in OUT/.faces)."""
+    match_colour: bool = True
+    """Shift the colours of a generated face to the video's along the seam."""
 
 
 @dataclass(frozen=True)
@@ -64,40 +77,48 @@ class DubFailure:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class FaceSpan:
-    """A span of the video whose face is generated: its first frame, where the crops lie, and the conditioning."""
+    """A span of the video whose face is generated: its first frame, where its crops lie, the generator's state."""
 
     first: int
     face_to_source: np.ndarray
-    conditions: Conditions
+    state: Any
+
+    def covers(self, frame: int) -> bool:
+        return 0 <= frame - self.first < len(self.face_to_source)
 
 
 class Dubber:
-    """A model with the face backend and the audio encoder it needs, loaded once."""
+    """A generator with the face backend that it needs, loaded once."""
 
-    def __init__(self, model: SyncDiff, config: DubConfig, weights: Mapping[str, Path] | None = None):
+    def __init__(
+        self,
+        generator: Generator,
+        config: DubConfig,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "cpu",
+    ):
         """weights: files the user gave, by name. UserError when one is missing."""
-        faces = replace(config.faces, crop_size=model.conditioner.config.crop_size)
-        device = model.device.type
-        self.model, self.sampling = model, config.sampling
-        self.face = config.face
         if config.face not in FACES and not config.face.isdigit():
             raise UserError(f"--face {config.face!r}: expected {', '.join(FACES)} or the number of a track.")
-        speaker: Literal["sync", "all"] = "sync" if config.face == "speaking" else "all"
-        self.clips = ClipConfig(faces=faces, mouth=False, allow_no_audio=speaker == "all", speaker=speaker)
-        self.expert = load_speaker_expert(device) if speaker == "sync" else None
-        self.backend = load_backend(faces, weights or {}, device)
-        self.encoder = feature_encoder(model, weights or {}, device)
-        self.mask = soft_mask(model.conditioner.mask, faces.crop_size).numpy()
+        self.generator, self.config = generator, config
+        self.faces = chosen_faces_config(generator.faces_config, config)
+        self.backend = load_backend(self.faces, weights or {}, device)
+        self.expert = load_speaker_expert(device) if config.face == "speaking" else None
 
-    def dub(self, pair: DubPair, heartbeat: Heartbeat = no_heartbeat) -> DubFailure | None:
+    def dub(
+        self,
+        pair: DubPair,
+        heartbeat: Heartbeat = no_heartbeat,
+        progress: Progress = lambda done, total: None,
+    ) -> DubFailure | None:
         """Write the pair's output, whole or not at all; None, or why its files or its output do not allow it.
 
         Raises what is no property of the pair: a full disk, an unmounted folder, an exception nobody foresaw.
         """
         try:
-            self._dub(pair, heartbeat)
+            self._dub(pair, heartbeat, progress)
         except (MediaError, OSError) as error:
             if is_transient(error) or run_fault(error):
                 raise
@@ -106,59 +127,102 @@ class Dubber:
             return DubFailure(Reason.WRITE_ERROR, f"{type(error).__name__}: {error.strerror or error}")
         return None
 
-    def _dub(self, pair: DubPair, heartbeat: Heartbeat) -> None:
+    def _dub(self, pair: DubPair, heartbeat: Heartbeat, progress: Progress) -> None:
         with _naming(pair.video):
-            video = Video(pair.video, heartbeat=heartbeat)
-            if self.expert is not None and not video.has_audio:
+            video = Video(pair.video, fps=None, heartbeat=heartbeat)
+            tracks = self._tracks(video, heartbeat)
+        with _naming(pair.audio):
+            audio, start_s = AudioTrack(pair.audio), float(sound_start(pair.audio))
+        shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
+        # Sound beyond the last frame opens no mouth; a sound that ends earlier is followed by silence.
+        heard = self.generator.hear(audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS)))))
+        spans = [self._span(track, video, heard) for track in tracks]
+        frames = self._frames(shown, spans, heartbeat, progress)
+        pair.output.parent.mkdir(parents=True, exist_ok=True)
+        write_redub(pair.output, frames, shown, pair.audio, comment_of(self.generator.name), shown.duration_s)
+
+    def _tracks(self, video: Video, heartbeat: Heartbeat) -> list[Track]:
+        """The tracks to dub, in order of time. MediaError with a reason when there is none."""
+        tracks = find_faces(video, self.backend, self.faces, self.config.face_cache, heartbeat)
+        if self.expert is not None:
+            if not video.has_audio:
                 raise MediaError(
                     Reason.NO_AUDIO, "it has no sound to tell who speaks by; choose a face by --face largest"
                 )
-            clips = self._speaker_clips(pair.video, heartbeat)
-        with _naming(pair.audio):
-            sound = read_sound(pair.audio, video.num_frames, heartbeat)
-        # clips of the speaker -> spans of the video with their conditioning -> generated crops [T, S, S, 3]
-        spans = [self._span(clip, video, sound) for clip in clips]
-        faces = generate(self.model, [span.conditions for span in spans], self.sampling, heartbeat)
-        generated = [(span, face.permute(0, 2, 3, 1).numpy()) for span, face in zip(spans, faces)]
+            tracks = speaking_parts(tracks, video, self.expert, mean_face(), heartbeat)
+        return choose_faces(tracks, self.config.face)
 
-        def frames() -> Iterator[np.ndarray]:
-            for index, frame in enumerate(video.frames()):
-                for span, face in generated:
-                    t = index - span.first
-                    if 0 <= t < len(face):
-                        frame = paste_face(frame, face[t], self.mask, span.face_to_source[t])
-                heartbeat()
-                yield frame
+    def _span(self, track: Track, video: Video, heard: np.ndarray) -> FaceSpan:
+        size = video.width, video.height
+        where = self.generator.transforms(track.landmarks, track.box, size, float(video.rate))
+        typical = typical_frame(track.landmarks[: max(1, round(SEARCHED_S * float(video.rate)))])
+        (frame,) = video.frames(track.first_frame + typical, track.first_frame + typical + 1)
+        identity = crop_face(frame, where[typical], self.generator.crop_size)
+        return FaceSpan(track.first_frame, where, self.generator.start(identity, heard))
 
-        pair.output.parent.mkdir(parents=True, exist_ok=True)
-        write_video(pair.output, frames(), sound)
+    def _frames(
+        self, shown: Playback, spans: Sequence[FaceSpan], heartbeat: Heartbeat, progress: Progress
+    ) -> Iterator[np.ndarray]:
+        """The output's frames, a few at a time: cropped, generated, pasted."""
+        stream, done = shown.frames(), 0
+        while frames := list(islice(stream, FRAMES_AT_ONCE)):
+            order = shown.order[done : done + len(frames)]
+            times = shown.times[done : done + len(frames)]
+            self._dub_frames(frames, order, times, spans, heartbeat)
+            yield from frames
+            done += len(frames)
+            progress(done, shown.num_frames)
 
-    def _span(self, clip: Clip, video: Video, sound: np.ndarray) -> FaceSpan:
-        first = round((clip.start_s - video.start_s) * FPS)
-        audio = sound[first * SAMPLES_PER_FRAME : (first + clip.num_frames) * SAMPLES_PER_FRAME]
-        return FaceSpan(first, clip.face_to_source, self._conditions(clip, audio))
+    def _dub_frames(
+        self,
+        frames: list[np.ndarray],
+        order: np.ndarray,
+        times: np.ndarray,
+        spans: Sequence[FaceSpan],
+        heartbeat: Heartbeat,
+    ) -> None:
+        """Paste generated faces into some frames [H, W, 3], in place. order: which frame of the video each is."""
+        size = self.generator.crop_size
+        seen = [[i for i, frame in enumerate(order) if span.covers(int(frame))] for span in spans]
+        live = [(span, rows) for span, rows in zip(spans, seen) if rows]
+        crops = [
+            np.stack([crop_face(frames[i], span.face_to_source[order[i] - span.first], size) for i in rows])
+            for span, rows in live
+        ]
+        made = self.generator.advance(
+            [span.state for span, _ in live], crops, [times[rows] for _, rows in live], heartbeat
+        )
+        for (span, rows), originals, faces in zip(live, crops, made):
+            for i, original, face in zip(rows, originals, faces):
+                matched = (
+                    match_colour(face, original, self.generator.mask) if self.config.match_colour else face
+                )
+                where = span.face_to_source[order[i] - span.first]
+                frames[i] = paste_face(frames[i], matched, self.generator.mask, where)
 
-    def _speaker_clips(self, path: Path, heartbeat: Heartbeat) -> list[Clip]:
-        """The clips to dub, in order of time. MediaError with the reason of the first reject when there is none."""
-        extractor = ClipExtractor(
-            path.parent, "dub", self.clips, self.backend, mean_face(), self.expert,
-            ignore_audio=self.expert is None,
-        )  # fmt: skip
-        found = list(extractor.extract_clips(Source(path.name, path.stat().st_size), heartbeat))
-        clips = [item for item in found if isinstance(item, Clip)]
-        if not clips:
-            reject = next(item for item in found if isinstance(item, Reject))
-            raise MediaError(reject.reason, reject.detail)
-        return choose_faces(clips, self.face)
 
-    def _conditions(self, clip: Clip, audio: np.ndarray) -> Conditions:
-        # An encoder that needs mouth crops fails: they would show the original speech.
-        dubbed = replace(clip, audio=audio, mouth_png=None)
-        config = self.model.conditioner.config
-        features = self.encoder.encode([dubbed])[0][config.feature]
-        windows = feature_windows(features, np.arange(clip.num_frames), config.context)
-        frames = torch.from_numpy(dubbed.face).permute(0, 3, 1, 2)
-        return conditions(self.model, frames, torch.from_numpy(windows))
+def chosen_faces_config(trained: FaceConfig, config: DubConfig) -> FaceConfig:
+    """How faces are found: as for the model's training data, but for what the user says otherwise."""
+    given = {name: getattr(config, name) for name in ("backend", "min_face_px", "max_roll")}
+    return replace(
+        trained, largest_face=False, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def comment_of(name: str) -> str:
+    """What the file says of itself."""
+    return f"synthetic: lips generated from sound by {name} (syncdiff)"
+
+
+def typical_frame(landmarks: np.ndarray) -> int:
+    """The frame whose head is turned most as it is on average, by points that speech does not move, mouth shut before
+    open: the identity frame of a track [T, 68, 2]."""
+    points = landmarks.astype(np.float64)
+    eyes = np.linalg.norm(points[:, 36:42].mean(axis=1) - points[:, 42:48].mean(axis=1), axis=-1)
+    still = (points[:, 17:48] - points[:, 27:31].mean(axis=1, keepdims=True)) / eyes[:, None, None]
+    turned = np.linalg.norm(still - np.median(still, axis=0), axis=-1).mean(axis=-1)
+    opened = np.linalg.norm(points[:, 62] - points[:, 66], axis=-1) / eyes
+    return int(np.argmin(turned + 0.2 * opened))
 
 
 @contextmanager
@@ -170,54 +234,30 @@ def _naming(path: Path) -> Iterator[None]:
         raise MediaError(error.reason, f"{path.name}: {error}") from error
 
 
-def read_sound(path: Path, num_frames: int, heartbeat: Heartbeat = no_heartbeat) -> np.ndarray:
-    """The sound of a file from its beginning, int16 [num_frames * 640], cut or padded with silence.
-
-    A file with pictures begins at its first picture, any other at its first sound. MediaError when there is none.
-    """
-    sound = AudioTrack(path)
-    try:
-        start_s = Video(path, heartbeat=heartbeat).start_s
-    except MediaError as error:
-        if error.reason is not Reason.NO_VIDEO_STREAM:
-            raise
-        start_s = sound.start_s
-    return sound.slice(start_s, num_frames)
-
-
-def choose_faces(clips: Sequence[Clip], face: str) -> list[Clip]:
-    """The clips to dub, in order of time; `face` as in DubConfig. MediaError where no clip has that number."""
+def choose_faces(tracks: Sequence[Track], face: str) -> list[Track]:
+    """The tracks to dub, in order of time; `face` as in DubConfig. MediaError where no track has that number."""
     if face == "all":
-        return sorted(clips, key=lambda clip: clip.start_s)
+        return sorted(tracks, key=lambda track: track.first_frame)
     if face.isdigit():
-        chosen = [clip for clip in clips if clip.track == int(face)]
+        chosen = [track for track in tracks if track.track == int(face)]
         if not chosen:
-            numbers = ", ".join(str(number) for number in sorted({clip.track for clip in clips}))
+            numbers = ", ".join(str(number) for number in sorted({track.track for track in tracks}))
             raise MediaError(Reason.NO_FACE, f"there is no face number {face}; there are {numbers}")
-        return sorted(chosen, key=lambda clip: clip.start_s)
-    return largest_faces(clips)
+        return sorted(chosen, key=lambda track: track.first_frame)
+    return largest_faces(tracks)
 
 
-def largest_faces(clips: Sequence[Clip]) -> list[Clip]:
-    """Of clips that overlap in time the one with the largest face (mean box area), in order of time."""
+def largest_faces(tracks: Sequence[Track]) -> list[Track]:
+    """Of tracks that overlap in time the one with the largest face (mean box area), in order of time."""
 
-    def area(clip: Clip) -> float:
-        return float(np.prod(clip.box[:, 2:] - clip.box[:, :2], axis=1).mean())
+    def area(track: Track) -> float:
+        return float(np.prod(track.box[:, 2:] - track.box[:, :2], axis=1).mean())
 
-    def overlap(a: Clip, b: Clip) -> bool:
-        return a.start_s < b.start_s + b.num_frames / FPS and b.start_s < a.start_s + a.num_frames / FPS
+    def overlap(a: Track, b: Track) -> bool:
+        return a.first_frame < b.first_frame + len(b.box) and b.first_frame < a.first_frame + len(a.box)
 
-    chosen: list[Clip] = []
-    for clip in sorted(clips, key=area, reverse=True):
-        if not any(overlap(clip, other) for other in chosen):
-            chosen.append(clip)
-    return sorted(chosen, key=lambda clip: clip.start_s)
-
-
-def feature_encoder(model: SyncDiff, weights: Mapping[str, Path], device: str) -> Encoder:
-    """The audio encoder whose column the model was trained on. UserError when its weights are not here."""
-    config = model.conditioner.config
-    layer = config.feature.removeprefix("layer")
-    layers = (int(layer) if layer.isdigit() else None,) if config.encoder == "avhubert" else ()
-    options = EncoderOptions(tuple(layers), checkpoint=config.checkpoint, weights=weights, device=device)
-    return load_encoder(config.encoder, options)
+    chosen: list[Track] = []
+    for track in sorted(tracks, key=area, reverse=True):
+        if not any(overlap(track, other) for other in chosen):
+            chosen.append(track)
+    return sorted(chosen, key=lambda track: track.first_frame)

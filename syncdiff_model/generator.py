@@ -76,8 +76,8 @@ class Generator(ABC):
         """The next frames of each clip: uint8 [n, S, S, 3] for crops of that shape and times float64 [n]."""
 
     def faces(self, clips: Sequence[FaceClip]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(clip, frame, uint8 [S, S, 3]) of all clips side by side, in order of frames within each; memory does not grow
-        with their length."""
+        """(clip, frame, uint8 [S, S, 3]) of all clips side by side, in order of frames within each; memory does not
+        grow with their length."""
         states = [self.start(clip.identity, clip.sound) for clip in clips]
         streams = [iter(clip.crops) for clip in clips]
         done = [0] * len(clips)

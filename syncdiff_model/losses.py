@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from syncdiff_data.faces.alignment import EYE_DISTANCE, EYE_LINE
+from syncdiff_data.faces.alignment import EYE_DISTANCE
 from syncdiff_data.faces.mean_face import mean_face
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.prepare import SIDE
@@ -31,8 +31,8 @@ class LossConfig:
     """What is minimised. None of it is stated in the sources available on the paper."""
 
     weighting: Weighting = "none"
-    """By noise level. min_snr: min(SNR, 5), which trusts the noisiest levels least, so for many steps. jit: errors count
-    as errors of the velocity, so that hardly noisy levels count most."""
+    """By noise level. min_snr: min(SNR, 5), which trusts the noisiest levels least, so for many steps. jit: errors
+    count as errors of the velocity, so that hardly noisy levels count most."""
     outside: float = 0.2
     """Weight of the latents' loss where nothing is generated, against 1 where it is."""
     noisiest: float = 0.1
@@ -54,7 +54,9 @@ class LossConfig:
     """The expert of that loss; the benchmark's own is `evaluation`."""
 
 
-def level_weight(weighting: Weighting, prediction: str, alpha: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def level_weight(
+    weighting: Weighting, prediction: str, alpha: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
     """Weight of the squared error of a prediction at noise levels; alpha, sigma and result [N, 1, 1, 1]."""
     if weighting == "none":
         return torch.ones_like(alpha)

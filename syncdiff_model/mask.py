@@ -22,7 +22,8 @@ class MaskConfig:
     feather: float = 0.06
     """Width of the soft border, inside the rectangle, when a face is pasted back; 0 gives a hard edge."""
     margin: float = 0.25
-    """How far above the rectangle the denoiser sees: the eyes say little about the lips and cost a third of its time."""
+    """How far above the rectangle the denoiser sees: the eyes say little about the lips and cost a third of its
+    time."""
 
 
 def hide_lower_half(images: torch.Tensor, mask: MaskConfig) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Frames in time: crops of one or many clips go in as they come, generated crops come out.
 
-Where no frame depends on the one before (pose none, masked), all frames of all clips are one batch. Where it does, frame
-t of all clips is one batch, and its pose is the frame generated before. What is kept of a clip is its identity, its
-sound's features and the last few frames' latents, however long it is.
+Where no frame depends on the one before (pose none, masked), all frames of all clips are one batch. Where it does,
+frame t of all clips is one batch, and its pose is the frame generated before. What is kept of a clip is its identity,
+its sound's features and the last few frames' latents, however long it is.
 
 Shapes: n frames, S crop size; s latent size, r rows that the denoiser sees, c latent channels; F feature frames, K
 feature frames around a frame, D, D' feature width before and after `refine`.
@@ -135,9 +135,7 @@ def _one_after_another(crops: Sequence[np.ndarray]) -> list[list[tuple[int, int]
 def _together(rollouts: Sequence[Rollout], crops: Sequence[np.ndarray]) -> list[list[tuple[int, int]]]:
     """Frame t of every clip as a batch, for all t."""
     longest = max((len(part) for part in crops), default=0)
-    return [
-        [(clip, t) for clip in range(len(rollouts)) if t < len(crops[clip])] for t in range(longest)
-    ]
+    return [[(clip, t) for clip in range(len(rollouts)) if t < len(crops[clip])] for t in range(longest)]
 
 
 def _generate(

@@ -1,4 +1,5 @@
-"""Samplers as plain functions of a network that predicts the clean latents. A new one is a function and a line in SAMPLERS.
+"""Samplers as plain functions of a network that predicts the clean latents. A new one is a function and a line in
+SAMPLERS.
 
 All are deterministic given the noise. `levels` holds alpha and sigma of every training step: x_t = alpha_t x_0 +
 sigma_t noise. The last prediction is returned as it is, so no number of steps leaves noise behind.
@@ -38,7 +39,9 @@ def trailing_steps(train_steps: int, steps: int) -> list[int]:
     """Training steps to predict at, noisiest first: the last one and equally spaced ones below it (Lin et al., 2024,
     table 2). UserError for fewer than one step or more than there are levels."""
     if not 1 <= steps <= train_steps:
-        raise UserError(f"steps {steps}: expected 1 to {train_steps}, the noise levels of the model's training.")
+        raise UserError(
+            f"steps {steps}: expected 1 to {train_steps}, the noise levels of the model's training."
+        )
     return [round(train_steps - i * train_steps / steps) - 1 for i in range(steps)]
 
 

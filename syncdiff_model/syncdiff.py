@@ -121,5 +121,7 @@ class SyncDiff:
     def alpha_sigma(self, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of each noise level: float32 [N, 1, 1, 1] each."""
         index = steps.cpu()
-        alpha, sigma = (values[index].float().to(steps.device) for values in (self.levels.alpha, self.levels.sigma))
+        alpha, sigma = (
+            values[index].float().to(steps.device) for values in (self.levels.alpha, self.levels.sigma)
+        )
         return alpha[:, None, None, None], sigma[:, None, None, None]

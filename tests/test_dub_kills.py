@@ -30,7 +30,7 @@ def line_of(model: Path, table: Path, out: Path) -> list[str]:
         "2",
         "--sampling.steps",
         "1",
-        "--faces.backend",
+        "--backend",
         BACKEND,
     ]
 

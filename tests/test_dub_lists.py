@@ -20,9 +20,9 @@ from syncdiff_model import dub_lists
 from syncdiff_model.dub_lists import DubStage
 from syncdiff_model.dub_pairs import REPORT
 from syncdiff_model.dubbing import DubConfig, DubPair
-from syncdiff_model.sampling import SamplingConfig
+from syncdiff_model.rollout import SamplingConfig
 
-DUB = DubConfig(SamplingConfig(steps=1), CONFIG.faces)
+DUB = DubConfig(SamplingConfig(steps=1), backend=CONFIG.faces.backend, min_face_px=0)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def synthesize(model: Path, media: Path, out: Path, videos: list[str], **options
     table.write_text("\n".join(["video,audio,output", *rows]) + "\n")
     module = pipeline("synthesize")
     defaults = {"config": DUB, "ray": RayOptions(workers=2)}
-    module.main(module.Options(model=model, out=out, pairs=table, **{**defaults, **options}))
+    module.main(module.Options(model=str(model), out=out, pairs=table, **{**defaults, **options}))
 
 
 def report(out: Path) -> list[tuple[str, str, str]]:
@@ -158,11 +158,11 @@ def test_a_run_in_training_gives_all_pairs_one_checkpoint(model: Path, tmp_path:
     """Workers start later than the list, and must not load a newer checkpoint of the run."""
     run = tmp_path / "run"
     shutil.copytree(model, run / "checkpoints" / "step-00000001")
-    seen: list[Path] = []
+    seen: list[str] = []
 
     def stage(stage: DubStage, plans: object, options: object) -> list[object]:
         shutil.copytree(model, run / "checkpoints" / "step-00000002")
-        seen.append(stage.checkpoint)
+        seen.append(stage.model)
         return [{"reason": ""}]
 
     monkeypatch.setattr(dub_lists, "run_stage", stage)
@@ -170,8 +170,8 @@ def test_a_run_in_training_gives_all_pairs_one_checkpoint(model: Path, tmp_path:
     for name in ("a.mp4", "b.wav"):
         (tmp_path / name).touch()
     pair = DubPair(tmp_path / "a.mp4", tmp_path / "b.wav", tmp_path / "out" / "c.mp4")
-    dub_lists.dub_list(dub_lists.DubList(run, [pair], tmp_path / "out", RayOptions(), DUB))
-    assert seen == [run / "checkpoints" / "step-00000001"]
+    dub_lists.dub_list(dub_lists.DubList(str(run), [pair], tmp_path / "out", RayOptions(), DUB))
+    assert seen == [str(run / "checkpoints" / "step-00000001")]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -20,21 +20,28 @@ from syncdiff_model.autoencoder import (
     to_unit,
 )
 from syncdiff_model.checkpoint import PARTS, find_checkpoint, load_syncdiff, save_parts, write_checkpoint
-from syncdiff_model.conditioning import Conditioner, MaskConfig, soft_mask
-from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig, build_denoiser, build_scheduler
+from syncdiff_model.conditioning import Conditioner, Pose
+from syncdiff_model.denoiser import (
+    DenoiserConfig,
+    DiffusionConfig,
+    Prediction,
+    build_denoiser,
+    build_scheduler,
+)
+from syncdiff_model.mask import MaskConfig, seen_rows, soft_mask
 from syncdiff_model.patches import PatchAutoencoder
 from syncdiff_model.presets import Settings, load_preset, settings_from, to_plain
-from syncdiff_model.sampling import SamplingConfig, conditions, ddim, generate
+from syncdiff_model.rollout import SamplingConfig, advance, start_rollout
 from syncdiff_model.syncdiff import SyncDiff
 
 SIZE, CONTEXT, DIM = 32, 3, 10
 
 
-def tiny_model(kind: str = "patch") -> SyncDiff:
+def tiny_model(kind: str = "patch", pose: Pose = "none", prediction: Prediction = "sample") -> SyncDiff:
     torch.manual_seed(0)
-    widths = (16,) if kind == "patch" else (8, 16)
+    widths = {"patch": (16,), "kl": (8, 16), "tiny": (8, 8)}[kind]
     factor = 4 if kind == "patch" else 2
-    autoencoder = build_autoencoder(AutoencoderConfig(kind, factor, 4, widths, groups=8))
+    autoencoder = build_autoencoder(AutoencoderConfig(kind, factor, 4, widths, groups=8))  # type: ignore[arg-type]
     conditioner = Conditioner(
         crop_size=SIZE,
         latent_channels=4,
@@ -45,28 +52,40 @@ def tiny_model(kind: str = "patch") -> SyncDiff:
         mask={"top": 0.5},
         context=CONTEXT,
         tokens_dim=16,
+        pose=pose,
         pose_dim=3,
         pose_width=8,
     )
-    denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, SIZE // factor, 16)
+    inputs = 4 if pose == "full" else 3
+    shape = DenoiserConfig((16, 32), 1, (False, True), 2, 8)
+    denoiser = build_denoiser(shape, 4, SIZE // factor, 16, inputs)
     # A fresh one puts out zeros, whatever its input.
     torch.nn.init.normal_(denoiser.conv_out.weight)
-    scheduler = build_scheduler(DiffusionConfig(prediction="sample"))
+    zero_snr = prediction != "epsilon"
+    scheduler = build_scheduler(DiffusionConfig(prediction=prediction, zero_terminal_snr=zero_snr))
     for network in (autoencoder, conditioner, denoiser):
         network.eval()
     return SyncDiff(autoencoder, conditioner, denoiser, scheduler)
 
 
-def clip(frames: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=draw)
-    return images, torch.randn(frames, CONTEXT, DIM, generator=draw)
+def clip(frames: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Crops [T, S, S, 3] and features [T, D]."""
+    rng = np.random.default_rng(seed)
+    crops = rng.integers(0, 256, (frames, SIZE, SIZE, 3), dtype=np.uint8)
+    return crops, rng.normal(size=(frames, DIM)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", ["kl", "patch"])
+def dub(
+    model: SyncDiff, crops: list[np.ndarray], features: list[np.ndarray], identity: np.ndarray
+) -> list[np.ndarray]:
+    rollouts = [start_rollout(model, identity, sound) for sound in features]
+    return advance(model, rollouts, crops, [np.arange(len(c)) / 25 for c in crops], SamplingConfig(steps=2))
+
+
+@pytest.mark.parametrize("kind", ["kl", "tiny", "patch"])
 def test_latents_have_unit_variance_after_measuring(kind: str) -> None:
     autoencoder = tiny_model(kind).autoencoder
-    images = to_unit(clip(16)[0])
+    images = to_unit(torch.from_numpy(clip(16)[0]).permute(0, 3, 1, 2))
     measure_scale(autoencoder, [images[:8], images[8:]])
     with torch.no_grad():
         latents = encode(autoencoder, images)
@@ -87,93 +106,68 @@ def test_patch_autoencoder_starts_at_the_principal_components() -> None:
         assert torch.allclose(autoencoder.decode(autoencoder.encode(images)), images, atol=1e-4)
 
 
-def test_the_hidden_half_of_the_target_reaches_nothing() -> None:
-    model = tiny_model()
-    frames, features = clip()
-    other = frames.clone()
-    other[1:-1, :, SIZE // 2 :] = 255 - other[1:-1, :, SIZE // 2 :]
-    conditioned, conditioned_other = conditions(model, frames, features), conditions(model, other, features)
-    assert torch.equal(conditioned.masked, conditioned_other.masked)
-    assert torch.equal(conditioned.identity, conditioned_other.identity)
-    config = SamplingConfig(steps=2)
-    (made,), (made_other,) = (
-        generate(model, [conditioned], config),
-        generate(model, [conditioned_other], config),
-    )
-    assert torch.equal(made, made_other)
-    other[1:-1, :, : SIZE // 2] = 0
-    assert not torch.equal(conditioned.masked, conditions(model, other, features).masked)
-
-
-def test_no_frame_is_its_own_identity() -> None:
-    model = tiny_model()
-    frames, features = clip()
-    own = model.frame_latents(frames)
-    identity = conditions(model, frames, features).identity
-    assert all(not torch.allclose(identity[t], own[t]) for t in range(len(frames)))
+@pytest.mark.parametrize("pose", ["none", "masked", "bottleneck", "full"])
+def test_the_hidden_half_of_the_target_reaches_nothing(pose: Pose) -> None:
+    model = tiny_model(pose=pose)
+    crops, features = clip()
+    other = crops.copy()
+    other[:, SIZE // 2 :] = 255 - other[:, SIZE // 2 :]
+    (made,), (made_other,) = (dub(model, [images], [features], crops[0]) for images in (crops, other))
+    assert np.array_equal(made, made_other)
+    other[:, SIZE // 4 : SIZE // 2] = 0
+    assert not np.array_equal(made, dub(model, [other], [features], crops[0])[0])
 
 
 def test_pose_passes_through_its_bottleneck_alone() -> None:
-    conditioner = tiny_model().conditioner
-    pose, features = torch.randn(5, 4, 8, 8), torch.randn(5, CONTEXT, DIM)
+    conditioner = tiny_model(pose="bottleneck").conditioner
+    pose, windows = torch.randn(5, 4, 8, 8), torch.randn(5, CONTEXT, DIM)
     assert conditioner.pose_code(pose).shape == (5, 3)
+    known = torch.tensor([True, True, True, True, False])
+    context = conditioner(windows, pose, known)
+    assert context.tokens.shape == (5, CONTEXT + 1, 16)
+    changed = conditioner(windows, torch.randn_like(pose), known)
+    differs = (context.tokens != changed.tokens).flatten(1).any(dim=1)
+    assert differs.tolist() == known.tolist(), "an unknown pose is a learned token"
     conditioner.bottleneck[-1].weight.data.zero_()
-    context = conditioner(features, pose)
-    assert context.shape == (5, CONTEXT + 1, 16)
-    assert torch.equal(context, conditioner(features, torch.randn_like(pose)))
+    one, other = (conditioner(windows, torch.randn(5, 4, 8, 8), known) for _ in range(2))
+    assert torch.equal(one.tokens, other.tokens)
 
 
-def test_sound_changes_the_face() -> None:
+def test_sound_changes_the_face_and_no_sound_is_a_learned_token() -> None:
     model = tiny_model()
-    frames, features = clip()
-    config = SamplingConfig(steps=2)
-    (one,) = generate(model, [conditions(model, frames, features)], config)
-    (other,) = generate(model, [conditions(model, frames, -3 * features)], config)
-    assert not torch.equal(one, other)
-
-
-def test_a_clip_does_not_depend_on_its_neighbours() -> None:
-    model = tiny_model()
-    conditioned = [conditions(model, *clip(frames, seed)) for seed, frames in enumerate((3, 6, 4))]
-    together = list(generate(model, conditioned, SamplingConfig(steps=2, batch_clips=2)))
-    for alone, made in zip(conditioned, together):
-        (single,) = generate(model, [alone], SamplingConfig(steps=2))
-        assert len(made) == len(alone)
-        assert (made.int() - single.int()).abs().max() <= 1
-
-
-def test_segments_begin_anew_and_keep_the_length() -> None:
-    model = tiny_model()
-    conditioned = conditions(model, *clip(7))
-    (made,) = generate(model, [conditioned], SamplingConfig(steps=2, segment_frames=3))
-    assert made.shape == (7, 3, SIZE, SIZE)
-    (tail,) = generate(model, [conditioned.span(3, 6)], SamplingConfig(steps=2))
-    assert (made[3:6].int() - tail.int()).abs().max() <= 1
-
-
-def test_ddim_finds_the_only_clean_image_there_is() -> None:
-    clean = torch.full((2, 1, 4, 4), 0.7)
-    scheduler = build_scheduler(DiffusionConfig(prediction="sample"))
-    made = ddim(lambda noisy, timestep: clean, scheduler, torch.randn(2, 1, 4, 4), steps=3)
-    assert torch.allclose(made, clean, atol=1e-2)
+    crops, features = clip()
+    (one,), (other,) = (dub(model, [crops], [sound], crops[0]) for sound in (features, -3 * features))
+    assert not np.array_equal(one, other)
+    windows, deaf = torch.randn(2, CONTEXT, DIM), torch.zeros(2, dtype=torch.bool)
+    a, b = (model.conditioner(sound, audio_known=deaf) for sound in (windows, -windows))
+    assert torch.equal(a.tokens, b.tokens)
+    assert torch.equal(a.vector, b.vector)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_target_is_what_the_scheduler_undoes(kind: str) -> None:
-    """A network that gives `target` takes one DDIM step from any noise level to the clean latents."""
-    model = tiny_model()
-    model = SyncDiff(
-        model.autoencoder,
-        model.conditioner,
-        model.denoiser,
-        build_scheduler(DiffusionConfig(prediction=kind)),
-    )  # type: ignore[arg-type]
-    clean, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
-    level = torch.tensor([500])
-    noisy = model.scheduler.add_noise(clean, noise, level)
-    model.scheduler.set_timesteps(4)
-    found = model.scheduler.step(model.target(clean, noise, level), 500, noisy).pred_original_sample
-    assert torch.allclose(found, clean, atol=1e-4)
+def test_clean_of_undoes_target(kind: Prediction) -> None:
+    """A network that gives `target` says at any noise level what the clean latents are."""
+    model = tiny_model(prediction=kind)
+    clean, noise = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8)
+    levels = torch.tensor([5, 500, 900])
+    noisy = model.add_noise(clean, noise, levels)
+    assert torch.allclose(noisy, model.scheduler.add_noise(clean, noise, levels), atol=1e-5)
+    found = model.clean_of(model.target(clean, noise, levels), noisy, levels)
+    assert torch.allclose(found, clean, atol=1e-3)
+
+
+def test_the_noisiest_level_is_noise_alone() -> None:
+    alpha, sigma = tiny_model().levels.at(999)
+    assert (alpha, sigma) == pytest.approx((0, 1), abs=1e-6)
+    with pytest.raises(ValueError, match="zero_terminal_snr"):
+        DiffusionConfig(prediction="epsilon")
+
+
+@pytest.mark.parametrize(("size", "unit"), [(16, 2), (16, 4), (12, 4), (32, 4), (8, 2)])
+def test_the_denoiser_sees_the_mask_and_its_margin(size: int, unit: int) -> None:
+    rows = seen_rows(MaskConfig(), size, unit)
+    assert (rows.stop, (rows.stop - rows.start) % unit) == (size, 0)
+    assert rows.start <= size / 4
 
 
 def test_soft_mask_is_zero_outside_and_at_the_rim() -> None:
@@ -237,10 +231,11 @@ def test_failed_checkpoint_leaves_the_last_one(checkpoint: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [checkpoint.name]
 
 
-def test_compact_is_the_default_and_demo_loads() -> None:
-    assert load_preset("compact") == Settings()
-    demo = load_preset("demo")
-    assert settings_from(json.loads(json.dumps(to_plain(demo)))) == demo
+def test_base_is_the_default_and_presets_survive_json() -> None:
+    assert load_preset("base") == Settings()
+    for name in ("demo", "compact", "paper"):
+        preset = load_preset(name)
+        assert settings_from(json.loads(json.dumps(to_plain(preset)))) == preset
 
 
 @pytest.mark.parametrize("text", ["denoiser: {width: [1]}", "mask: {top: high}", "mask: 3", "["])
@@ -249,7 +244,7 @@ def test_wrong_preset_is_a_sentence(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match="is not a preset"):
         load_preset(str(path))
-    with pytest.raises(UserError, match="choose one of compact, demo"):
+    with pytest.raises(UserError, match="choose one of base, compact, demo, paper"):
         load_preset("mine")
 
 
@@ -258,7 +253,7 @@ def test_features_are_standardised() -> None:
     features = torch.from_numpy(
         np.random.default_rng(0).normal(-30, 5, (20, CONTEXT, DIM)).astype(np.float32)
     )
-    conditioner.measure_features(features)
+    conditioner.measure(features, torch.randn(20, 40))
     scaled = (features - conditioner.feature_mean) / conditioner.feature_std
     assert scaled.mean().abs() < 1e-4
     assert scaled.reshape(-1, DIM).std(0).sub(1).abs().max() < 1e-3

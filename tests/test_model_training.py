@@ -19,13 +19,15 @@ from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
 from syncdiff_model.presets import Settings, TrainConfig
 from syncdiff_model.runs import start_run
 from syncdiff_model.tasks.autoencoder import AutoencoderTask
-from syncdiff_model.tasks.syncdiff import SyncDiffTask, features_encoder
+from syncdiff_model.tasks.syncdiff import Origin, SyncDiffTask, features_encoder
 from syncdiff_model.training import Trainer, lr_lambda
 
 SIZE, WINDOW, CONTEXT, DIM = 32, 2, 3, 10
 SETTINGS = Settings(
     autoencoder=AutoencoderConfig("patch", 4, 4, (16,)),
-    conditioning=ConditioningConfig(context=CONTEXT, tokens_dim=16, pose_dim=3, pose_width=8),
+    conditioning=ConditioningConfig(
+        context=CONTEXT, tokens_dim=16, pose="bottleneck", pose_dim=3, pose_width=8
+    ),
     denoiser=DenoiserConfig((16, 32), 1, (False, True), 2, 8),
     diffusion=DiffusionConfig(prediction="sample"),
 )
@@ -47,6 +49,10 @@ def batch(number: int) -> dict[str, Any]:
         "identity": images(2),
         "pose": images(2, WINDOW),
         "features": torch.randn(2, WINDOW, CONTEXT, DIM, generator=draw),
+        "landmarks": SIZE * torch.rand(2, WINDOW, 68, 2, generator=draw),
+        "pose_known": torch.ones(2, WINDOW, dtype=torch.bool),
+        "first_frame": torch.tensor([0, 3]),
+        "num_frames": torch.tensor([9, 9]),
         "clip_id": ["a", "b"],
     }
 
@@ -72,9 +78,9 @@ class Batches:
 
 def fresh_task() -> SyncDiffTask:
     torch.manual_seed(0)
-    encoder = {"encoder": "logfbank", "checkpoint": ""}
+    origin = Origin({"encoder": "logfbank", "checkpoint": ""}, "logfbank", {})
     autoencoder = build_autoencoder(SETTINGS.autoencoder)
-    return SyncDiffTask.fresh(SETTINGS, autoencoder, encoder, "logfbank", [batch(1), batch(2)])
+    return SyncDiffTask.fresh(SETTINGS, autoencoder, origin, [batch(1), batch(2)])
 
 
 def trainer(run: Path, config: TrainConfig, same: bool = False) -> Trainer:
@@ -136,7 +142,7 @@ def test_runs_are_neither_mixed_nor_overwritten(tmp_path: Path) -> None:
         start_run(tmp_path, "syncdiff", SETTINGS, resume=False)
     longer = replace(SETTINGS, train_syncdiff=replace(SETTINGS.train_syncdiff, steps=9))
     assert start_run(tmp_path, "syncdiff", longer, resume=True) is not None
-    other = replace(SETTINGS, diffusion=DiffusionConfig(prediction="epsilon"))
+    other = replace(SETTINGS, diffusion=DiffusionConfig(prediction="v_prediction"))
     with pytest.raises(UserError, match=r"settings\.diffusion\.prediction"):
         start_run(tmp_path, "syncdiff", other, resume=True)
 
@@ -153,7 +159,10 @@ def test_crops_must_fit(tmp_path: Path) -> None:
     wide = replace(SETTINGS, denoiser=DenoiserConfig((16,) * 5, 1, (False,) * 5, 2, 8))
     with pytest.raises(UserError, match="multiple of 64"):
         SyncDiffTask.fresh(
-            wide, build_autoencoder(wide.autoencoder), {"encoder": "mel", "checkpoint": ""}, "mel", [batch(1)]
+            wide,
+            build_autoencoder(wide.autoencoder),
+            Origin({"encoder": "mel", "checkpoint": ""}, "mel", {}),
+            [batch(1)],
         )
 
 

@@ -21,9 +21,7 @@ def augment(
         sample = mirror(sample)
     if colour_jitter:
         matrix = colour_matrix(*rng.uniform(1 - colour_jitter, 1 + colour_jitter, 3))
-        sample = sample | {
-            name: recolour(sample[name], matrix) for name in IMAGES if name in sample
-        }
+        sample = sample | {name: recolour(sample[name], matrix) for name in IMAGES if name in sample}
     return sample
 
 

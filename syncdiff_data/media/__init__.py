@@ -2,6 +2,7 @@
 
 from syncdiff_data.media.audio import AudioTrack, read_audio
 from syncdiff_data.media.codecs import decode_flac, encode_flac
+from syncdiff_data.media.playback import LongerAudio, Playback
 from syncdiff_data.media.redub import write_redub
 from syncdiff_data.media.soundtrack import sound_start
 from syncdiff_data.media.video import Video
@@ -9,6 +10,8 @@ from syncdiff_data.media.write import write_video
 
 __all__ = [
     "AudioTrack",
+    "LongerAudio",
+    "Playback",
     "Video",
     "decode_flac",
     "encode_flac",

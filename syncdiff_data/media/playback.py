@@ -77,7 +77,8 @@ class Playback:
 
 
 def _back_and_forth(lasting: np.ndarray, wanted: float) -> np.ndarray:
-    """Frames 0 ... n - 1, n - 2 ... 1, 0 ... until they last long enough; lasting: int64 [n], how long each is shown."""
+    """Frames 0 ... n - 1, n - 2 ... 1, 0 ... until they last long enough; lasting: int64 [n], how long each is
+    shown."""
     count = len(lasting)
     cycle = np.append(np.arange(count), np.arange(count - 2, 0, -1))
     repeats = int(np.ceil(wanted / lasting[cycle].sum())) + 1

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from syncdiff_data.media.decode import WRITABLE_TAGS, Display, assumed_matrix
 from syncdiff_data.media.encode import add_video_stream, yuv_of
+from syncdiff_data.media.playback import Playback
 from syncdiff_data.media.soundtrack import add_sound
 from syncdiff_data.media.video import Video
 from syncdiff_data.media.write import new_mp4, same_size
@@ -23,7 +24,7 @@ from syncdiff_data.media.write import new_mp4, same_size
 def write_redub(
     path: str | Path,
     frames: Iterable[np.ndarray],
-    source: Video,
+    source: Video | Playback,
     sound: str | Path | None,
     comment: str = "",
     duration_s: float | None = None,
@@ -33,9 +34,10 @@ def write_redub(
 
     frames: RGB uint8 [H, W, 3], streamed; one for each frame of source, upright. They keep its times exactly, its size
     (as H.264 yuv420p, odd sizes as yuv444p), sample aspect ratio and colour tags.
-    source: opened with fps=None. sound: a file whose first audio stream is heard from its `sound_start` on, its packets
-    copied where an mp4 holds them, else as AAC (media/soundtrack.py); None for no sound. comment: the file's comment
-    tag. duration_s: where the dub ends, if before the end of the source: frames that begin later are not asked for.
+    source: opened with fps=None, or what a Playback of it shows. sound: a file whose first audio stream is heard from
+    its `sound_start` on, its packets copied where an mp4 holds them, else as AAC (media/soundtrack.py); None for no
+    sound. comment: the file's comment tag. duration_s: where the dub ends, if before the end of the source: frames that
+    begin later are not asked for.
     crf: 0 (best) to 51.
 
     Raises UserError when there are no frames or not of the source's size, ValueError when there are not as many as the
@@ -75,7 +77,9 @@ def whole_ticks(pts: np.ndarray, time_base: Fraction) -> tuple[np.ndarray, Fract
     return times // step, Fraction(1, timescale)
 
 
-def _video_stream(container: OutputContainer, source: Video, time_base: Fraction, crf: int) -> VideoStream:
+def _video_stream(
+    container: OutputContainer, source: Video | Playback, time_base: Fraction, crf: int
+) -> VideoStream:
     # H.264 in yuv420p has even sizes only.
     pix_fmt = "yuv444p" if source.width % 2 or source.height % 2 else "yuv420p"
     size = source.width, source.height
@@ -100,7 +104,7 @@ def _matrix_tag(display: Display, height: int) -> int:
 
 
 def _encoded(
-    stream: VideoStream, frames: Iterable[np.ndarray], ticks: np.ndarray, source: Video
+    stream: VideoStream, frames: Iterable[np.ndarray], ticks: np.ndarray, source: Video | Playback
 ) -> Iterator[Packet]:
     """One packet per frame, in order of decoding. ticks: when each frame is shown, and the end of the last."""
     converter, display = VideoReformatter(), source.display

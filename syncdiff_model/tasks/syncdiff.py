@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.loader import Batch
@@ -23,7 +22,7 @@ from syncdiff_model.autoencoder import Autoencoder, latent_factor, measure_scale
 from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner, Context, features_inside, mouth_shape
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
-from syncdiff_model.losses import LossConfig, SyncLoss, detail_error, level_weight
+from syncdiff_model.losses import SyncLoss, detail_error, level_weight
 from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.syncdiff import SyncDiff
@@ -111,9 +110,7 @@ class SyncDiffTask(Task):
         if avhubert and conditioner.top:
             conditioner.top.copy_from(avhubert)
         inputs = 4 if config.pose == "full" else 3
-        denoiser = build_denoiser(
-            settings.denoiser, channels, crop_size // factor, config.tokens_dim, inputs
-        )
+        denoiser = build_denoiser(settings.denoiser, channels, crop_size // factor, config.tokens_dim, inputs)
         model = SyncDiff(autoencoder, conditioner, denoiser, build_scheduler(settings.diffusion))
         return cls(settings, model, held_out)
 
@@ -126,7 +123,10 @@ class SyncDiffTask(Task):
         top = self.model.conditioner.top
         slow = {id(parameter) for parameter in top.parameters()} if top else set()
         every = self.phase_parameters(phase)
-        groups = [([p for p in every if id(p) not in slow], 1.0), ([p for p in every if id(p) in slow], TOP_RATE)]
+        groups = [
+            ([p for p in every if id(p) not in slow], 1.0),
+            ([p for p in every if id(p) in slow], TOP_RATE),
+        ]
         return [group for group in groups if group[0]]
 
     def forward(self, batch: Batch, phase: str = "all", step: int = 0) -> Loss:

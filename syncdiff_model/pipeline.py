@@ -1,0 +1,98 @@
+"""SyncDiff as a generator: a checkpoint with the audio encoder that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from syncdiff_data.faces import FaceConfig
+from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
+from syncdiff_data.records import SAMPLES_PER_FRAME, Clip
+from syncdiff_model.checkpoint import load_syncdiff
+from syncdiff_model.generator import Generator
+from syncdiff_model.mask import soft_mask
+from syncdiff_model.rollout import Rollout, SamplingConfig, advance, start_rollout
+from syncdiff_model.syncdiff import SyncDiff
+
+
+class SyncDiffPipeline(Generator):
+    """What dubs with a SyncDiff: `SyncDiffPipeline.from_pretrained(RUN)`."""
+
+    name = "SyncDiff"
+
+    def __init__(
+        self,
+        model: SyncDiff,
+        sampling: SamplingConfig | None = None,
+        weights: Mapping[str, Path] | None = None,
+    ):
+        """weights: files the user gave, by name. UserError when the audio encoder's are missing."""
+        config = model.conditioner.config
+        self.model, self.sampling = model, sampling or SamplingConfig()
+        known = TypeAdapter(FaceConfig).validate_python(config.faces or {})
+        self.faces_config = FaceConfig(**{**vars(known), "crop_size": config.crop_size})
+        self.mask = soft_mask(model.conditioner.mask, config.crop_size).numpy()
+        self.encoder = feature_encoder(model, weights or {}, model.device.type)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | PathLike[str],
+        sampling: SamplingConfig | None = None,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "cpu",
+    ) -> SyncDiffPipeline:
+        """The model of a training run (its newest checkpoint) or of a checkpoint's folder. UserError when there is
+        none, when it is damaged, or when weights are missing."""
+        return cls(load_syncdiff(Path(folder), device), sampling, weights)
+
+    def hear(self, sound: np.ndarray) -> np.ndarray:
+        """Features float32 [F, D] at 25 Hz."""
+        count = len(sound) // SAMPLES_PER_FRAME
+        return self.encoder.encode([sound_alone(sound, count)])[0][self.model.conditioner.config.feature]
+
+    def start(self, identity: np.ndarray, sound: np.ndarray) -> Rollout:
+        return start_rollout(self.model, identity, sound)
+
+    def advance(
+        self,
+        states: Sequence[Rollout],
+        crops: Sequence[np.ndarray],
+        times: Sequence[np.ndarray],
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> list[np.ndarray]:
+        return advance(self.model, states, crops, times, self.sampling, heartbeat)
+
+
+def sound_alone(sound: np.ndarray, num_frames: int) -> Clip:
+    """A clip of `num_frames` that has sound and no pictures: an encoder that needs those fails, since they would show
+    the old words."""
+    return Clip(
+        clip_id="sound",
+        source="sound",
+        split=None,
+        speaker=None,
+        text=None,
+        track=0,
+        start_s=0.0,
+        source_frame=np.arange(num_frames, dtype=np.int32),
+        face_jpeg=(),
+        mouth_png=None,
+        audio=sound,
+        landmarks=np.zeros((num_frames, 68, 2), np.float32),
+        box=np.zeros((num_frames, 4), np.float32),
+        face_to_source=np.zeros((num_frames, 2, 3), np.float32),
+    )
+
+
+def feature_encoder(model: SyncDiff, weights: Mapping[str, Path], device: str) -> Encoder:
+    """The audio encoder whose column the model was trained on. UserError when its weights are not here."""
+    config = model.conditioner.config
+    layer = config.feature.removeprefix("layer")
+    layers = (int(layer) if layer.isdigit() else None,) if config.encoder == "avhubert" else ()
+    options = EncoderOptions(tuple(layers), checkpoint=config.checkpoint, weights=weights, device=device)
+    return load_encoder(config.encoder, options)
