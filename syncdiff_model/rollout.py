@@ -229,7 +229,7 @@ def _remember(
     """Keep what may be the pose of later frames, and no more."""
     if model.conditioner.config.pose == "none":
         return
-    reach = model.conditioner.config.pose_offset / FPS + 1e-6
+    reach = model.conditioner.config.pose_offset / FPS - 1e-6
     for row, (clip, t) in enumerate(part):
         recent, now = rollouts[clip].recent, float(times[clip][t])
         recent.append((now, latents[row : row + 1]))
