@@ -27,6 +27,17 @@ def match_colour(face: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np
     return made + np.clip(difference, -MOST_CHANGE, MOST_CHANGE)
 
 
+def sharpen(face: np.ndarray, amount: float, face_to_source: np.ndarray) -> np.ndarray:
+    """The face with its fine structure raised where pasting enlarges it: cropping and pasting soften a picture by
+    themselves, and a soft mouth in a sharp face is seen.
+
+    face: float32 [S, S, 3]; amount: of the difference to its Gaussian of sigma 1 pixel; 0 changes nothing.
+    """
+    if not amount or np.hypot(face_to_source[0, 0], face_to_source[1, 0]) <= 1:
+        return face
+    return face + amount * (face - cv2.GaussianBlur(face, (0, 0), 1.0))
+
+
 def paste_face(
     frame: np.ndarray, face: np.ndarray, mask: np.ndarray, face_to_source: np.ndarray
 ) -> np.ndarray:

@@ -100,7 +100,7 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
     """
     path = out / RECIPE
     if not path.is_file():
-        if out.is_dir() and any(not name.name.endswith(".tmp") for name in out.iterdir()):
+        if out.is_dir() and any(not name.name.endswith((".tmp", FACES)) for name in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
         return []
     try:

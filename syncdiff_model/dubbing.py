@@ -25,7 +25,7 @@ from syncdiff_data.speaker import load_speaker_expert
 from syncdiff_data.stage import is_transient
 from syncdiff_data.stage.faults import run_fault
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat
-from syncdiff_model.compositing import match_colour, paste_face
+from syncdiff_model.compositing import match_colour, paste_face, sharpen
 from syncdiff_model.generator import FRAMES_AT_ONCE, Generator
 from syncdiff_model.rollout import SamplingConfig
 
@@ -56,6 +56,8 @@ class DubConfig:
     face_cache: Path | None = None
     """Folder that keeps the faces of every video, so that one video with many sounds is analysed once; unset keeps none
     (lists keep them in OUT/.faces)."""
+    sharpen: float = 0.4
+    """How much a face that is enlarged is sharpened, against the softening by cropping and pasting; 0 turns it off."""
     match_colour: bool = True
     """Shift the colours of a generated face to the video's along the seam."""
 
@@ -194,11 +196,17 @@ class Dubber:
         )
         for (span, rows), originals, faces in zip(live, crops, made):
             for i, original, face in zip(rows, originals, faces):
-                matched = (
-                    match_colour(face, original, self.generator.mask) if self.config.match_colour else face
-                )
                 where = span.face_to_source[order[i] - span.first]
-                frames[i] = paste_face(frames[i], matched, self.generator.mask, where)
+                frames[i] = self._pasted(frames[i], original, face, where)
+
+    def _pasted(
+        self, frame: np.ndarray, original: np.ndarray, face: np.ndarray, where: np.ndarray
+    ) -> np.ndarray:
+        """The frame with a generated crop in the place of the original one."""
+        shown = face.astype(np.float32)
+        if self.config.match_colour:
+            shown = match_colour(face, original, self.generator.mask)
+        return paste_face(frame, sharpen(shown, self.config.sharpen, where), self.generator.mask, where)
 
 
 def chosen_faces_config(trained: FaceConfig, config: DubConfig) -> FaceConfig:

@@ -145,10 +145,10 @@ def test_nothing_is_removed_for_a_list_that_cannot_be_dubbed(
 ) -> None:
     out = tmp_path / "dubs"
     synthesize(model, media, out, ["face.mp4"])
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     with pytest.raises(UserError, match="none of the 1 pairs"):
         synthesize(model, media, out, ["nothing.mp4"], overwrite=True)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     (out / "dubs.json").write_text("{")
     with pytest.raises(UserError, match=r"dubs\.json is damaged"):
         synthesize(model, media, out, ["face.mp4"], overwrite=True)
