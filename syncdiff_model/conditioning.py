@@ -6,6 +6,7 @@ B clips, T frames of a window.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ class ConditioningConfig:
     """Convolutions along the feature frames."""
     audio_dropout: float = 0.2
     """Dropout inside the audio network; AV-HuBERT's own blocks have none."""
+    map_channels: int = 8
+    """Channels of a map that the sound draws over the latents, beside the noisy ones: crops are aligned, so that lips
+    lie where the map has learnt to find them; 0 has none."""
     avhubert_top: bool = False
     """Train the AV-HuBERT blocks above the stored layer with the model, at a tenth of its learning rate: the paper's
     best setting, for features of `--encoder avhubert --layers 9`."""
@@ -75,11 +79,10 @@ class Context:
     """[N, K, C], or [N, K + 1, C] with a pose code."""
     vector: torch.Tensor
     """[N, C], added to the embedding of the noise level."""
+    drawn: torch.Tensor | None = None
+    """[N, map_channels, r, s], the sound's map beside the noisy latents; None without channels."""
     pose: torch.Tensor | None = None
     """[N, c, h, w], latents beside the noisy ones; None in all modes but `full`."""
-
-    def __getitem__(self, rows: slice | torch.Tensor) -> Context:
-        return Context(self.tokens[rows], self.vector[rows], None if self.pose is None else self.pose[rows])
 
 
 class Conditioner(ModelMixin, ConfigMixin):
@@ -103,6 +106,7 @@ class Conditioner(ModelMixin, ConfigMixin):
         tokens_dim: int = 256,
         audio_layers: int = 2,
         audio_dropout: float = 0.2,
+        map_shape: tuple[int, int, int] = (0, 0, 0),
         avhubert: dict[str, int] | None = None,
         reach: int = 0,
         pose: Pose = "none",
@@ -111,8 +115,8 @@ class Conditioner(ModelMixin, ConfigMixin):
         pose_offset: int = 1,
     ):
         """encoder, checkpoint, feature: name of the audio encoder, of its weights and of its column; mask: the
-        fields of MaskConfig; faces: those of FaceConfig; avhubert: the fields of EncoderConfig where its upper blocks
-        belong to the model."""
+        fields of MaskConfig; faces: those of FaceConfig; map_shape: channels, rows and columns of the sound's map;
+        avhubert: the fields of EncoderConfig where its upper blocks belong to the model."""
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(feature_dim))
         self.register_buffer("feature_std", torch.ones(feature_dim))
@@ -122,6 +126,8 @@ class Conditioner(ModelMixin, ConfigMixin):
         self.audio = AudioTokens(feature_dim, context, tokens_dim, audio_layers, audio_dropout)
         self.no_audio = nn.Parameter(torch.randn(context, tokens_dim) * 0.02)
         self.no_audio_vector = nn.Parameter(torch.zeros(tokens_dim))
+        if map_shape[0]:
+            self.draw = nn.Sequential(nn.SiLU(), nn.Linear(tokens_dim, math.prod(map_shape)))
         # What the audio vector says of the lips, for a loss that makes it say so.
         self.mouth = nn.Sequential(nn.SiLU(), nn.Linear(tokens_dim, 2 * MOUTH_POINTS))
         if pose in ("masked", "bottleneck"):
@@ -178,15 +184,17 @@ class Conditioner(ModelMixin, ConfigMixin):
         if audio_known is not None:
             tokens = torch.where(audio_known[:, None, None], tokens, self.no_audio)
             vector = torch.where(audio_known[:, None], vector, self.no_audio_vector)
+        shape = self.config.map_shape
+        drawn = self.draw(vector).unflatten(1, tuple(shape)) if shape[0] else None
         mode = self.config.pose
         if mode == "none":
-            return Context(tokens, vector)
+            return Context(tokens, vector, drawn)
         assert pose is not None
         known = pose_known if pose_known is not None else tokens.new_ones(len(tokens), dtype=torch.bool)
         if mode == "full":
-            return Context(tokens, vector, pose * known[:, None, None, None])
+            return Context(tokens, vector, drawn, pose * known[:, None, None, None])
         token = torch.where(known[:, None], self.pose_token(self.pose_code(pose)), self.no_pose)
-        return Context(torch.cat([tokens, token[:, None]], dim=1), vector)
+        return Context(torch.cat([tokens, token[:, None]], dim=1), vector, drawn)
 
     def pose_code(self, pose: torch.Tensor) -> torch.Tensor:
         """The pose frame's latents [N, c, h, w] through the bottleneck: [N, pose_dim]. The paper's width is not stated;

@@ -49,9 +49,9 @@ class DiffusionConfig:
 
 
 def build_denoiser(
-    config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int, inputs: int = 3
+    config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int, more_channels: int = 0
 ) -> UNet2DConditionModel:
-    """An untrained UNet: noisy, masked and identity latents in (and the pose frame's: inputs 4), one set out.
+    """An untrained UNet: noisy, masked and identity latents and more channels (the sound's map, a pose) in, one set out.
 
     The audio vector [N, tokens_dim] goes in as `class_labels`, which diffusers adds to the noise level's embedding.
     """
@@ -59,7 +59,7 @@ def build_denoiser(
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention))
     denoiser = UNet2DConditionModel(
         sample_size=latent_size,
-        in_channels=inputs * latent_channels,
+        in_channels=3 * latent_channels + more_channels,
         out_channels=latent_channels,
         down_block_types=down,
         up_block_types=up,
@@ -68,6 +68,8 @@ def build_denoiser(
         cross_attention_dim=tokens_dim,
         class_embed_type="projection",
         projection_class_embeddings_input_dim=tokens_dim,
+        # The sound's vector scales channels too: it says which of the shapes of lips is wanted.
+        resnet_time_scale_shift="scale_shift",
         # diffusers keeps the number of heads under this name.
         attention_head_dim=config.heads,
         norm_num_groups=config.groups,

@@ -15,7 +15,7 @@ from syncdiff_model.presets import Settings, to_plain
 def describe(preset: str, settings: Settings) -> str:
     """The settings as YAML, then a line for each network; the conditioner is counted with log filterbanks."""
     conditioning, channels = settings.conditioning, settings.autoencoder.latent_channels
-    inputs = 4 if conditioning.pose == "full" else 3
+    more = conditioning.map_channels + (channels if conditioning.pose == "full" else 0)
     networks: dict[str, nn.Module] = {
         "autoencoder": build_autoencoder(settings.autoencoder),
         "conditioner": Conditioner(
@@ -33,7 +33,7 @@ def describe(preset: str, settings: Settings) -> str:
             pose_dim=conditioning.pose_dim,
             pose_width=conditioning.pose_width,
         ),
-        "denoiser": build_denoiser(settings.denoiser, channels, 32, conditioning.tokens_dim, inputs),
+        "denoiser": build_denoiser(settings.denoiser, channels, 32, conditioning.tokens_dim, more),
     }
     counts = {
         name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()

@@ -83,8 +83,10 @@ class SyncDiff:
 
         noisy, masked, identity: [N, c, r, s]; steps: int64 [N], noise levels.
         """
-        # three or four latents [N, c, r, s] -> UNet input [N, 3 c or 4 c, r, s] -> output [N, c, r, s]
+        # three latents [N, c, r, s], the sound's map, the pose -> UNet input [N, ..., r, s] -> output [N, c, r, s]
         inputs = [noisy, masked, identity]
+        if context.drawn is not None:
+            inputs.append(context.drawn)
         if context.pose is not None:
             inputs.append(self.seen(context.pose))
         output = self.denoiser(

@@ -52,13 +52,14 @@ def tiny_model(kind: str = "patch", pose: Pose = "none", prediction: Prediction 
         mask={"top": 0.5},
         context=CONTEXT,
         tokens_dim=16,
+        map_shape=(2, 6, 8),
         pose=pose,
         pose_dim=3,
         pose_width=8,
     )
-    inputs = 4 if pose == "full" else 3
+    more = 2 + (4 if pose == "full" else 0)
     shape = DenoiserConfig((16, 32), 1, (False, True), 2, 8)
-    denoiser = build_denoiser(shape, 4, SIZE // factor, 16, inputs)
+    denoiser = build_denoiser(shape, 4, SIZE // factor, 16, more)
     # A fresh one puts out zeros, whatever its input.
     torch.nn.init.normal_(denoiser.conv_out.weight)
     zero_snr = prediction != "epsilon"

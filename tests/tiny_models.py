@@ -33,8 +33,8 @@ def tiny_model(seed: int = 0, pose: Pose = "none", prediction: str = "sample") -
         pose_dim=3,
         pose_width=8,
     )
-    inputs = 4 if pose == "full" else 3
-    denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, 8, 16, inputs)
+    more = 4 if pose == "full" else 0
+    denoiser = build_denoiser(DenoiserConfig((16, 32), 1, (False, True), 2, 8), 4, 8, 16, more)
     torch.nn.init.normal_(denoiser.conv_out.weight)
     zero_snr = prediction != "epsilon"
     scheduler = build_scheduler(DiffusionConfig(prediction=prediction, zero_terminal_snr=zero_snr))  # type: ignore[arg-type]

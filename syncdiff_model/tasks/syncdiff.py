@@ -23,7 +23,7 @@ from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner, Context, features_inside, mouth_shape
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
 from syncdiff_model.losses import SyncLoss, detail_error, level_weight
-from syncdiff_model.mask import mask_span
+from syncdiff_model.mask import mask_span, seen_rows
 from syncdiff_model.presets import Settings
 from syncdiff_model.syncdiff import SyncDiff
 from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
@@ -86,6 +86,9 @@ class SyncDiffTask(Task):
         features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
         mouths = torch.cat([mouth_shape(batch["landmarks"], crop_size).flatten(0, 1) for batch in sample])
         config, channels = settings.conditioning, autoencoder.config.latent_channels
+        size = crop_size // factor
+        rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
+        map_shape = (config.map_channels, rows.stop - rows.start, size)
         conditioner = Conditioner(
             crop_size=crop_size,
             latent_channels=channels,
@@ -98,6 +101,7 @@ class SyncDiffTask(Task):
             context=config.context,
             tokens_dim=config.tokens_dim,
             audio_layers=config.audio_layers,
+            map_shape=map_shape,
             audio_dropout=config.audio_dropout,
             avhubert=asdict(avhubert.config) if avhubert else None,
             reach=config.reach,
@@ -109,8 +113,8 @@ class SyncDiffTask(Task):
         conditioner.measure(features, mouths)
         if avhubert and conditioner.top:
             conditioner.top.copy_from(avhubert)
-        inputs = 4 if config.pose == "full" else 3
-        denoiser = build_denoiser(settings.denoiser, channels, crop_size // factor, config.tokens_dim, inputs)
+        more = map_shape[0] + (channels if config.pose == "full" else 0)
+        denoiser = build_denoiser(settings.denoiser, channels, size, config.tokens_dim, more)
         model = SyncDiff(autoencoder, conditioner, denoiser, build_scheduler(settings.diffusion))
         return cls(settings, model, held_out)
 
