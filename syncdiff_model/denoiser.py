@@ -51,7 +51,7 @@ class DiffusionConfig:
 def build_denoiser(
     config: DenoiserConfig, latent_channels: int, latent_size: int, tokens_dim: int, more_channels: int = 0
 ) -> UNet2DConditionModel:
-    """An untrained UNet: noisy, masked and identity latents and more channels (the sound's map, a pose) in, one set out.
+    """An untrained UNet: noisy, masked and identity latents and more channels (the sound's map, a pose) in, one out.
 
     The audio vector [N, tokens_dim] goes in as `class_labels`, which diffusers adds to the noise level's embedding.
     """
