@@ -1,7 +1,11 @@
-"""What a preset is, in text: its values and the sizes of its networks."""
+"""What a preset is, in text: its values, the sizes of its networks, and what training them takes."""
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+import torch
 import yaml
 from torch import nn
 
@@ -9,14 +13,49 @@ from syncdiff_data.features.audio import LOGFBANK_DIM
 from syncdiff_model.autoencoder import build_autoencoder
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.denoiser import build_denoiser
+from syncdiff_model.mask import seen_rows
 from syncdiff_model.presets import Settings, to_plain
+
+TIMED_FRAMES = 8
+COPIES = 5
+"""Of every trained weight: itself, its gradient, AdamW's two moments, the EMA."""
+CROP_SIZES = {"patch": 128, "tiny": 256, "kl": 256}
+"""Crops that a kind of autoencoder is meant for; others cost in proportion to their area."""
 
 
 def describe(preset: str, settings: Settings) -> str:
-    """The settings as YAML, then a line for each network; the conditioner is counted with log filterbanks."""
+    """The settings as YAML, then a line for each network, and the denoiser's cost on this machine; the conditioner is
+    counted with log filterbanks."""
+    crop_size = CROP_SIZES[settings.autoencoder.kind]
+    size = crop_size // settings.autoencoder.factor
+    rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
+    shape = (rows.stop - rows.start, size)
+    networks = build_networks(settings, size, shape)
+    counts = {
+        name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()
+    }
+    sizes = "\n".join(f"{name:12} {count / 1e6:8.2f} M parameters" for name, count in counts.items())
+    config = settings.train_syncdiff
+    seconds = frame_seconds(networks["denoiser"], shape, settings)
+    step = seconds * config.batch_size * config.window
+    trained = counts["conditioner"] + counts["denoiser"]
+    return (
+        f"preset {preset}\n\n{yaml.safe_dump(to_plain(settings), sort_keys=False, default_flow_style=None)}\n{sizes}\n"
+        f"latents are {settings.autoencoder.factor} times smaller than the crops along each side\n"
+        f"training holds {COPIES * 4 * trained / 2**20:.0f} MiB of weights, gradients, moments, EMA, and activations\n"
+        f"the denoiser takes {1000 * seconds:.1f} ms a frame of {crop_size} pixels on this machine (CPU, "
+        f"{torch.get_num_threads()} threads), forward and backward: {step:.2f} s a step of "
+        f"{config.batch_size * config.window} frames, {step * config.steps / 3600:.1f} hours for {config.steps} steps "
+        "without the losses on images"
+    )
+
+
+def build_networks(settings: Settings, size: int, shape: tuple[int, int]) -> dict[str, nn.Module]:
+    """The networks for latents of `size`, of which the denoiser sees `shape`."""
     conditioning, channels = settings.conditioning, settings.autoencoder.latent_channels
+    map_shape = (conditioning.map_channels, *shape)
     more = conditioning.map_channels + (channels if conditioning.pose == "full" else 0)
-    networks: dict[str, nn.Module] = {
+    return {
         "autoencoder": build_autoencoder(settings.autoencoder),
         "conditioner": Conditioner(
             crop_size=0,
@@ -29,18 +68,26 @@ def describe(preset: str, settings: Settings) -> str:
             context=conditioning.context,
             tokens_dim=conditioning.tokens_dim,
             audio_layers=conditioning.audio_layers,
+            map_shape=map_shape,
             pose=conditioning.pose,
             pose_dim=conditioning.pose_dim,
             pose_width=conditioning.pose_width,
         ),
-        "denoiser": build_denoiser(settings.denoiser, channels, 32, conditioning.tokens_dim, more),
+        "denoiser": build_denoiser(settings.denoiser, channels, size, conditioning.tokens_dim, more),
     }
-    counts = {
-        name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()
-    }
-    sizes = "\n".join(f"{name:12} {count / 1e6:8.2f} M parameters" for name, count in counts.items())
-    factor = settings.autoencoder.factor
-    return (
-        f"preset {preset}\n\n{yaml.safe_dump(to_plain(settings), sort_keys=False, default_flow_style=None)}\n{sizes}\n"
-        f"latents are {factor} times smaller than the crops along each side"
-    )
+
+
+def frame_seconds(denoiser: Any, shape: tuple[int, int], settings: Settings) -> float:
+    """Seconds that the denoiser takes for a frame, forward and backward."""
+    conditioning = settings.conditioning
+    noisy = torch.randn(TIMED_FRAMES, denoiser.config.in_channels, *shape)
+    tokens = torch.randn(TIMED_FRAMES, conditioning.context, conditioning.tokens_dim)
+    steps = torch.zeros(TIMED_FRAMES, dtype=torch.int64)
+
+    def once() -> None:
+        denoiser(noisy, steps, tokens, class_labels=tokens[:, 0]).sample.square().mean().backward()
+
+    once()
+    started = time.perf_counter()
+    once()
+    return (time.perf_counter() - started) / TIMED_FRAMES

@@ -35,13 +35,13 @@ class LossConfig:
     count as errors of the velocity, so that hardly noisy levels count most."""
     outside: float = 0.2
     """Weight of the latents' loss where nothing is generated, against 1 where it is."""
-    noisiest: float = 0.1
+    noisiest: float = 0.5
     """Share of windows at the noisiest level, from which every sampling starts; the others are uniform."""
     pixel: float = 1.0
     """Weight of the mean absolute error of the decoded estimate inside the mask."""
     detail: float = 1.0
     """Weight of the same on its Laplacian pyramid, which counts edges and teeth."""
-    mouth: float = 0.1
+    mouth: float = 0.3
     """Weight of the error of lip landmarks read from the audio vector alone."""
     sync: float = 0.0
     """Weight of the sync expert's loss on the decoded estimate; one noise level per window then."""
