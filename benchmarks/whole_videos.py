@@ -5,8 +5,8 @@
 
 keep: frames, times and size against the source's, the sound's packets against the given ones, the mean difference
 outside the mask before coding, and how much the picture changes from frame to frame along the seam, as a ratio to the
-source's. long: videos of one speaker joined to one of 60 s and one of `seconds`, dubbed with their own sound in processes
-of their own: peak memory, and the opening's correlation in the first and the last 30 s.
+source's. long: videos of one speaker joined to one of 60 s and one of `seconds`, dubbed with their own sound in
+processes of their own: peak memory, and the opening's correlation in the first and the last 30 s.
 """
 
 from __future__ import annotations
