@@ -170,7 +170,8 @@ def test_crossed_pairs_are_tested_for_leaks_and_own_audio_is_compared(
     assert heard["avs_u"].notna().all()
     copied, own, frozen = (rows.loc[name] for name in ("copy", "own", "frozen_first_frame"))
     assert copied[["leak_corr", "leak_avs"]].to_numpy() == pytest.approx(1, abs=0.1)
-    assert (own["leak_corr"].abs() < 0.4).all()
+    # Two mouths that have nothing in common: over 28 frames chance alone gives up to about 0.5.
+    assert (own["leak_corr"].abs() < 0.5).all()
     assert (own["leak_avs"].abs() < 0.4).all()
     assert (frozen["leak_corr"].abs() < 0.15).all()
     silent = ["a_silent", "b_silent"]
