@@ -8,13 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 from lip_clips import context_of, feed, landmarks, opening_of, speech
+from scipy.stats import mannwhitneyu
 
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.sources.layouts import find_transcript
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics.base import MissingValue
-from syncdiff_eval.metrics.closure import BILABIALS, CLOSURE, LEAST_RANGE, Closure, least_openings, shut_below
+from syncdiff_eval.metrics.closure import (
+    BILABIALS,
+    CLOSURE,
+    LEAST_RANGE,
+    Closure,
+    contrast,
+    least_openings,
+    shut_below,
+)
 from syncdiff_eval.networks.phones import Phone, PhoneRecognizer
 
 FRAMES = 100
@@ -61,9 +70,10 @@ def test_a_mouth_that_shuts_at_every_bilabial(batch: int) -> None:
 
 @pytest.mark.parametrize("level", [0.0, 0.9])
 def test_a_still_mouth_closes_nothing_whether_open_or_shut(level: float) -> None:
-    trembling = level + 0.01 * opening_of(FRAMES, 3)
-    still = closure(trembling)
-    assert still["closure"] == pytest.approx(0, abs=0.01)
+    still = closure(np.full(FRAMES, level))
+    assert still["closure"] == 0
+    trembling = [closure(level + 0.01 * opening_of(FRAMES, seed))["closure"] for seed in range(20)]
+    assert abs(np.mean(trembling)) < 0.15
     # In percent of the eye distance; lip_clips opens the mouth by `opening` fifths of it.
     assert still["closure_gap"] == pytest.approx(20 * (level - 0.1), abs=0.5)
 
@@ -98,6 +108,14 @@ def test_least_opening_around_the_middle_of_a_phone() -> None:
     assert least_openings(opening, times, 25, phones, {"B", "M"}).tolist() == [3, 2]
     assert least_openings(opening, times, 25, phones, {"AA"}).tolist() == [1]
     assert least_openings(opening[:3], times[:3], 25, phones, {"M"}).tolist() == []
+
+
+def test_contrast_is_the_rank_sum_statistic() -> None:
+    rng = np.random.default_rng(0)
+    bilabials, vowels = rng.integers(0, 9, 7).astype(float), rng.integers(3, 12, 11).astype(float)
+    area = mannwhitneyu(vowels, bilabials).statistic / (len(vowels) * len(bilabials))
+    assert contrast(bilabials, vowels) == pytest.approx(2 * area - 1, abs=1e-12)
+    assert contrast(vowels, bilabials) == -contrast(bilabials, vowels)
 
 
 def test_shut_is_relative_to_the_clips_own_range() -> None:

@@ -39,7 +39,8 @@ SHUT = 0.25
 """Of a clip's range of openings (5th to 95th percentile), above its lower end: below that the lips count as shut."""
 LEAST_RANGE = 0.03
 """Of that range, in eye distances. Landmarks of a mouth that does not move tremble by less."""
-VERSION = 1
+PHONES_VERSION = 1
+"""Of what the recognizer finds, for the cache."""
 
 
 def least_openings(
@@ -62,6 +63,15 @@ def least_openings(
     return np.array(found, np.float64)
 
 
+def contrast(at_closures: np.ndarray, at_vowels: np.ndarray) -> float:
+    """How surely the lips of float [n] are closer together than those of float [m]: -1 to 1.
+
+    Cliff's delta: the share of pairs (a /p b m/, a vowel) with the lips closer at the first, less the share with the
+    lips closer at the second. It needs no threshold, which a tremble of the landmarks could cross.
+    """
+    return float(np.sign(at_vowels[None, :] - at_closures[:, None]).mean())
+
+
 def shut_below(opening: np.ndarray) -> float:
     """Opening under which the lips of float [T] count as shut, relative to the range of the same clip."""
     low, high = np.percentile(opening[np.isfinite(opening)], (5, 95))
@@ -71,9 +81,9 @@ def shut_below(opening: np.ndarray) -> float:
 class Closure(ClipOpenings):
     """Of one clip.
 
-    closure_hits: share of /p b m/ with shut lips. closure: that share less the share of vowels with shut lips, -1 to 1:
-    a mouth that does not move, open or shut, and one that moves to another sound have about 0. closure_gap: mean least
-    opening at /p b m/ less the reference's, in percent of the eye distance.
+    closure: the contrast of /p b m/ with vowels; a mouth that does not move, open or shut, and one that moves to
+    another sound have about 0. closure_hits: share of /p b m/ with shut lips. closure_gap: mean least opening at
+    /p b m/ less the reference's, in percent of the eye distance.
     """
 
     def __init__(self, context: ClipContext, recognizer: PhoneRecognizer):
@@ -94,12 +104,9 @@ class Closure(ClipOpenings):
         if not len(at_closures) or not len(at_vowels):
             return {column.name: MissingValue(Reason.NO_BILABIALS) for column in CLOSURE.columns}
         real = least_openings(reference, times, fps, phones, BILABIALS)
-        hits, false_alarms = (
-            float((gaps < shut_below(generated)).mean()) for gaps in (at_closures, at_vowels)
-        )
         return {
-            "closure": hits - false_alarms,
-            "closure_hits": hits,
+            "closure": contrast(at_closures, at_vowels),
+            "closure_hits": float((at_closures < shut_below(generated)).mean()),
             "closure_gap": 100 * float(at_closures.mean() - real.mean()),
         }
 
@@ -129,7 +136,7 @@ class Closure(ClipOpenings):
     def _producer(self, audio: np.ndarray) -> dict[str, object]:
         return {
             "name": "phones",
-            "version": VERSION,
+            "version": PHONES_VERSION,
             "pocketsphinx": version("pocketsphinx"),
             "sound": hashlib.sha256(audio.tobytes()).hexdigest(),
             "transcript": self.context.transcript,
@@ -159,7 +166,7 @@ CLOSURE = MetricFamily(
             compares_with_reference=True,
         ),
     ),
-    version=VERSION,
+    version=2,
     load=_load,
     required_inputs=frozenset({"landmarks"}),
 )
