@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from syncdiff_data.faces import Track, load_backend, mean_face
+from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, sound_start
 from syncdiff_data.prepared import find_faces
 from syncdiff_data.sync_expert.expert import SyncExpert
@@ -33,7 +34,6 @@ from syncdiff_eval.statistics import Inference, mean_interval, paired_difference
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
 from syncdiff_model.generators import load_generator
 from syncdiff_model.rollout import SamplingConfig
-from syncdiff_model.validation import opening
 
 INFERENCE = Inference(resamples=10_000, confidence=0.95, seed=0)
 COLUMNS = {

@@ -20,13 +20,13 @@ import torch
 import tyro
 
 from syncdiff_data.faces import crop_face
+from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, sound_start
 from syncdiff_data.prepared import find_faces
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair, typical_frame
 from syncdiff_model.generators import load_generator
 from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
-from syncdiff_model.validation import opening
 
 SETTINGS = (
     ("ddim", 1), ("ddim", 2), ("consistency", 2), ("ddim", 4), ("dpmpp_2m", 4), ("ddim", 10), ("dpmpp_2m", 10),

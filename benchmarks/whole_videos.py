@@ -26,12 +26,12 @@ import numpy as np
 import tyro
 
 from syncdiff_data.faces import load_backend
+from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, write_video
 from syncdiff_data.prepared import find_faces
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
 from syncdiff_model.generators import load_generator
 from syncdiff_model.rollout import SamplingConfig
-from syncdiff_model.validation import opening
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +52,9 @@ class Options:
 
 
 def main(options: Options) -> None:
+    if options.config.face_cache is not None:
+        cache = Path(user_path("--face-cache", options.config.face_cache))
+        options = replace(options, config=replace(options.config, face_cache=cache))
     single = options.video is not None and options.audio is not None
     if single == (options.pairs is not None):
         raise UserError("Give either --video and --audio, or --pairs.")

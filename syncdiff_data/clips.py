@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,7 @@ from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
 from syncdiff_data.speaker import speaking_tracks
 from syncdiff_data.stage.faults import is_transient
+from syncdiff_data.stage.heartbeat import with_heartbeat
 
 if TYPE_CHECKING:
     from syncdiff_data.sync_expert.expert import SyncExpert
@@ -102,7 +103,7 @@ class ClipExtractor:
         audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
         # frames [H, W, 3] of the whole video -> tracks: boxes [T, 4] and landmarks [T, 68, 2] a face
         tracks, rejects = find_tracks(
-            _with_heartbeat(video.frames(), heartbeat), self.backend, self.config.faces
+            with_heartbeat(video.frames(), heartbeat), self.backend, self.config.faces
         )
         yield from (Reject(source.path, r.track, "faces", r.reason, r.detail) for r in rejects)
         if self.config.speaker == "sync" and audio is not None:
@@ -125,7 +126,7 @@ class ClipExtractor:
             return audio.slice(video.start_s + first / FPS, count)
 
         def frames(first: int, stop: int) -> Iterator[np.ndarray]:
-            return _with_heartbeat(video.frames(first, stop), heartbeat)
+            return with_heartbeat(video.frames(first, stop), heartbeat)
 
         return speaking_tracks(tracks, frames, sound, self.expert, self.mean_face)
 
@@ -143,7 +144,7 @@ class ClipExtractor:
         cropped = [_CroppedTrack(track, self.config, self.mean_face) for track in tracks]
         first = min(track.first_frame for track in tracks)
         stop = max(track.first_frame + len(track.box) for track in tracks)
-        for index, frame in enumerate(_with_heartbeat(video.frames(first, stop), heartbeat), start=first):
+        for index, frame in enumerate(with_heartbeat(video.frames(first, stop), heartbeat), start=first):
             for track in cropped:
                 track.add(index, frame)
         return cropped
@@ -203,12 +204,6 @@ def _silent_faces(source: Source, tracks: list[Track], speaking: list[Track]) ->
     for number in sorted({track.track for track in tracks} - left):
         detail = "another face fits the sound better as long as this one is seen"
         yield Reject(source.path, number, "speaker", Reason.NOT_SPEAKING, detail)
-
-
-def _with_heartbeat(frames: Iterable[np.ndarray], heartbeat: Callable[[], None]) -> Iterator[np.ndarray]:
-    for frame in frames:
-        heartbeat()
-        yield frame
 
 
 def _passes(tracks: list[Track]) -> Iterator[list[Track]]:

@@ -1,4 +1,4 @@
-"""The 68 facial landmarks of iBUG 300-W (Sagonas et al. 2013): which index is which."""
+"""The 68 facial landmarks of iBUG 300-W (Sagonas et al. 2013): which index is which, and what they measure."""
 
 from __future__ import annotations
 
@@ -13,3 +13,23 @@ MIRROR = np.array(
     ]
 )
 """Point i of a mirrored face is point MIRROR[i] of the original."""
+EYES = (slice(36, 42), slice(42, 48))
+INNER_LIPS = (62, 66)
+"""The middle of the upper and the lower one."""
+
+
+def eye_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Distance of the eyes' centres in every frame: points [T, 68, 2] to float64 [T], in their unit."""
+    left, right = (landmarks[:, eye].astype(np.float64).mean(axis=1) for eye in EYES)
+    return np.linalg.norm(left - right, axis=-1)
+
+
+def lip_gap(landmarks: np.ndarray) -> np.ndarray:
+    """Distance of the inner lips in every frame: points [T, 68, 2] to float64 [T], in their unit."""
+    upper, lower = (landmarks[:, point].astype(np.float64) for point in INNER_LIPS)
+    return np.linalg.norm(upper - lower, axis=-1)
+
+
+def opening(landmarks: np.ndarray) -> np.ndarray:
+    """How far the mouth of a clip opens: the lip gap over the clip's median eye distance, float64 [T]."""
+    return lip_gap(landmarks) / np.median(eye_distance(landmarks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,7 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import FPS, MediaError
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.speaker import speaking_tracks
+from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat, with_heartbeat
 from syncdiff_data.sync_expert.expert import SyncExpert
 
 VERSION = 1
@@ -41,7 +42,7 @@ def find_faces(
     backend: FaceBackend,
     config: FaceConfig,
     cache: Path | None = None,
-    heartbeat: Callable[[], None] = lambda: None,
+    heartbeat: Heartbeat = no_heartbeat,
 ) -> list[Track]:
     """The face tracks of a video opened with fps=None, in order of first frame; frames are the video's own.
 
@@ -51,13 +52,8 @@ def find_faces(
     path = None if cache is None else cache / f"{_key(video.path, config)}.npz"
     if path is not None and (kept := _read(path)) is not None:
         return kept
-
-    def frames() -> Iterator[np.ndarray]:
-        for frame in video.frames():
-            heartbeat()
-            yield frame
-
-    tracks, rejects = find_tracks(frames(), backend, at_rate(config, float(video.rate)))
+    frames = with_heartbeat(video.frames(), heartbeat)
+    tracks, rejects = find_tracks(frames, backend, at_rate(config, float(video.rate)))
     if not tracks:
         raise MediaError(rejects[0].reason, rejects[0].detail)
     if path is not None:
@@ -71,7 +67,7 @@ def speaking_parts(
     video: Video,
     expert: SyncExpert,
     mean_face: np.ndarray,
-    heartbeat: Callable[[], None] = lambda: None,
+    heartbeat: Heartbeat = no_heartbeat,
 ) -> list[Track]:
     """The parts of the tracks in which each speaks the video's own sound, at the video's own frames.
 

@@ -53,6 +53,12 @@ class ConditioningConfig:
     pose_offset: int = 1
     """The pose frame of t is the frame so many 25ths of a second earlier."""
 
+    def __post_init__(self) -> None:
+        if self.pose_offset < 1:
+            raise ValueError(
+                f"pose_offset {self.pose_offset}: the pose frame must lie before the frame it is for"
+            )
+
 
 @dataclass(frozen=True)
 class CorruptionConfig:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from syncdiff_data.faces import FaceConfig, Track, crop_face, load_backend, mean_face
+from syncdiff_data.landmarks import eye_distance, lip_gap
 from syncdiff_data.media import AudioTrack, LongerAudio, Playback, Video, sound_start, write_redub
 from syncdiff_data.prepared import find_faces, speaking_parts
 from syncdiff_data.reasons import Reason
@@ -226,11 +227,10 @@ def typical_frame(landmarks: np.ndarray) -> int:
     """The frame whose head is turned most as it is on average, by points that speech does not move, mouth shut before
     open: the identity frame of a track [T, 68, 2]."""
     points = landmarks.astype(np.float64)
-    eyes = np.linalg.norm(points[:, 36:42].mean(axis=1) - points[:, 42:48].mean(axis=1), axis=-1)
+    eyes = eye_distance(points)
     still = (points[:, 17:48] - points[:, 27:31].mean(axis=1, keepdims=True)) / eyes[:, None, None]
     turned = np.linalg.norm(still - np.median(still, axis=0), axis=-1).mean(axis=-1)
-    opened = np.linalg.norm(points[:, 62] - points[:, 66], axis=-1) / eyes
-    return int(np.argmin(turned + 0.2 * opened))
+    return int(np.argmin(turned + 0.2 * lip_gap(points) / eyes))
 
 
 @contextmanager

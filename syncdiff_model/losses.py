@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from syncdiff_data.faces.alignment import EYE_DISTANCE
 from syncdiff_data.faces.mean_face import mean_face
+from syncdiff_data.landmarks import eye_distance
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.prepare import SIDE
 
@@ -21,6 +22,8 @@ SNR_CLIP = 5.0
 """Hang et al. 2023 (arXiv:2303.09556), the value they advise."""
 JIT_CLIP = 0.05
 """Least sigma squared of the `jit` weight, as Li and He 2025 (arXiv:2511.13720) clip their 1 - t."""
+LEAST_SYNC_WINDOW = 9
+"""Frames that one lip embedding of the sync expert depends on."""
 SYNC_REACH = 7
 """Frames on either side of a window that its audio embeddings hear."""
 LUMA = (0.299, 0.587, 0.114)
@@ -88,10 +91,9 @@ def mouth_pictures(images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tenso
     the same mean face, so that one scale leads from one to the other.
     """
     face = mean_face()
-    eyes = [face[points].mean(axis=0) for points in (slice(36, 42), slice(42, 48))]
     size = images.shape[-1]
     # crop pixels per pixel of the 256 x 256 space that the mouth crop is cut from
-    scale = EYE_DISTANCE * (size - 1) / float(((eyes[1] - eyes[0]) ** 2).sum() ** 0.5)
+    scale = EYE_DISTANCE * (size - 1) / float(eye_distance(face[None])[0])
     offsets = (2 * torch.arange(SIDE, device=images.device) + 0.5 - SIDE) * scale
     centre = landmarks[:, 48:68].mean(dim=1)  # [N, 2]
     x = (centre[:, 0, None] + offsets)[:, None].expand(-1, SIDE, -1)

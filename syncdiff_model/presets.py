@@ -13,7 +13,7 @@ from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, CorruptionConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
-from syncdiff_model.losses import LossConfig
+from syncdiff_model.losses import LEAST_SYNC_WINDOW, LossConfig
 from syncdiff_model.mask import MaskConfig
 from syncdiff_model.sync_data import SyncDataConfig
 from syncdiff_model.tasks.sync import SyncConfig
@@ -85,6 +85,13 @@ class Settings:
         steps=20_000, batch_size=10, window=28, learning_rate=1e-3, warmup_steps=50, weight_decay=0.02,
         decay_steps=10_000, ema_decay=0.995, validate_every=500, checkpoint_every=2000,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.loss.sync and self.train_syncdiff.window < LEAST_SYNC_WINDOW:
+            raise ValueError(
+                f"the sync expert's loss (loss.sync) needs windows of at least {LEAST_SYNC_WINDOW} frames, not "
+                f"{self.train_syncdiff.window} (train_syncdiff.window)"
+            )
 
 
 def load_preset(preset: str) -> Settings:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from syncdiff_data.faces import FaceConfig, load_backend
+from syncdiff_data.landmarks import opening
 from syncdiff_data.loader import Batch
 from syncdiff_data.records import FPS
 from syncdiff_model.conditioning import features_inside
@@ -18,7 +19,6 @@ from syncdiff_model.tasks.base import NEGATIVE_LOSS, Task, grid, negative_loss, 
 SAMPLING = SamplingConfig()
 SHOWN = 10
 """Frames in a picture."""
-EYES = (slice(36, 42), slice(42, 48))
 
 
 class Validation:
@@ -120,11 +120,3 @@ class Validation:
 def refined_windows(model: SyncDiff, batch: Batch) -> torch.Tensor:
     """A batch's feature windows as the conditioner takes them: [B, T, K, D']."""
     return model.conditioner.refine_windows(batch["features"], features_inside(batch))
-
-
-def opening(landmarks: np.ndarray) -> np.ndarray:
-    """Distance of the inner lips (62, 66) over that of the eyes, float64 [T], of points [T, 68, 2]."""
-    points = landmarks.astype(np.float64)
-    left, right = (points[:, eye].mean(axis=1) for eye in EYES)
-    eyes = np.median(np.linalg.norm(left - right, axis=-1))
-    return np.linalg.norm(points[:, 62] - points[:, 66], axis=-1) / eyes

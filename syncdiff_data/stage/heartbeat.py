@@ -5,15 +5,23 @@ from __future__ import annotations
 import faulthandler
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
+Item = TypeVar("Item")
 Heartbeat = Callable[[], None]
 """Called whenever the work has advanced, for example after every decoded frame."""
 
 
 def no_heartbeat() -> None:
     """The heartbeat of work without a watchdog."""
+
+
+def with_heartbeat(items: Iterable[Item], heartbeat: Heartbeat) -> Iterator[Item]:
+    """The items as they come, a heartbeat before each."""
+    for item in items:
+        heartbeat()
+        yield item
 
 
 class Watchdog:

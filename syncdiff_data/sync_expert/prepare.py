@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from syncdiff_data.landmarks import EYES
 from syncdiff_data.sync_expert.network import BANDS, LANDMARK_DIM
 
 SIDE = 48
 MOUTH = slice(48, 68)
 CHIN = slice(5, 12)
-EYES = (slice(36, 42), slice(42, 48))
 LANDMARK_GAIN = 20.0
 """Brings landmark motion, in eye distances, to unit spread or so."""
 FLOOR = 9.0

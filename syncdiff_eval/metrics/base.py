@@ -134,6 +134,10 @@ class ClipContext:
     heartbeat: Callable[[], None] = lambda: None
     """For metrics that read frames themselves: to be called at each, or the clip counts as hanging."""
 
+    def shown_at(self, count: int) -> np.ndarray:
+        """Seconds since frame 0 at which the first `count` frames are shown: float64 [count]."""
+        return np.arange(count) / self.fps if self.times is None else self.times[:count]
+
 
 class Metric(Protocol):
     """The state of one metric over one clip, or, once merged, over many. Sums are float64."""

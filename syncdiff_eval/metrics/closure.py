@@ -97,7 +97,7 @@ class Closure(ClipOpenings):
             return {column.name: phones for column in CLOSURE.columns}
         if not np.isfinite(generated).any():
             return {column.name: MissingValue(Reason.NO_FACE) for column in CLOSURE.columns}
-        fps, times = self.context.fps, self._times(len(generated))
+        fps, times = self.context.fps, self.context.shown_at(len(generated))
         at_closures, at_vowels = (
             least_openings(generated, times, fps, phones, labels) for labels in (BILABIALS, VOWELS)
         )
@@ -109,11 +109,6 @@ class Closure(ClipOpenings):
             "closure_hits": float((at_closures < shut_below(generated)).mean()),
             "closure_gap": 100 * float(at_closures.mean() - real.mean()),
         }
-
-    def _times(self, count: int) -> np.ndarray:
-        """Seconds at which the first `count` frames are shown."""
-        times = self.context.times
-        return np.arange(count) / self.context.fps if times is None else times[:count]
 
     def _phones(self) -> list[Phone] | MissingValue:
         """Of the driving sound, kept for the other methods of the clip."""

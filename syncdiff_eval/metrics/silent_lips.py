@@ -74,11 +74,10 @@ class SilentLips(ClipOpenings):
 
     def _silence(self, count: int) -> np.ndarray | MissingValue:
         """Of the first `count` frames."""
-        audio, fps, times = self.context.audio, self.context.fps, self.context.times
+        audio = self.context.audio
         if audio is None:
             return MissingValue(Reason.NO_AUDIO)
-        shown = np.arange(count) / fps if times is None else times[:count]
-        return silent_frames(self._detector.speech(audio), shown, fps)
+        return silent_frames(self._detector.speech(audio), self.context.shown_at(count), self.context.fps)
 
 
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:

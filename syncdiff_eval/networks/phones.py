@@ -80,7 +80,7 @@ class PhoneRecognizer:
             try:
                 decoder.activate_search("_default")
                 phones = _two_passes(decoder, part)
-            except RuntimeError:  # words that cannot be told apart into phones
+            except RuntimeError:  # words whose phones are not found in the sound
                 del self._decoders["recognize"]
                 phones = []
             found += [Phone(p.label, p.start_s + start_s, p.end_s + start_s) for p in phones]
