@@ -4,7 +4,9 @@
 
 LIST.csv has the columns path and split (`preprocess.py --source folder`). Every video of the split is dubbed with its
 own sound and with that of the next one; all is measured on the dubbed files, with one face backend and
-one set of boxes. Dubs that are there stay, so a table can be printed again. Several models are compared pair by pair.
+one set of boxes. Dubs that are there stay, so a table can be printed again. Several models are compared pair by
+pair. --ceiling RUN shows what the path costs without a model: the crops pasted back as they are, and reconstructed by
+RUN's autoencoder.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import torch
 import tyro
 
 from syncdiff_data.faces import Track, load_backend, mean_face
@@ -31,8 +34,11 @@ from syncdiff_eval.metrics.sharpness import detail_energy
 from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.regions import build_regions
 from syncdiff_eval.statistics import Inference, mean_interval, paired_difference
+from syncdiff_model.autoencoder import to_bytes
+from syncdiff_model.checkpoint import load_syncdiff
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
 from syncdiff_model.generators import load_generator
+from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
 
 INFERENCE = Inference(resamples=10_000, confidence=0.95, seed=0)
@@ -57,6 +63,10 @@ class Options:
     out: Path
     model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """NAME=RUN; repeatable."""
+    ceiling: str | None = None
+    """A run whose crops are pasted back as they are (row `crops`) and reconstructed (row `autoencoder`)."""
+    sharpen: float = DubConfig.sharpen
+    """As for synthesize.py."""
     split: str = "test"
     limit: int | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -78,12 +88,14 @@ def main(options: Options) -> None:
         rows = [row for row in csv.DictReader(file) if row["split"] == options.split]
     paths = [options.videos.parent / row["path"] for row in rows][: options.limit]
     expert = SyncExpert.from_pretrained(options.expert)
-    models = dict(pair.split("=", 1) for pair in options.model)
+    models = {name: load_generator(run, options.sampling, {}) for name, run in named(options.model)}
+    if options.ceiling:
+        model = load_syncdiff(Path(options.ceiling))
+        models |= {"crops": Copying(model), "autoencoder": Reconstructing(model)}
     tables: dict[str, dict[str, np.ndarray]] = {}
     sources: list[Source] = []
-    for name, run in models.items():
-        generator = load_generator(run, options.sampling, {})
-        config = DubConfig(sampling=options.sampling, face_cache=options.out / "faces")
+    for name, generator in models.items():
+        config = DubConfig(options.sampling, face_cache=options.out / "faces", sharpen=options.sharpen)
         dubber = Dubber(generator, config)
         sources = sources or [measured(path, dubber, expert) for path in paths]
         dub_all(dubber, paths, options.out / name)
@@ -92,6 +104,44 @@ def main(options: Options) -> None:
         text = json.dumps({column: values.tolist() for column, values in tables[name].items()})
         (options.out / f"{name}.json").write_text(text)
     compare(tables, [path.stem for path in paths])
+
+
+def named(models: Sequence[str]) -> list[tuple[str, str]]:
+    """NAME and RUN of each NAME=RUN."""
+    pairs = [model.partition("=") for model in models]
+    return [(name, run) for name, _, run in pairs]
+
+
+class Copying(SyncDiffPipeline):
+    """Gives every crop back as it is: what cropping, pasting and coding cost."""
+
+    def advance(
+        self,
+        states: Sequence[Any],
+        crops: Sequence[np.ndarray],
+        times: Sequence[np.ndarray],
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> list[np.ndarray]:
+        return [part.copy() for part in crops]
+
+
+class Reconstructing(Copying):
+    """Gives every crop back as the autoencoder shows it."""
+
+    @torch.no_grad()
+    def advance(
+        self,
+        states: Sequence[Any],
+        crops: Sequence[np.ndarray],
+        times: Sequence[np.ndarray],
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> list[np.ndarray]:
+        made = []
+        for part in crops:
+            frames = torch.from_numpy(part).permute(0, 3, 1, 2)
+            again = self.model.images(self.model.frame_latents(frames))
+            made.append(to_bytes(again).permute(0, 2, 3, 1).numpy())
+        return made
 
 
 def measured(path: Path, dubber: Dubber, expert: SyncExpert) -> Source:

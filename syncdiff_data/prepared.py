@@ -14,7 +14,7 @@ import numpy as np
 from syncdiff_data.faces import FaceBackend, FaceConfig, Track, find_tracks
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.recipe import short_hash
-from syncdiff_data.records import FPS, MediaError
+from syncdiff_data.records import FPS, MediaError, UserError
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.speaker import speaking_tracks
 from syncdiff_data.stage.heartbeat import Heartbeat, no_heartbeat, with_heartbeat
@@ -57,8 +57,7 @@ def find_faces(
     if not tracks:
         raise MediaError(rejects[0].reason, rejects[0].detail)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: _write(file, tracks))
+        _keep(path, tracks)
     return tracks
 
 
@@ -112,6 +111,17 @@ def _key(path: Path, config: FaceConfig) -> str:
     return short_hash([content, asdict(config), VERSION])
 
 
+def _keep(path: Path, tracks: Sequence[Track]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: _write(file, tracks))
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} cannot keep the faces of videos ({error.strerror or error}): choose another --face-cache, "
+            "or leave it out."
+        ) from error
+
+
 def _write(file: IO[bytes], tracks: Sequence[Track]) -> None:
     arrays = {"numbers": np.array([(track.track, track.first_frame) for track in tracks])}
     for number, track in enumerate(tracks):
@@ -120,15 +130,12 @@ def _write(file: IO[bytes], tracks: Sequence[Track]) -> None:
 
 
 def _read(path: Path) -> list[Track] | None:
-    """The tracks in a file of the cache; None where there is none, or a damaged one, which is made again."""
+    """The tracks in a file of the cache; None where there is none that can be read: then it is written again."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             return [
                 Track(int(track), int(first), kept[f"box{number}"], kept[f"landmarks{number}"])
                 for number, (track, first) in enumerate(kept["numbers"])
             ]
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        path.unlink()
         return None

@@ -88,9 +88,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.loss.sync and self.train_syncdiff.window < LEAST_SYNC_WINDOW:
-            raise ValueError(
+            raise UserError(
                 f"the sync expert's loss (loss.sync) needs windows of at least {LEAST_SYNC_WINDOW} frames, not "
-                f"{self.train_syncdiff.window} (train_syncdiff.window)"
+                f"{self.train_syncdiff.window} (train_syncdiff.window)."
             )
 
 

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 
 from syncdiff_data.records import FPS, UserError
-from syncdiff_data.registry import lookup
 from syncdiff_model.autoencoder import to_bytes
 from syncdiff_model.conditioning import Context
-from syncdiff_model.samplers import SAMPLERS, trailing_steps
+from syncdiff_model.samplers import find_sampler, trailing_steps
 from syncdiff_model.syncdiff import SyncDiff
 
 REFINED_AT_ONCE = 250
@@ -33,7 +32,7 @@ class SamplingConfig:
     """How faces are generated. The paper's sampler, steps and guidance are not stated in the sources available."""
 
     sampler: str = "ddim"
-    """ddim, dpmpp_2m (for many steps), or consistency (for one or two)."""
+    """ddim, dpmpp_2m (for many steps), consistency (for one or two), or module:NAME of your own."""
     steps: int = 4
     """Network evaluations per frame; docs/results.md says what more of them bring."""
     guidance: float = 1.0
@@ -45,7 +44,7 @@ class SamplingConfig:
     depend on what is generated beside it."""
 
     def __post_init__(self) -> None:
-        lookup(self.sampler, SAMPLERS, "sampler")
+        find_sampler(self.sampler)
         if self.steps < 1 or self.batch_frames < 1:
             raise UserError("steps and batch_frames must be at least 1.")
 
@@ -187,7 +186,7 @@ def sample(
     noise = torch.randn(masked.shape[1:], generator=torch.Generator().manual_seed(config.seed))
     noise = noise.to(masked.device).expand_as(masked)
     steps = trailing_steps(len(model.levels.alpha), config.steps)
-    return SAMPLERS[config.sampler](predict, noise, model.levels, steps)
+    return find_sampler(config.sampler)(predict, noise, model.levels, steps)
 
 
 def _poses(

@@ -14,6 +14,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from syncdiff_data.records import UserError
+from syncdiff_data.registry import import_own, is_own, lookup
 
 Predict = Callable[[torch.Tensor, int], torch.Tensor]
 """(noisy latents [N, c, h, w], training step) -> clean latents [N, c, h, w]."""
@@ -97,3 +98,11 @@ def _log_snr(alpha: float, sigma: float) -> float:
 
 Sampler = Callable[[Predict, torch.Tensor, Levels, Sequence[int]], torch.Tensor]
 SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m, "consistency": consistency}
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of that name, or `module:NAME` of the user's own. UserError when there is none."""
+    if is_own(name):
+        sampler: Sampler = import_own(name, "sampler")
+        return sampler
+    return lookup(name, SAMPLERS, "sampler")

@@ -13,6 +13,7 @@ from syncdiff_data.demo import talker_clip
 from syncdiff_data.faces import FaceConfig, MouthCropper, crop_face, face_transforms, load_backend, mean_face
 from syncdiff_data.features import logfbank
 from syncdiff_data.loader.sample import crop_landmarks
+from syncdiff_data.records import UserError
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.prepare import halve, standard_energies
 from syncdiff_model.autoencoder import to_unit
@@ -91,7 +92,7 @@ def test_detail_error_is_blind_to_light_and_sees_blur() -> None:
 
 
 def test_options_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ValueError, match="windows of at least 9 frames, not 2"):
+    with pytest.raises(UserError, match="windows of at least 9 frames, not 2"):
         replace(load_preset("compact"), loss=LossConfig(sync=0.01))
     assert Settings(loss=LossConfig(sync=0.01)).train_syncdiff.window >= 9
     with pytest.raises(ValueError, match="must lie before"):

@@ -13,6 +13,7 @@ from tiny_models import tiny_generator
 from syncdiff_data.demo import talker_clip
 from syncdiff_data.media import AudioTrack, Playback, Video, write_video
 from syncdiff_data.prepared import find_faces
+from syncdiff_data.records import UserError
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair, typical_frame
 
 
@@ -92,3 +93,15 @@ def test_the_identity_frame_is_turned_as_most_are_with_the_mouth_shut() -> None:
     landmarks[0, 17:27] += 30
     landmarks[3, 66] = landmarks[3, 62]
     assert typical_frame(landmarks) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    path = write_colour(tmp_path / "a.mp4", "face", 12)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot keep the faces of videos .*--face-cache"):
+        find_faces(
+            Video(path, fps=None),
+            ColourBackend(CONFIG.faces, "cpu"),
+            CONFIG.faces,
+            tmp_path / "file" / "cache",
+        )

@@ -17,7 +17,7 @@ from syncdiff_model.denoiser import DiffusionConfig, build_scheduler
 from syncdiff_model.generator import FaceClip
 from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig, advance, start_rollout, windows_at
-from syncdiff_model.samplers import SAMPLERS, Levels, trailing_steps
+from syncdiff_model.samplers import SAMPLERS, Levels, find_sampler, trailing_steps
 
 LEVELS = Levels.of(build_scheduler(DiffusionConfig()))
 POSES: tuple[Pose, ...] = ("none", "masked", "bottleneck", "full")
@@ -158,3 +158,9 @@ def test_features_inside_says_where_windows_leave_the_clip() -> None:
         [[False, True, True], [True, True, True]],
         [[True, True, True], [True, True, False]],
     ]
+
+
+def test_a_sampler_of_ones_own_is_named_by_module() -> None:
+    assert find_sampler("syncdiff_model.samplers:ddim") is SAMPLERS["ddim"]
+    with pytest.raises(UserError, match="nowhere"):
+        SamplingConfig(sampler="nowhere:mine")
