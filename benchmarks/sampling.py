@@ -93,7 +93,7 @@ def prepare(generator: SyncDiffPipeline, path: Path, cache: Path) -> Prepared:
     return Prepared(
         crops,
         crops[typical_frame(track.landmarks)],
-        generator.hear(sound[track.first_frame * 640 :]),
+        generator.encode_audio(sound[track.first_frame * 640 :]),
         opening(track.landmarks),
     )
 

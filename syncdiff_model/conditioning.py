@@ -35,8 +35,8 @@ class ConditioningConfig:
     audio_dropout: float = 0.2
     """Dropout inside the audio network; AV-HuBERT's own blocks have none."""
     map_channels: int = 8
-    """Channels of a map that the sound draws over the latents, beside the noisy ones: crops are aligned, so that lips
-    lie where the map has learnt to find them; 0 has none."""
+    """Channels of the audio map, a linear layer of the audio vector, concatenated with the noisy latents: crops are
+    aligned, so lips are always in the same place; 0 has none."""
     avhubert_top: bool = False
     """Train the AV-HuBERT blocks above the stored layer with the model, at a tenth of its learning rate: the paper's
     best setting, for features of `--encoder avhubert --layers 9`."""
@@ -85,8 +85,8 @@ class Context:
     """[N, K, C], or [N, K + 1, C] with a pose code."""
     vector: torch.Tensor
     """[N, C], added to the embedding of the noise level."""
-    drawn: torch.Tensor | None = None
-    """[N, map_channels, r, s], the sound's map beside the noisy latents; None without channels."""
+    audio_map: torch.Tensor | None = None
+    """[N, map_channels, r, s], the audio map beside the noisy latents; None without channels."""
     pose: torch.Tensor | None = None
     """[N, c, h, w], latents beside the noisy ones; None in all modes but `full`."""
 
@@ -133,7 +133,7 @@ class Conditioner(ModelMixin, ConfigMixin):
         self.no_audio = nn.Parameter(torch.randn(context, tokens_dim) * 0.02)
         self.no_audio_vector = nn.Parameter(torch.zeros(tokens_dim))
         if map_shape[0]:
-            self.draw = nn.Sequential(nn.SiLU(), nn.Linear(tokens_dim, math.prod(map_shape)))
+            self.audio_map = nn.Sequential(nn.SiLU(), nn.Linear(tokens_dim, math.prod(map_shape)))
         # What the audio vector says of the lips, for a loss that makes it say so.
         self.mouth = nn.Sequential(nn.SiLU(), nn.Linear(tokens_dim, 2 * MOUTH_POINTS))
         if pose in ("masked", "bottleneck"):
@@ -154,7 +154,7 @@ class Conditioner(ModelMixin, ConfigMixin):
         return MaskConfig(**self.config.mask)
 
     @property
-    def feeds_back(self) -> bool:
+    def autoregressive(self) -> bool:
         """Whether a frame depends on the one generated before."""
         return self.config.pose in ("bottleneck", "full")
 
@@ -191,16 +191,16 @@ class Conditioner(ModelMixin, ConfigMixin):
             tokens = torch.where(audio_known[:, None, None], tokens, self.no_audio)
             vector = torch.where(audio_known[:, None], vector, self.no_audio_vector)
         shape = self.config.map_shape
-        drawn = self.draw(vector).unflatten(1, tuple(shape)) if shape[0] else None
+        audio_map = self.audio_map(vector).unflatten(1, tuple(shape)) if shape[0] else None
         mode = self.config.pose
         if mode == "none":
-            return Context(tokens, vector, drawn)
+            return Context(tokens, vector, audio_map)
         assert pose is not None
         known = pose_known if pose_known is not None else tokens.new_ones(len(tokens), dtype=torch.bool)
         if mode == "full":
-            return Context(tokens, vector, drawn, pose * known[:, None, None, None])
+            return Context(tokens, vector, audio_map, pose * known[:, None, None, None])
         token = torch.where(known[:, None], self.pose_token(self.pose_code(pose)), self.no_pose)
-        return Context(torch.cat([tokens, token[:, None]], dim=1), vector, drawn)
+        return Context(torch.cat([tokens, token[:, None]], dim=1), vector, audio_map)
 
     def pose_code(self, pose: torch.Tensor) -> torch.Tensor:
         """The pose frame's latents [N, c, h, w] through the bottleneck: [N, pose_dim]. The paper's width is not stated;

@@ -138,8 +138,8 @@ class Dubber:
             audio, start_s = AudioTrack(pair.audio), float(sound_start(pair.audio))
         shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
         # Sound beyond the last frame opens no mouth; a sound that ends earlier is followed by silence.
-        heard = self.generator.hear(audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS)))))
-        spans = [self._span(track, video, heard) for track in tracks]
+        features = self.generator.encode_audio(audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS)))))
+        spans = [self._span(track, video, features) for track in tracks]
         frames = self._frames(shown, spans, heartbeat, progress)
         pair.output.parent.mkdir(parents=True, exist_ok=True)
         write_redub(pair.output, frames, shown, pair.audio, comment_of(self.generator.name), shown.duration_s)
@@ -155,13 +155,13 @@ class Dubber:
             tracks = speaking_parts(tracks, video, self.expert, mean_face(), heartbeat)
         return choose_faces(tracks, self.config.face)
 
-    def _span(self, track: Track, video: Video, heard: np.ndarray) -> FaceSpan:
+    def _span(self, track: Track, video: Video, features: np.ndarray) -> FaceSpan:
         size = video.width, video.height
         where = self.generator.transforms(track.landmarks, track.box, size, float(video.rate))
         typical = typical_frame(track.landmarks[: max(1, round(SEARCHED_S * float(video.rate)))])
         (frame,) = video.frames(track.first_frame + typical, track.first_frame + typical + 1)
         identity = crop_face(frame, where[typical], self.generator.crop_size)
-        return FaceSpan(track.first_frame, where, self.generator.start(identity, heard))
+        return FaceSpan(track.first_frame, where, self.generator.start(identity, features))
 
     def _frames(
         self, shown: Playback, spans: Sequence[FaceSpan], heartbeat: Heartbeat, progress: Progress

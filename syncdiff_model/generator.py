@@ -1,4 +1,4 @@
-"""What dubbing asks of any model: where its crops lie, what it hears, and new crops for old ones, in order of time.
+"""What dubbing asks of any model: where its crops lie, its audio input, and new crops for old ones, in order of time.
 
 Shapes: n or T frames, S crop size.
 """
@@ -30,7 +30,7 @@ class FaceClip:
     identity: np.ndarray
     """uint8 RGB [S, S, 3]: the same face in another frame."""
     sound: np.ndarray
-    """What `Generator.hear` made of the sound."""
+    """What `Generator.encode_audio` made of the sound."""
 
 
 class Generator(ABC):
@@ -58,8 +58,8 @@ class Generator(ABC):
         return face_transforms(landmarks, self.crop_size, smoothing_window(self.faces_config, frame_rate))
 
     @abstractmethod
-    def hear(self, sound: np.ndarray) -> np.ndarray:
-        """What the model takes of a sound, int16 [N] at 16 kHz mono, N a multiple of 640: any array."""
+    def encode_audio(self, sound: np.ndarray) -> np.ndarray:
+        """The audio features that the model takes of a sound, int16 [N] at 16 kHz mono, N a multiple of 640: any array."""
 
     @abstractmethod
     def start(self, identity: np.ndarray, sound: np.ndarray) -> Any:

@@ -25,7 +25,7 @@ JIT_CLIP = 0.05
 LEAST_SYNC_WINDOW = 9
 """Frames that one lip embedding of the sync expert depends on."""
 SYNC_REACH = 7
-"""Frames on either side of a window that its audio embeddings hear."""
+"""Frames on either side of a window that its audio embeddings depend on."""
 LUMA = (0.299, 0.587, 0.114)
 
 

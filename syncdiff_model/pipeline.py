@@ -50,7 +50,7 @@ class SyncDiffPipeline(Generator):
         none, when it is damaged, or when weights are missing."""
         return cls(load_syncdiff(Path(folder), device), sampling, weights)
 
-    def hear(self, sound: np.ndarray) -> np.ndarray:
+    def encode_audio(self, sound: np.ndarray) -> np.ndarray:
         """Features float32 [F, D] at 25 Hz."""
         count = len(sound) // SAMPLES_PER_FRAME
         return self.encoder.encode([sound_alone(sound, count)])[0][self.model.conditioner.config.feature]

@@ -113,8 +113,8 @@ def advance(
     crops: uint8 [n, S, S, 3] for each rollout, of which only what the mask leaves is used; times: float64 [n], s from
     the beginning of the sound, rising. Returns uint8 [n, S, S, 3] for each. heartbeat: called after every batch.
     """
-    feeds_back = model.conditioner.feeds_back
-    order = _together(rollouts, crops) if feeds_back else _one_after_another(crops)
+    autoregressive = model.conditioner.autoregressive
+    order = _together(rollouts, crops) if autoregressive else _one_after_another(crops)
     made = [np.empty_like(part) for part in crops]
     for batch in order:
         for start in range(0, len(batch), config.batch_frames):
@@ -157,11 +157,11 @@ def _generate(
     pose, known = _poses(model, rollouts, times, part, masked)
     contexts = [model.conditioner(windows, pose, known)]
     if config.guidance != 1:
-        deaf = torch.zeros(len(part), dtype=torch.bool, device=model.device)
-        contexts.append(model.conditioner(windows, pose, known, audio_known=deaf))
+        without_audio = torch.zeros(len(part), dtype=torch.bool, device=model.device)
+        contexts.append(model.conditioner(windows, pose, known, audio_known=without_audio))
     generated = sample(model, model.seen(masked), identity, contexts, config)
     whole = model.whole(generated, masked)
-    _remember(model, rollouts, times, part, masked if model.conditioner.config.pose == "masked" else whole)
+    _store_poses(model, rollouts, times, part, masked if model.conditioner.config.pose == "masked" else whole)
     return to_bytes(model.images(whole)).permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -218,7 +218,7 @@ def _poses(
     return torch.cat(poses), torch.tensor(known, device=masked.device)
 
 
-def _remember(
+def _store_poses(
     model: SyncDiff,
     rollouts: Sequence[Rollout],
     times: Sequence[np.ndarray],

@@ -85,8 +85,8 @@ class SyncDiff:
         """
         # three latents [N, c, r, s], the sound's map, the pose -> UNet input [N, ..., r, s] -> output [N, c, r, s]
         inputs = [noisy, masked, identity]
-        if context.drawn is not None:
-            inputs.append(context.drawn)
+        if context.audio_map is not None:
+            inputs.append(context.audio_map)
         if context.pose is not None:
             inputs.append(self.seen(context.pose))
         output = self.denoiser(

@@ -49,7 +49,7 @@ class Validation:
                 if found is not None and found.std() > 0 and real.std() > 0:
                     correlations.append(float(np.corrcoef(found, real)[0, 1]))
                     spreads.append(float(found.std() / real.std()))
-            if self.model.conditioner.feeds_back:
+            if self.model.conditioner.autoregressive:
                 gaps.append(self._gap(batch, made))
         for name, values in (("opening", correlations), ("opening_spread", spreads), ("rollout_gap", gaps)):
             if values:

@@ -139,8 +139,8 @@ def test_sound_changes_the_face_and_no_sound_is_a_learned_token() -> None:
     crops, features = clip()
     (one,), (other,) = (dub(model, [crops], [sound], crops[0]) for sound in (features, -3 * features))
     assert not np.array_equal(one, other)
-    windows, deaf = torch.randn(2, CONTEXT, DIM), torch.zeros(2, dtype=torch.bool)
-    a, b = (model.conditioner(sound, audio_known=deaf) for sound in (windows, -windows))
+    windows, unknown = torch.randn(2, CONTEXT, DIM), torch.zeros(2, dtype=torch.bool)
+    a, b = (model.conditioner(sound, audio_known=unknown) for sound in (windows, -windows))
     assert torch.equal(a.tokens, b.tokens)
     assert torch.equal(a.vector, b.vector)
 

@@ -120,9 +120,9 @@ def test_guidance_away_from_no_sound_changes_faces_and_one_turns_it_off() -> Non
         config = SamplingConfig(steps=1, guidance=guidance)
         made[guidance] = advance(model, [rollout], [crops], [np.arange(2) / 25], config)[0]
     assert not np.array_equal(made[1.0], made[3.0])
-    deaf = start_rollout(model, crops[0], -features)
+    other = start_rollout(model, crops[0], -features)
     config = SamplingConfig(steps=1, guidance=0.0)
-    assert np.array_equal(made[0.0], advance(model, [deaf], [crops], [np.arange(2) / 25], config)[0])
+    assert np.array_equal(made[0.0], advance(model, [other], [crops], [np.arange(2) / 25], config)[0])
 
 
 def test_faces_stream_many_clips_of_different_lengths() -> None:

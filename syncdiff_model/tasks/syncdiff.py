@@ -146,7 +146,7 @@ class SyncDiffTask(Task):
         steps = self._noise_levels(count, length, frames.device)
         noise = torch.randn_like(clean)
         noisy = model.add_noise(clean, noise, steps)
-        context, heard = self._context(batch, masked, identity)
+        context, audio_known = self._context(batch, masked, identity)
         # prediction [N, c, r, s] and its error, by place and noise level
         output = model.predict(noisy, steps, masked_seen, identity_seen, context)
         alpha, sigma = model.alpha_sigma(steps)
@@ -156,7 +156,7 @@ class SyncDiffTask(Task):
         mse = (error * weight * (place / place.mean())).mean()
         total, scalars = mse, {"mse": mse.detach()}
         if losses.mouth:
-            mouth = self._mouth_error(batch, context.vector, heard)
+            mouth = self._mouth_error(batch, context.vector, audio_known)
             total, scalars["mouth"] = total + losses.mouth * mouth, mouth.detach()
         if losses.pixel or losses.detail or self.sync:
             windows = max(1, round(losses.image_share * count))
@@ -165,7 +165,7 @@ class SyncDiffTask(Task):
             images = model.images(model.whole(estimate, masked[rows]))
             judged = steps[rows] < losses.image_noise * len(model.levels.alpha)
             shown = {name: value[:windows] for name, value in batch.items()}
-            for name, value in self._image_losses(shown, images, judged, heard[rows]).items():
+            for name, value in self._image_losses(shown, images, judged, audio_known[rows]).items():
                 total, scalars[name] = total + getattr(losses, name) * value, value.detach()
         return total, scalars
 
@@ -190,25 +190,25 @@ class SyncDiffTask(Task):
     def _context(
         self, batch: Batch, masked: torch.Tensor, identity: torch.Tensor
     ) -> tuple[Context, torch.Tensor]:
-        """The context of N frames, and bool [N]: which of them hear their sound."""
+        """The context of N frames, and bool [N]: whose audio was not dropped."""
         conditioner, corruption = self.model.conditioner, self.corruption
         features = batch["features"]
         (count, length), device = features.shape[:2], features.device
         windows = conditioner.refine_windows(features, features_inside(batch)).flatten(0, 1)
-        heard = (torch.rand(count, device=device) >= corruption.audio_dropout).repeat_interleave(length)
+        audio_known = (torch.rand(count, device=device) >= corruption.audio_dropout).repeat_interleave(length)
         if conditioner.config.pose == "none":
-            return conditioner(windows, audio_known=heard), heard
+            return conditioner(windows, audio_known=audio_known), audio_known
         known = batch["pose_known"].flatten() & (
             torch.rand(count * length, device=device) >= corruption.pose_dropout
         )
         with torch.no_grad():
             pose = self._pose_latents(batch)
-            if conditioner.feeds_back and corruption.pose_source == "noised":
+            if conditioner.autoregressive and corruption.pose_source == "noised":
                 pose = pose + corruption.pose_noise * torch.randn_like(pose)
-            elif conditioner.feeds_back and corruption.pose_source == "generated":
-                first = conditioner(windows, pose, known, heard)
+            elif conditioner.autoregressive and corruption.pose_source == "generated":
+                first = conditioner(windows, pose, known, audio_known)
                 pose = self._generated_poses(pose, first, masked, identity, length)
-        return conditioner(windows, pose, known, heard), heard
+        return conditioner(windows, pose, known, audio_known), audio_known
 
     def _pose_latents(self, batch: Batch) -> torch.Tensor:
         frames = batch["pose"].flatten(0, 1)
@@ -229,16 +229,16 @@ class SyncDiffTask(Task):
         poses[:, offset:] = made[:, : length - offset]
         return poses.flatten(0, 1)
 
-    def _mouth_error(self, batch: Batch, vector: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    def _mouth_error(self, batch: Batch, vector: torch.Tensor, audio_known: torch.Tensor) -> torch.Tensor:
         """Squared error of the lips read from the audio vector, in units of their variance, where there is sound."""
         conditioner = self.model.conditioner
         shape = mouth_shape(batch["landmarks"], conditioner.config.crop_size).flatten(0, 1)
         wanted = (shape - conditioner.mouth_mean) / conditioner.mouth_std
         error = (conditioner.mouth(vector).float() - wanted) ** 2
-        return (error.mean(dim=1) * heard).sum() / heard.sum().clamp(min=1)
+        return (error.mean(dim=1) * audio_known).sum() / audio_known.sum().clamp(min=1)
 
     def _image_losses(
-        self, batch: Batch, images: torch.Tensor, judged: torch.Tensor, heard: torch.Tensor
+        self, batch: Batch, images: torch.Tensor, judged: torch.Tensor, audio_known: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Losses on decoded crops [N, 3, S, S]; judged: bool [N], False where the noise was too much."""
         real = to_unit(batch["frames"].flatten(0, 1))
@@ -258,7 +258,7 @@ class SyncDiffTask(Task):
                 batch["landmarks"],
                 batch["energies"],
             )
-            counted = (judged & heard).unflatten(0, (count, length))[:, 0]
+            counted = (judged & audio_known).unflatten(0, (count, length))[:, 0]
             values["sync"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
         return values
 

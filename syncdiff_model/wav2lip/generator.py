@@ -38,7 +38,7 @@ class Wav2LipGenerator(Generator):
         """Of its padded and smoothed boxes. The landmarks stand for its detector's boxes (detector_boxes)."""
         return box_transforms(face_boxes(detector_boxes(landmarks), size, self.boxes))
 
-    def hear(self, sound: np.ndarray) -> np.ndarray:
+    def encode_audio(self, sound: np.ndarray) -> np.ndarray:
         """The sound itself: mel windows begin at any time."""
         return sound
 
