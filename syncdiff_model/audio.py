@@ -1,4 +1,4 @@
-"""From feature frames to the audio inputs of the denoiser: tokens for its cross-attention, one vector for all its layers.
+"""From feature frames to what conditions the denoiser: tokens for its cross-attention, one vector for all its layers.
 
 Shapes: N frames, K feature frames around each, D feature width, C token width; B clips, T frames of a window.
 """

@@ -138,7 +138,9 @@ class Dubber:
             audio, start_s = AudioTrack(pair.audio), float(sound_start(pair.audio))
         shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
         # Sound beyond the last frame opens no mouth; a sound that ends earlier is followed by silence.
-        features = self.generator.encode_audio(audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS)))))
+        features = self.generator.encode_audio(
+            audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS))))
+        )
         spans = [self._span(track, video, features) for track in tracks]
         frames = self._frames(shown, spans, heartbeat, progress)
         pair.output.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Generator(ABC):
 
     @abstractmethod
     def encode_audio(self, sound: np.ndarray) -> np.ndarray:
-        """The audio features that the model takes of a sound, int16 [N] at 16 kHz mono, N a multiple of 640: any array."""
+        """The audio features that the model takes: of int16 [N] at 16 kHz mono, N a multiple of 640, any array."""
 
     @abstractmethod
     def start(self, identity: np.ndarray, sound: np.ndarray) -> Any:

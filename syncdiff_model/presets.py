@@ -78,6 +78,11 @@ class Settings:
     train_autoencoder: TrainConfig = TrainConfig(
         steps=100_000, batch_size=16, window=1, learning_rate=1e-4, windows_per_visit=4
     )
+    train_audio: TrainConfig = TrainConfig(
+        steps=4000, batch_size=16, window=8, learning_rate=1.5e-3, warmup_steps=50, decay_steps=2000, ema_decay=0.998,
+        flip=False, windows_per_visit=4, loader_workers=0, validate_every=1000,
+    )  # fmt: skip
+    """The audio network alone, before the rest of SyncDiff; 0 steps leave it out."""
     train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=4, window=10)
     sync: SyncConfig = field(default_factory=SyncConfig)
     sync_data: SyncDataConfig = field(default_factory=SyncDataConfig)

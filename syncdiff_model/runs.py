@@ -24,10 +24,17 @@ from syncdiff_model.distributed import Peers, run_on_workers
 from syncdiff_model.losses import SYNC_REACH
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
 from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
+from syncdiff_model.tasks.audio import (
+    AudioTask,
+    Origin,
+    features_encoder,
+    fresh_conditioner,
+    load_conditioner,
+)
 from syncdiff_model.tasks.autoencoder import AutoencoderTask
 from syncdiff_model.tasks.base import Task
 from syncdiff_model.tasks.sync import SyncTask
-from syncdiff_model.tasks.syncdiff import Origin, SyncDiffTask, features_encoder
+from syncdiff_model.tasks.syncdiff import SyncDiffTask
 from syncdiff_model.training import Trainer
 
 RUN = "run.json"
@@ -102,31 +109,61 @@ def train_syncdiff(
         raise UserError(
             "SyncDiff learns from features: give --features, a folder that extract_features.py made."
         )
-    config, encoder = settings.train_syncdiff, features_encoder(data.features)
-    faces = load_dataset(Store(data.clips), "clips").recipe["config"]["faces"]
-    top = avhubert_top(settings, encoder, data, options)
-    checkpoint = start_run(options.run, "syncdiff", settings, options.resume)
+    config = settings.train_syncdiff
+    top = avhubert_top(settings, features_encoder(data.features), data, options)
+    checkpoint, audio = start_run(options.run, "syncdiff", settings, options.resume), None
     if autoencoder is None and not checkpoint:
         autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
+    if autoencoder and not checkpoint and settings.train_audio.steps and not top:
+        audio = train_audio(data, settings, replace(options, run=options.run / "audio"), autoencoder)
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
         loader = _loader(data, settings, config, peers)
         held_out = _validation_batches(data, settings, config)
         if checkpoint:
             return SyncDiffTask.saved(settings, checkpoint, held_out), loader
-        feature = loader.dataset.index.feature
-        assert feature is not None
         assert autoencoder is not None
         torch.manual_seed(config.seed)
-        few = _measured(data, settings, config)
-        return (
-            SyncDiffTask.fresh(
-                settings, load_autoencoder(autoencoder), Origin(encoder, feature, faces), few, held_out, top
-            ),
-            loader,
+        few, networks = _measured(data, settings, config), load_autoencoder(autoencoder)
+        task = SyncDiffTask.fresh(
+            settings,
+            networks,
+            data_origin(data, loader),
+            few,
+            held_out,
+            top,
+            load_conditioner(audio) if audio else None,
         )
+        return task, loader
 
     return _train(build, config, options)
+
+
+def train_audio(data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path) -> Path:
+    """Train the audio network of a SyncDiff alone; returns its newest checkpoint. autoencoder: the whole model's."""
+    config = settings.train_audio
+
+    def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
+        loader = _loader(data, settings, config, peers, images=())
+        held_out = _validation_batches(data, settings, config, images=())
+        if checkpoint:
+            return AudioTask(load_conditioner(checkpoint), held_out), loader
+        torch.manual_seed(config.seed)
+        few, networks = _measured(data, settings, settings.train_syncdiff), load_autoencoder(autoencoder)
+        conditioner = fresh_conditioner(settings, networks, data_origin(data, loader), few)
+        return AudioTask(conditioner, held_out), loader
+
+    start_run(options.run, "audio", settings, options.resume)
+    return _train(build, config, options)
+
+
+def data_origin(data: TrainingData, loader: Loader) -> Origin:
+    """How the crops and features of a data set were made."""
+    feature = loader.dataset.index.feature
+    assert data.features is not None
+    assert feature is not None
+    faces = load_dataset(Store(data.clips), "clips").recipe["config"]["faces"]
+    return Origin(features_encoder(data.features), feature, faces)
 
 
 @dataclass(frozen=True)
@@ -206,8 +243,17 @@ def _changed(old: Any, new: Any, name: str = "") -> set[str]:
     return set() if old == new else {name}
 
 
-def _loader(data: TrainingData, settings: Settings, config: TrainConfig, peers: Peers) -> Loader:
+def _loader(
+    data: TrainingData,
+    settings: Settings,
+    config: TrainConfig,
+    peers: Peers,
+    images: tuple[str, ...] | None = None,
+) -> Loader:
+    """images: which crops are decoded; None for those that the settings need."""
     share = loader_config(data, settings, replace(config, batch_size=config.batch_size // peers.count))
+    if images is not None:
+        share = replace(share, images=images)
     windows = ClipWindows(
         str(data.clips),
         None if data.features is None else str(data.features),
@@ -223,16 +269,18 @@ def _measured(data: TrainingData, settings: Settings, config: TrainConfig) -> li
     return list(itertools.islice(_loader(data, settings, config, Peers()).dataset, MEASURED_BATCHES))
 
 
-def _validation_batches(data: TrainingData, settings: Settings, config: TrainConfig) -> list[Batch]:
+def _validation_batches(
+    data: TrainingData, settings: Settings, config: TrainConfig, images: tuple[str, ...] | None = None
+) -> list[Batch]:
     """The same ones every time; none without a split for them."""
     if data.validation_split is None:
         return []
     held_out = replace(data, split=data.validation_split)
     fixed = replace(config, seed=0, flip=False, windows_per_visit=1)
-    windows = _loader(held_out, settings, fixed, Peers()).dataset
+    windows = _loader(held_out, settings, fixed, Peers(), images).dataset
     longest = max(config.window, min(VALIDATION_WINDOW, int(windows.index.num_frames.min())))
     if longest > config.window and data.features is not None:
-        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers()).dataset
+        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), images).dataset
     return list(itertools.islice(windows, VALIDATION_BATCHES))
 
 

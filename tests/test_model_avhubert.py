@@ -16,7 +16,8 @@ from syncdiff_model.audio import AVHubertTop, span_of_windows, windows_of_span
 from syncdiff_model.autoencoder import build_autoencoder
 from syncdiff_model.checkpoint import load_syncdiff
 from syncdiff_model.rollout import refine
-from syncdiff_model.tasks.syncdiff import TOP_RATE, Origin, SyncDiffTask
+from syncdiff_model.tasks.audio import Origin
+from syncdiff_model.tasks.syncdiff import TOP_RATE, SyncDiffTask
 from syncdiff_model.training import Trainer
 
 SHAPE = EncoderConfig(layers=4, width=16, ffn=32, heads=2, pos_kernel=4, pos_groups=2)

@@ -18,8 +18,9 @@ from syncdiff_model.conditioning import ConditioningConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
 from syncdiff_model.presets import Settings, TrainConfig
 from syncdiff_model.runs import start_run
+from syncdiff_model.tasks.audio import Origin, features_encoder
 from syncdiff_model.tasks.autoencoder import AutoencoderTask
-from syncdiff_model.tasks.syncdiff import Origin, SyncDiffTask, features_encoder
+from syncdiff_model.tasks.syncdiff import SyncDiffTask
 from syncdiff_model.training import Trainer, lr_lambda
 
 SIZE, WINDOW, CONTEXT, DIM = 32, 2, 3, 10

@@ -5,44 +5,29 @@ Shapes: B clips, T frames each, N = B * T; S crop size; c latent channels, s lat
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.loader import Batch
-from syncdiff_data.records import UserError
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_model.autoencoder import Autoencoder, latent_factor, measure_scale, to_unit
 from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
-from syncdiff_model.conditioning import Conditioner, Context, features_inside, mouth_shape
+from syncdiff_model.conditioning import Conditioner, Context, features_inside
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
 from syncdiff_model.losses import SyncLoss, detail_error, level_weight
-from syncdiff_model.mask import mask_span, seen_rows
+from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.syncdiff import SyncDiff
+from syncdiff_model.tasks.audio import Origin, fresh_conditioner, mouth_error
 from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
 from syncdiff_model.validation import Validation
 
 TOP_RATE = 0.1
 """Learning rate of AV-HuBERT's blocks relative to the rest."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What the training data were made with, which dubbing must repeat."""
-
-    encoder: Mapping[str, str]
-    """Name and checkpoint of the audio encoder."""
-    feature: str
-    """Its column."""
-    faces: dict[str, Any]
-    """The fields of FaceConfig."""
 
 
 class SyncDiffTask(Task):
@@ -72,48 +57,23 @@ class SyncDiffTask(Task):
         batches: Iterable[Batch],
         held_out: Sequence[Batch] = (),
         avhubert: AVHubertEncoder | None = None,
+        conditioner: Conditioner | None = None,
     ) -> SyncDiffTask:
         """An untrained model. Crop size, feature width, and the mean and spread of latents, features and mouths are
         taken from a few batches.
 
-        avhubert: whose upper blocks are trained on, where the settings say so. UserError when the crops do not fit.
+        avhubert: whose upper blocks are trained on, where the settings say so; conditioner: one whose audio network has
+        learnt to read lips (tasks/audio.py), None for a fresh one. UserError when the crops do not fit.
         """
         sample = list(batches)
         crop_size = sample[0]["frames"].shape[-1]
         factor = latent_factor(autoencoder)
-        _check_size(settings, crop_size, factor)
         measure_scale(autoencoder.eval(), [to_unit(batch["frames"].flatten(0, 1)) for batch in sample])
-        features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
-        mouths = torch.cat([mouth_shape(batch["landmarks"], crop_size).flatten(0, 1) for batch in sample])
-        config, channels = settings.conditioning, autoencoder.config.latent_channels
-        size = crop_size // factor
-        rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
-        map_shape = (config.map_channels, rows.stop - rows.start, size)
-        conditioner = Conditioner(
-            crop_size=crop_size,
-            latent_channels=channels,
-            encoder=origin.encoder["encoder"],
-            checkpoint=origin.encoder["checkpoint"],
-            feature=origin.feature,
-            feature_dim=features.shape[-1],
-            mask=asdict(settings.mask),
-            faces=origin.faces,
-            context=config.context,
-            tokens_dim=config.tokens_dim,
-            audio_layers=config.audio_layers,
-            map_shape=map_shape,
-            audio_dropout=config.audio_dropout,
-            avhubert=asdict(avhubert.config) if avhubert else None,
-            reach=config.reach,
-            pose=config.pose,
-            pose_dim=config.pose_dim,
-            pose_width=config.pose_width,
-            pose_offset=config.pose_offset,
-        )
-        conditioner.measure(features, mouths)
-        if avhubert and conditioner.top:
-            conditioner.top.copy_from(avhubert)
-        more = map_shape[0] + (channels if config.pose == "full" else 0)
+        channels, size = autoencoder.config.latent_channels, crop_size // factor
+        if conditioner is None:
+            conditioner = fresh_conditioner(settings, autoencoder, origin, sample, avhubert)
+        config = conditioner.config
+        more = config.map_shape[0] + (channels if config.pose == "full" else 0)
         denoiser = build_denoiser(settings.denoiser, channels, size, config.tokens_dim, more)
         model = SyncDiff(autoencoder, conditioner, denoiser, build_scheduler(settings.diffusion))
         return cls(settings, model, held_out)
@@ -156,7 +116,8 @@ class SyncDiffTask(Task):
         mse = (error * weight * (place / place.mean())).mean()
         total, scalars = mse, {"mse": mse.detach()}
         if losses.mouth:
-            mouth = self._mouth_error(batch, context.vector, audio_known)
+            of_frames = mouth_error(model.conditioner, context.vector, batch["landmarks"].flatten(0, 1))
+            mouth = (of_frames * audio_known).sum() / audio_known.sum().clamp(min=1)
             total, scalars["mouth"] = total + losses.mouth * mouth, mouth.detach()
         if losses.pixel or losses.detail or self.sync:
             windows = max(1, round(losses.image_share * count))
@@ -229,14 +190,6 @@ class SyncDiffTask(Task):
         poses[:, offset:] = made[:, : length - offset]
         return poses.flatten(0, 1)
 
-    def _mouth_error(self, batch: Batch, vector: torch.Tensor, audio_known: torch.Tensor) -> torch.Tensor:
-        """Squared error of the lips read from the audio vector, in units of their variance, where there is sound."""
-        conditioner = self.model.conditioner
-        shape = mouth_shape(batch["landmarks"], conditioner.config.crop_size).flatten(0, 1)
-        wanted = (shape - conditioner.mouth_mean) / conditioner.mouth_std
-        error = (conditioner.mouth(vector).float() - wanted) ** 2
-        return (error.mean(dim=1) * audio_known).sum() / audio_known.sum().clamp(min=1)
-
     def _image_losses(
         self, batch: Batch, images: torch.Tensor, judged: torch.Tensor, audio_known: torch.Tensor
     ) -> dict[str, torch.Tensor]:
@@ -270,33 +223,3 @@ class SyncDiffTask(Task):
 
     def pictures(self) -> dict[str, torch.Tensor]:
         return self.validation.pictures()
-
-
-def features_encoder(features: Path) -> dict[str, str]:
-    """Name and checkpoint of the encoder that made a data set of features, from its recipe.
-
-    UserError when it does not say, or when the features are visual: a dub would be conditioned on the old words.
-    """
-    try:
-        made: dict[str, str] = json.loads((features / "dataset.json").read_text())["recipe"]["config"]
-        encoder = {name: made[name] for name in ("encoder", "checkpoint")}
-        modality = made["modality"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{features} does not say which encoder made it ({error!r}): expected a data set of extract_features.py."
-        ) from error
-    if modality != "audio":
-        raise UserError(
-            f"{features} was made with modality {modality}: SyncDiff learns from audio features alone."
-        )
-    return encoder
-
-
-def _check_size(settings: Settings, crop_size: int, factor: int) -> None:
-    """Every level of both networks must halve evenly."""
-    unit = factor * 2 ** (len(settings.denoiser.widths) - 1)
-    if crop_size % unit:
-        raise UserError(
-            f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {unit}. Preprocess with "
-            "another crop size or choose another preset."
-        )

@@ -1,0 +1,179 @@
+"""Read the lips from the sound alone: the first stage of SyncDiff, for its audio network.
+
+A step of the denoiser costs as much as dozens of steps of this small network, which needs many more frames than the
+denoiser sees to learn how lips follow a sound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from syncdiff_data.avhubert.encoder import AVHubertEncoder
+from syncdiff_data.landmarks import lip_gap
+from syncdiff_data.loader import Batch
+from syncdiff_data.records import UserError
+from syncdiff_model.autoencoder import Autoencoder, latent_factor
+from syncdiff_model.checkpoint import load_parts, save_parts
+from syncdiff_model.conditioning import Conditioner, features_inside, mouth_shape
+from syncdiff_model.mask import seen_rows
+from syncdiff_model.presets import Settings
+from syncdiff_model.tasks.base import Loss, Task, to_device
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the training data were made with, which dubbing must repeat."""
+
+    encoder: Mapping[str, str]
+    """Name and checkpoint of the audio encoder."""
+    feature: str
+    """Its column."""
+    faces: dict[str, Any]
+    """The fields of FaceConfig."""
+
+
+class AudioTask(Task):
+    """The audio network of a conditioner and its reading of the lips; all else stays as it is."""
+
+    def __init__(self, conditioner: Conditioner, held_out: Sequence[Batch] = ()):
+        """held_out: batches that only validation sees."""
+        conditioner.requires_grad_(False)
+        conditioner.audio.requires_grad_(True)
+        conditioner.mouth.requires_grad_(True)
+        super().__init__({"conditioner": conditioner})
+        self.conditioner, self.held_out = conditioner, held_out
+        self.best_of = "validation/opening" if held_out else None
+
+    def forward(self, batch: Batch, phase: str = "all", step: int = 0) -> Loss:
+        """Mean squared error of the lips, in units of their variance."""
+        conditioner = self.conditioner
+        error = mouth_error(conditioner, self._vector(batch), batch["landmarks"].flatten(0, 1)).mean()
+        return error, {"mouth": error.detach()}
+
+    def _vector(self, batch: Batch) -> torch.Tensor:
+        """Audio vectors [B * T, C] of a batch's frames."""
+        windows = self.conditioner.refine_windows(batch["features"], features_inside(batch))
+        vector: torch.Tensor = self.conditioner.audio(windows.flatten(0, 1))[1]
+        return vector
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """validation/opening: correlation over time of the lip gap read from the sound with the true one, mean over
+        windows."""
+        conditioner, found = self.conditioner, list[float]()
+        self.trained.eval()
+        for batch in self.held_out:
+            read = conditioner.mouth(self._vector(to_device(batch, self.device))).float()
+            shape = (read * conditioner.mouth_std + conditioner.mouth_mean).cpu().numpy()
+            points = np.zeros((len(shape), 68, 2))
+            points[:, 48:68] = shape.reshape(-1, 20, 2)
+            gaps = lip_gap(points).reshape(batch["landmarks"].shape[:2])
+            for gap, landmarks in zip(gaps, batch["landmarks"].numpy()):
+                real = lip_gap(landmarks)
+                if gap.std() > 0 and real.std() > 0:
+                    found.append(float(np.corrcoef(gap, real)[0, 1]))
+        self.trained.train()
+        return {"validation/opening": float(np.mean(found))} if found else {}
+
+    def save(self, folder: Path) -> None:
+        save_parts(folder, "Audio", {"conditioner": self.conditioner})
+
+
+def fresh_conditioner(
+    settings: Settings,
+    autoencoder: Autoencoder,
+    origin: Origin,
+    sample: Sequence[Batch],
+    avhubert: AVHubertEncoder | None = None,
+) -> Conditioner:
+    """An untrained one for the crops of `sample`, a few batches, from which mean and spread of features and mouths are
+    taken.
+
+    avhubert: whose upper blocks it begins with, where the settings say so. UserError when the crops do not fit.
+    """
+    config, mask = settings.conditioning, settings.mask
+    crop_size = sample[0]["frames"].shape[-1]
+    factor = latent_factor(autoencoder)
+    _check_size(settings, crop_size, factor)
+    size = crop_size // factor
+    rows = seen_rows(mask, size, 2 ** (len(settings.denoiser.widths) - 1))
+    features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
+    mouths = torch.cat([mouth_shape(batch["landmarks"], crop_size).flatten(0, 1) for batch in sample])
+    conditioner = Conditioner(
+        crop_size=crop_size,
+        latent_channels=autoencoder.config.latent_channels,
+        encoder=origin.encoder["encoder"],
+        checkpoint=origin.encoder["checkpoint"],
+        feature=origin.feature,
+        feature_dim=features.shape[-1],
+        mask=asdict(mask),
+        faces=origin.faces,
+        context=config.context,
+        tokens_dim=config.tokens_dim,
+        audio_layers=config.audio_layers,
+        map_shape=(config.map_channels, rows.stop - rows.start, size),
+        audio_dropout=config.audio_dropout,
+        avhubert=asdict(avhubert.config) if avhubert else None,
+        reach=config.reach,
+        pose=config.pose,
+        pose_dim=config.pose_dim,
+        pose_width=config.pose_width,
+        pose_offset=config.pose_offset,
+    )
+    conditioner.measure(features, mouths)
+    if avhubert and conditioner.top:
+        conditioner.top.copy_from(avhubert)
+    return conditioner
+
+
+def load_conditioner(folder: Path) -> Conditioner:
+    """Of a checkpoint of this stage. UserError when it is damaged."""
+    conditioner: Conditioner = load_parts(folder, ("conditioner",))["conditioner"]
+    return conditioner
+
+
+def mouth_error(conditioner: Conditioner, vector: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+    """Squared error [N] of the lips read from audio vectors [N, C], in units of their variance.
+
+    landmarks: [N, 68, 2] in crop pixels.
+    """
+    shape = mouth_shape(landmarks, conditioner.config.crop_size)
+    wanted = (shape - conditioner.mouth_mean) / conditioner.mouth_std
+    return ((conditioner.mouth(vector).float() - wanted) ** 2).mean(dim=1)
+
+
+def features_encoder(features: Path) -> dict[str, str]:
+    """Name and checkpoint of the encoder that made a data set of features, from its recipe.
+
+    UserError when it does not say, or when the features are visual: a dub would be conditioned on the old words.
+    """
+    try:
+        made: dict[str, str] = json.loads((features / "dataset.json").read_text())["recipe"]["config"]
+        encoder = {name: made[name] for name in ("encoder", "checkpoint")}
+        modality = made["modality"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{features} does not say which encoder made it ({error!r}): expected a data set of extract_features.py."
+        ) from error
+    if modality != "audio":
+        raise UserError(
+            f"{features} was made with modality {modality}: SyncDiff learns from audio features alone."
+        )
+    return encoder
+
+
+def _check_size(settings: Settings, crop_size: int, factor: int) -> None:
+    """Every level of both networks must halve evenly."""
+    unit = factor * 2 ** (len(settings.denoiser.widths) - 1)
+    if crop_size % unit:
+        raise UserError(
+            f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {unit}. Preprocess with "
+            "another crop size or choose another preset."
+        )
