@@ -72,7 +72,7 @@ class CorruptionConfig:
     """Share of frames without a pose, as at the beginning of a clip."""
     audio_dropout: float = 0.1
     """Share of windows without sound, for classifier-free guidance (Ho and Salimans, 2022)."""
-    masked_shift: int = 2
+    masked_shift: int = 1
     """Largest shift, in frames, between a frame and the masked one that it is generated from: what cheeks and nose say
     of the lips at this very moment is not to be learnt, since a dub has another sound."""
 

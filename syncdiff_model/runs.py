@@ -293,6 +293,7 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         context=settings.conditioning.context + 2 * settings.conditioning.reach,
         identity=settings.identity,
         images=images_needed(data, settings),
+        masked_shift=settings.corruption.masked_shift,
         energies=SYNC_REACH if settings.loss.sync and data.features is not None else 0,
         feature=data.feature,
         split=data.split,
@@ -307,7 +308,8 @@ def images_needed(data: TrainingData, settings: Settings) -> tuple[str, ...]:
     """Which crops a stage looks at: an autoencoder only those of the window."""
     if data.features is None:
         return ("frames",)
-    return ("frames", "identity", "pose") if settings.conditioning.pose != "none" else ("frames", "identity")
+    pose, shift = settings.conditioning.pose != "none", settings.corruption.masked_shift > 0
+    return ("frames", "identity", *(["pose"] if pose else []), *(["masked"] if shift else []))
 
 
 def avhubert_top(

@@ -7,7 +7,7 @@ import numpy as np
 
 from syncdiff_data.landmarks import MIRROR
 
-IMAGES = ("frames", "identity", "pose")
+IMAGES = ("frames", "identity", "pose", "masked")
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601."""

@@ -23,7 +23,9 @@ class LoaderConfig:
     identity: Literal["random", "similar"] = "random"
     """Any frame, or one of the same head pose and another mouth, as MuseTalk's authors choose it."""
     images: tuple[str, ...] = ("frames", "identity", "pose")
-    """Which crops are decoded; the others are left out of the batch."""
+    """Which crops are decoded; the others are left out of the batch. Beside these three there is "masked"."""
+    masked_shift: int = 1
+    """The "masked" frames are the window moved by up to so many frames, all by the same, inside the clip."""
     energies: int = 0
     """Frames of the sync expert's audio input on either side of the window (batch["energies"]); 0 leaves it out."""
     context: int = 5

@@ -42,6 +42,8 @@ class Frames:
     """int64 [T]: window - pose_offset, kept inside the clip."""
     pose_known: np.ndarray
     """bool [T]: whether that frame is there, and is not the window's own first frame repeated."""
+    masked: np.ndarray
+    """int64 [T]: the window moved in time."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,15 @@ def choose_frames(
         allowed = similar_pose(landmarks, np.arange(first, first + window), allowed)
     frames = np.arange(first, first + window)
     pose = frames - config.pose_offset
+    identity = int(rng.choice(allowed))
+    most = config.masked_shift if "masked" in config.images else 0
+    shift = int(rng.integers(-most, most + 1)) if most else 0
     return Frames(
         window=frames,
-        identity=int(rng.choice(allowed)),
+        identity=identity,
         pose=np.clip(pose, 0, num_frames - 1),
         pose_known=(pose >= 0) & (pose < num_frames),
+        masked=np.clip(frames + shift, 0, num_frames - 1),
     )
 
 
@@ -127,13 +133,14 @@ def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndar
 
 def sample_window(clip: StoredClip, config: LoaderConfig, rng: np.random.Generator) -> EncodedWindow:
     """One random sample of a clip, copied out of it, nothing decoded yet."""
-    # clip columns [F, ...] -> window [T, ...]; the encoded crops of window, pose and identity frames
+    # clip columns [F, ...] -> window [T, ...]; the encoded crops of all frames that are asked for
     similar = config.identity == "similar"
     points = crop_landmarks(clip.landmarks, clip.face_to_source) if similar else None
     chosen = choose_frames(len(clip.face_jpeg), config.window, config, rng, points)
     numbers = {
         "frames": chosen.window.tolist(),
         "pose": chosen.pose.tolist(),
+        "masked": chosen.masked.tolist(),
         "identity": [chosen.identity],
     }
     wanted = {number for name in config.images for number in numbers[name]}
@@ -164,7 +171,7 @@ def decode_window(encoded: EncodedWindow, sample: dict[str, np.ndarray]) -> None
     """
     chosen = encoded.frames
     places: list[tuple[int, np.ndarray]] = []
-    for name, numbers in (("frames", chosen.window), ("pose", chosen.pose)):
+    for name, numbers in (("frames", chosen.window), ("pose", chosen.pose), ("masked", chosen.masked)):
         if name in sample:
             places += zip(numbers.tolist(), sample[name])
     if "identity" in sample:

@@ -100,7 +100,7 @@ class SyncDiffTask(Task):
         # crops [B, T, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             whole = model.frame_latents(frames.flatten(0, 1))
-            masked = model.masked_latents(self._shifted(frames).flatten(0, 1))
+            masked = model.masked_latents((batch["masked"] if "masked" in batch else frames).flatten(0, 1))
             identity = model.frame_latents(batch["identity"]).repeat_interleave(length, dim=0)
         clean, masked_seen, identity_seen = (model.seen(latents) for latents in (whole, masked, identity))
         steps = self._noise_levels(count, length, frames.device)
@@ -129,16 +129,6 @@ class SyncDiffTask(Task):
             for name, value in self._image_losses(shown, images, judged, audio_known[rows]).items():
                 total, scalars[name] = total + getattr(losses, name) * value, value.detach()
         return total, scalars
-
-    def _shifted(self, frames: torch.Tensor) -> torch.Tensor:
-        """The frames to be masked: those of the window, each window moved by a few frames, edge frames repeated."""
-        count, length = frames.shape[:2]
-        most = self.corruption.masked_shift
-        if not most:
-            return frames
-        shift = torch.randint(-most, most + 1, (count, 1), device=frames.device)
-        index = (torch.arange(length, device=frames.device)[None] + shift).clamp(0, length - 1)
-        return frames[torch.arange(count, device=frames.device)[:, None], index]
 
     def _noise_levels(self, count: int, length: int, device: torch.device) -> torch.Tensor:
         """int64 [N]: uniform, but for a share of windows at the noisiest level; one a window for the sync expert, which
