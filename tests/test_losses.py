@@ -92,7 +92,7 @@ def test_detail_error_is_blind_to_light_and_sees_blur() -> None:
 
 
 def test_options_that_cannot_work_are_refused() -> None:
-    with pytest.raises(UserError, match="windows of at least 9 frames, not 2"):
+    with pytest.raises(UserError, match="windows of at least 9 frames, not 1"):
         replace(load_preset("compact"), loss=LossConfig(sync=0.01))
     assert Settings(loss=LossConfig(sync=0.01)).train_syncdiff.window >= 9
     with pytest.raises(ValueError, match="must lie before"):

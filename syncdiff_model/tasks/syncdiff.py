@@ -100,7 +100,8 @@ class SyncDiffTask(Task):
         # crops [B, T, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             whole = model.frame_latents(frames.flatten(0, 1))
-            masked = model.masked_latents((batch["masked"] if "masked" in batch else frames).flatten(0, 1))
+            to_mask: torch.Tensor = batch.get("masked", frames)
+            masked = model.masked_latents(to_mask.flatten(0, 1))
             identity = model.frame_latents(batch["identity"]).repeat_interleave(length, dim=0)
         clean, masked_seen, identity_seen = (model.seen(latents) for latents in (whole, masked, identity))
         steps = self._noise_levels(count, length, frames.device)
