@@ -100,8 +100,7 @@ class SyncDiffTask(Task):
         # crops [B, T, 3, S, S] -> latents [N, c, s, s]; one identity frame serves the T of its clip
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             whole = model.frame_latents(frames.flatten(0, 1))
-            to_mask: torch.Tensor = batch.get("masked", frames)
-            masked = model.masked_latents(to_mask.flatten(0, 1))
+            masked = model.masked_latents(masked_frames(batch).flatten(0, 1))
             identity = model.frame_latents(batch["identity"]).repeat_interleave(length, dim=0)
         clean, masked_seen, identity_seen = (model.seen(latents) for latents in (whole, masked, identity))
         steps = self._noise_levels(count, length, frames.device)
@@ -214,3 +213,9 @@ class SyncDiffTask(Task):
 
     def pictures(self) -> dict[str, torch.Tensor]:
         return self.validation.pictures()
+
+
+def masked_frames(batch: Batch) -> torch.Tensor:
+    """The frames [B, T, 3, S, S] of which all but the mask is shown: moved in time where the loader did so."""
+    frames: torch.Tensor = batch["masked" if "masked" in batch else "frames"]
+    return frames
