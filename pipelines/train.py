@@ -1,11 +1,13 @@
 """Train a model on a data set of clips and its features.
 
     python pipelines/train.py --model syncdiff --clips CLIPS --features FEATURES --out RUN
+    python pipelines/train.py --model gan --clips CLIPS --features FEATURES --out RUN
     python pipelines/train.py --model autoencoder --clips CLIPS --out RUN
     python pipelines/train.py --model sync --clips CLIPS [--clips MORE] --out RUN
     python pipelines/train.py --describe --preset compact
 
-`syncdiff` trains its autoencoder first, unless --autoencoder names one. Every value of the preset is a flag of its own.
+`syncdiff` and `gan` train their autoencoder and audio network first, unless --autoencoder and --audio name them. `gan`
+with --gan.adversarial 0 --gan.sync 0 is regression. Every value of the preset is a flag of its own.
 """
 
 from __future__ import annotations
@@ -24,19 +26,21 @@ from syncdiff_data.weights import given_weights
 from syncdiff_model.describe import describe
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import (
+    GENERATORS,
     RunOptions,
+    Stages,
     SyncTrainingData,
     TrainingData,
     train_autoencoder,
+    train_generator,
     train_sync,
-    train_syncdiff,
 )
 from syncdiff_model.training import BEST
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Literal["autoencoder", "syncdiff", "sync"] = "syncdiff"
+    model: Literal["autoencoder", "syncdiff", "gan", "sync"] = "syncdiff"
     clips: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
     """Data set of clips; repeatable for `sync`."""
     clips_weight: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
@@ -59,7 +63,9 @@ class Options:
     split: str | None = None
     """Only clips of this split; unset takes all."""
     autoencoder: Path | None = None
-    """A trained autoencoder for `syncdiff`; unset trains one first, in OUT/autoencoder."""
+    """A trained autoencoder for `syncdiff` and `gan`; unset trains one first, in OUT/autoencoder."""
+    audio: Path | None = None
+    """OUT/audio of another run: its audio network, trained on the same clips; unset trains one first, in OUT/audio."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT; without one, begin."""
     validation_split: str | None = None
@@ -114,10 +120,11 @@ def main(options: Options) -> None:
     data = TrainingData(
         clips[0], features, options.feature, options.split, options.validation_split, next(iter(sync), None)
     )
-    if options.model == "autoencoder":
-        checkpoint = train_autoencoder(data, options.settings, run)
+    if options.model in GENERATORS:
+        stages = Stages(options.autoencoder, options.audio)
+        checkpoint = train_generator(options.model, data, options.settings, run, stages)
     else:
-        checkpoint = train_syncdiff(data, options.settings, run, options.autoencoder)
+        checkpoint = train_autoencoder(data, options.settings, run)
     print(f"{options.model}: {checkpoint}")
 
 

@@ -10,13 +10,17 @@ from syncdiff_data.records import UserError
 from syncdiff_data.weights import file_sha256, find_weights
 from syncdiff_model.checkpoint import find_checkpoint, fingerprint, read_index
 from syncdiff_model.generator import Generator
-from syncdiff_model.pipeline import SyncDiffPipeline
+from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
 from syncdiff_model.wav2lip.generator import Wav2LipGenerator
 
 Weights = Mapping[str, Path]
 Load = Callable[[Path, SamplingConfig, Weights, str], Generator]
-TRAINED: dict[str, Load] = {"SyncDiff": SyncDiffPipeline.from_pretrained}
+TRAINED: dict[str, Load] = {
+    "SyncDiff": SyncDiffPipeline.from_pretrained,
+    "GAN": OnePassPipeline.from_pretrained,
+    "Regression": OnePassPipeline.from_pretrained,
+}
 """By `_class_name` of a checkpoint's model_index.json."""
 PUBLISHED = {"wav2lip": "wav2lip", "wav2lip-gan": "wav2lip-gan"}
 """Names on the command line -> names in the registry of weights."""

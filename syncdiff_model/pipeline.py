@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from pydantic import TypeAdapter
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
 from syncdiff_data.records import SAMPLES_PER_FRAME, Clip
-from syncdiff_model.checkpoint import load_syncdiff
+from syncdiff_model.checkpoint import find_checkpoint, load_syncdiff, read_index
 from syncdiff_model.generator import Generator
 from syncdiff_model.mask import soft_mask
-from syncdiff_model.rollout import Rollout, SamplingConfig, advance, start_rollout
+from syncdiff_model.rollout import ONE_PASS, Rollout, SamplingConfig, advance, start_rollout
 from syncdiff_model.syncdiff import SyncDiff
 
 
@@ -66,6 +67,26 @@ class SyncDiffPipeline(Generator):
         heartbeat: Callable[[], None] = lambda: None,
     ) -> list[np.ndarray]:
         return advance(self.model, states, crops, times, self.sampling, heartbeat)
+
+
+class OnePassPipeline(SyncDiffPipeline):
+    """What dubs with a network of `train.py --model gan`: one pass from zeros, whatever sampler is asked for."""
+
+    name = "GAN"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | PathLike[str],
+        sampling: SamplingConfig | None = None,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "cpu",
+    ) -> OnePassPipeline:
+        """As SyncDiffPipeline's, of `sampling` only batch_frames."""
+        once = replace(ONE_PASS, batch_frames=(sampling or ONE_PASS).batch_frames)
+        made = cls(load_syncdiff(Path(folder), device), once, weights)
+        made.name = read_index(find_checkpoint(Path(folder)))["_class_name"]
+        return made
 
 
 def sound_alone(sound: np.ndarray, num_frames: int) -> Clip:

@@ -13,6 +13,7 @@ from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, CorruptionConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
+from syncdiff_model.gan import GanConfig
 from syncdiff_model.losses import LEAST_SYNC_WINDOW, LossConfig
 from syncdiff_model.mask import MaskConfig
 from syncdiff_model.sync_data import SyncDataConfig
@@ -84,6 +85,8 @@ class Settings:
     )  # fmt: skip
     """The audio network alone, before the rest of SyncDiff; 0 steps leave it out."""
     train_syncdiff: TrainConfig = TrainConfig(steps=200_000, batch_size=4, window=10)
+    gan: GanConfig = field(default_factory=GanConfig)
+    train_gan: TrainConfig = TrainConfig(steps=200_000, batch_size=4, window=10)
     sync: SyncConfig = field(default_factory=SyncConfig)
     sync_data: SyncDataConfig = field(default_factory=SyncDataConfig)
     train_sync: TrainConfig = TrainConfig(
@@ -92,10 +95,15 @@ class Settings:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.loss.sync and self.train_syncdiff.window < LEAST_SYNC_WINDOW:
+        self._check_window("loss", self.loss.sync, "train_syncdiff", self.train_syncdiff.window)
+        self._check_window("gan", self.gan.sync, "train_gan", self.train_gan.window)
+
+    @staticmethod
+    def _check_window(section: str, weight: float, stage: str, window: int) -> None:
+        if weight and window < LEAST_SYNC_WINDOW:
             raise UserError(
-                f"the sync expert's loss (loss.sync) needs windows of at least {LEAST_SYNC_WINDOW} frames, not "
-                f"{self.train_syncdiff.window} (train_syncdiff.window)."
+                f"the sync expert's loss ({section}.sync) needs windows of at least {LEAST_SYNC_WINDOW} frames, not "
+                f"{window} ({stage}.window)."
             )
 
 

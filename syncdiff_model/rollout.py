@@ -32,7 +32,7 @@ class SamplingConfig:
     """How faces are generated. The paper's sampler, steps and guidance are not stated in the sources available."""
 
     sampler: str = "ddim"
-    """ddim, dpmpp_2m (for many steps), consistency (for one or two), or module:NAME of your own."""
+    """ddim, dpmpp_2m (for many steps), consistency (for one or two), one_pass (no noise), or your own module:NAME."""
     steps: int = 4
     """Network evaluations per frame; docs/results.md says what more of them bring."""
     guidance: float = 1.0
@@ -47,6 +47,10 @@ class SamplingConfig:
         find_sampler(self.sampler)
         if self.steps < 1 or self.batch_frames < 1:
             raise UserError("steps and batch_frames must be at least 1.")
+
+
+ONE_PASS = SamplingConfig(sampler="one_pass", steps=1)
+"""For networks that were trained to need no more (tasks/gan.py)."""
 
 
 @dataclass

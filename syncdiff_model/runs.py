@@ -33,6 +33,7 @@ from syncdiff_model.tasks.audio import (
 )
 from syncdiff_model.tasks.autoencoder import AutoencoderTask
 from syncdiff_model.tasks.base import Task
+from syncdiff_model.tasks.gan import GanTask
 from syncdiff_model.tasks.sync import SyncTask
 from syncdiff_model.tasks.syncdiff import SyncDiffTask
 from syncdiff_model.training import Trainer
@@ -98,49 +99,70 @@ def train_autoencoder(data: TrainingData, settings: Settings, options: RunOption
     return _train(build, config, options)
 
 
-def train_syncdiff(
-    data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path | None = None
-) -> Path:
-    """Train a SyncDiff; returns its newest checkpoint.
+@dataclass(frozen=True)
+class GeneratorKind:
+    """One kind of generator on SyncDiff's networks: its task and its stage's options."""
 
-    autoencoder: a trained one; unset trains one first, in run/autoencoder.
-    """
+    task: type[SyncDiffTask]
+    config: Callable[[Settings], TrainConfig]
+    expert: Callable[[Settings], float]
+    """Weight of the sync expert's loss."""
+
+
+GENERATORS = {
+    "syncdiff": GeneratorKind(SyncDiffTask, lambda s: s.train_syncdiff, lambda s: s.loss.sync),
+    "gan": GeneratorKind(GanTask, lambda s: s.train_gan, lambda s: s.gan.sync),
+}
+"""By `--model`."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Earlier stages that are trained already; None trains one first, in a folder of the run."""
+
+    autoencoder: Path | None = None
+    audio: Path | None = None
+
+
+def train_generator(
+    model: str, data: TrainingData, settings: Settings, options: RunOptions, stages: Stages | None = None
+) -> Path:
+    """Train one of GENERATORS, and the stages before it that are not there; returns its newest checkpoint."""
     if data.features is None:
         raise UserError(
-            "SyncDiff learns from features: give --features, a folder that extract_features.py made."
+            f"--model {model} learns from features: give --features, a folder that extract_features.py made."
         )
-    config = settings.train_syncdiff
+    kind, stages = GENERATORS[model], stages or Stages()
+    config = kind.config(settings)
+    changes = {"energies": SYNC_REACH if kind.expert(settings) else 0}
     top = avhubert_top(settings, features_encoder(data.features), data, options)
-    checkpoint, audio = start_run(options.run, "syncdiff", settings, options.resume), None
+    checkpoint, autoencoder, audio = (
+        start_run(options.run, model, settings, options.resume),
+        stages.autoencoder,
+        stages.audio,
+    )
     if autoencoder is None and not checkpoint:
         autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
-    if autoencoder and not checkpoint and settings.train_audio.steps and not top:
+    if audio is None and autoencoder and not checkpoint and settings.train_audio.steps and not top:
         audio = train_audio(data, settings, replace(options, run=options.run / "audio"), autoencoder)
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
-        loader = _loader(data, settings, config, peers)
-        held_out = _validation_batches(data, settings, config)
+        loader = _loader(data, settings, config, peers, **changes)
+        held_out = _validation_batches(data, settings, config, **changes)
         if checkpoint:
-            return SyncDiffTask.saved(settings, checkpoint, held_out), loader
+            return kind.task.saved(settings, checkpoint, held_out), loader
         assert autoencoder is not None
         torch.manual_seed(config.seed)
         few, networks = _measured(data, settings, config), load_autoencoder(autoencoder)
-        task = SyncDiffTask.fresh(
-            settings,
-            networks,
-            data_origin(data, loader),
-            few,
-            held_out,
-            top,
-            load_conditioner(audio) if audio else None,
-        )
+        conditioner = load_conditioner(audio) if audio else None
+        task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, conditioner)
         return task, loader
 
     return _train(build, config, options)
 
 
 def train_audio(data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path) -> Path:
-    """Train the audio network of a SyncDiff alone; returns its newest checkpoint. autoencoder: the whole model's."""
+    """Train the audio network of a generator alone; returns its newest checkpoint. autoencoder: the whole model's."""
     config = settings.train_audio
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
@@ -248,12 +270,11 @@ def _loader(
     settings: Settings,
     config: TrainConfig,
     peers: Peers,
-    images: tuple[str, ...] | None = None,
+    **changes: Any,
 ) -> Loader:
-    """images: which crops are decoded; None for those that the settings need."""
+    """changes: fields of LoaderConfig in which the stage differs from what the settings need."""
     share = loader_config(data, settings, replace(config, batch_size=config.batch_size // peers.count))
-    if images is not None:
-        share = replace(share, images=images)
+    share = replace(share, **changes)
     windows = ClipWindows(
         str(data.clips),
         None if data.features is None else str(data.features),
@@ -270,17 +291,17 @@ def _measured(data: TrainingData, settings: Settings, config: TrainConfig) -> li
 
 
 def _validation_batches(
-    data: TrainingData, settings: Settings, config: TrainConfig, images: tuple[str, ...] | None = None
+    data: TrainingData, settings: Settings, config: TrainConfig, **changes: Any
 ) -> list[Batch]:
     """The same ones every time; none without a split for them."""
     if data.validation_split is None:
         return []
     held_out = replace(data, split=data.validation_split)
     fixed = replace(config, seed=0, flip=False, windows_per_visit=1)
-    windows = _loader(held_out, settings, fixed, Peers(), images).dataset
+    windows = _loader(held_out, settings, fixed, Peers(), **changes).dataset
     longest = max(config.window, min(VALIDATION_WINDOW, int(windows.index.num_frames.min())))
     if longest > config.window and data.features is not None:
-        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), images).dataset
+        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), **changes).dataset
     return list(itertools.islice(windows, VALIDATION_BATCHES))
 
 
@@ -294,7 +315,6 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         identity=settings.identity,
         images=images_needed(data, settings),
         masked_shift=settings.corruption.masked_shift,
-        energies=SYNC_REACH if settings.loss.sync and data.features is not None else 0,
         feature=data.feature,
         split=data.split,
         sync=data.sync,

@@ -91,13 +91,23 @@ def consistency(predict: Predict, noise: torch.Tensor, levels: Levels, steps: Se
     return clean
 
 
+def one_pass(predict: Predict, noise: torch.Tensor, levels: Levels, steps: Sequence[int]) -> torch.Tensor:
+    """One prediction from zeros: for networks that were trained so (tasks/gan.py), and to see what the noise does."""
+    return predict(torch.zeros_like(noise), steps[0])
+
+
 def _log_snr(alpha: float, sigma: float) -> float:
     """Half the logarithm of the signal-to-noise ratio."""
     return float(torch.log(torch.tensor(max(alpha, 1e-20) / sigma, dtype=torch.float64)))
 
 
 Sampler = Callable[[Predict, torch.Tensor, Levels, Sequence[int]], torch.Tensor]
-SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m, "consistency": consistency}
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": ddim,
+    "dpmpp_2m": dpmpp_2m,
+    "consistency": consistency,
+    "one_pass": one_pass,
+}
 
 
 def find_sampler(name: str) -> Sampler:

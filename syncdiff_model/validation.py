@@ -16,7 +16,6 @@ from syncdiff_model.rollout import Rollout, SamplingConfig, advance, sample
 from syncdiff_model.syncdiff import SyncDiff
 from syncdiff_model.tasks.base import NEGATIVE_LOSS, Task, grid, negative_loss, to_device
 
-SAMPLING = SamplingConfig()
 SHOWN = 10
 """Frames in a picture."""
 
@@ -24,8 +23,8 @@ SHOWN = 10
 class Validation:
     """Fixed windows, fixed noise. Nothing is measured without windows."""
 
-    def __init__(self, model: SyncDiff, batches: Sequence[Batch]):
-        self.model, self.batches = model, batches
+    def __init__(self, model: SyncDiff, batches: Sequence[Batch], sampling: SamplingConfig):
+        self.model, self.batches, self.sampling = model, batches, sampling
         self.best_of = NEGATIVE_LOSS if batches else None
         self.backend = load_backend(FaceConfig(), {}) if batches else None
 
@@ -72,7 +71,7 @@ class Validation:
         ]
         times = (np.arange(length) + lead) / FPS
         crops = batch["frames"].permute(0, 1, 3, 4, 2).numpy()
-        return advance(model, rollouts, list(crops), [times] * len(crops), SAMPLING)
+        return advance(model, rollouts, list(crops), [times] * len(crops), self.sampling)
 
     def _gap(self, batch: Batch, made: Sequence[np.ndarray]) -> float:
         model = self.model
@@ -84,7 +83,7 @@ class Validation:
         context = model.conditioner(
             refined_windows(model, moved).flatten(0, 1), pose, moved["pose_known"].flatten()
         )
-        forced = sample(model, model.seen(masked), model.seen(identity), [context], SAMPLING)
+        forced = sample(model, model.seen(masked), model.seen(identity), [context], self.sampling)
         rolled = torch.from_numpy(np.concatenate(made)).permute(0, 3, 1, 2).to(model.device)
         inside = model.inside.float()
 

@@ -1,4 +1,4 @@
-"""Read the lips from the sound alone: the first stage of SyncDiff, for its audio network.
+"""Read the lips from the sound alone: the first stage of a generator, for its audio network.
 
 A step of the denoiser costs as much as dozens of steps of this small network, which needs many more frames than the
 denoiser sees to learn how lips follow a sound.
@@ -20,7 +20,7 @@ from syncdiff_data.landmarks import lip_gap
 from syncdiff_data.loader import Batch
 from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import Autoencoder, latent_factor
-from syncdiff_model.checkpoint import load_parts, save_parts
+from syncdiff_model.checkpoint import find_checkpoint, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner, features_inside, mouth_shape
 from syncdiff_model.mask import seen_rows
 from syncdiff_model.presets import Settings
@@ -133,9 +133,9 @@ def fresh_conditioner(
     return conditioner
 
 
-def load_conditioner(folder: Path) -> Conditioner:
-    """Of a checkpoint of this stage. UserError when it is damaged."""
-    conditioner: Conditioner = load_parts(folder, ("conditioner",))["conditioner"]
+def load_conditioner(path: Path) -> Conditioner:
+    """Of a run of this stage, its newest checkpoint. UserError when there is none or it is damaged."""
+    conditioner: Conditioner = load_parts(find_checkpoint(path), ("conditioner",))["conditioner"]
     return conditioner
 
 

@@ -71,7 +71,7 @@ def negative_loss(task: Task, batches: Sequence[Batch]) -> dict[str, float]:
         return {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        losses = [float(task(to_device(batch, task.device))[0]) for batch in batches]
+        losses = [float(task(to_device(batch, task.device), task.phases[0])[0]) for batch in batches]
     return {NEGATIVE_LOSS: -sum(losses) / len(losses)}
 
 

@@ -21,6 +21,7 @@ from syncdiff_model.denoiser import build_denoiser, build_scheduler
 from syncdiff_model.losses import SyncLoss, detail_error, level_weight
 from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
+from syncdiff_model.rollout import SamplingConfig
 from syncdiff_model.syncdiff import SyncDiff
 from syncdiff_model.tasks.audio import Origin, fresh_conditioner, mouth_error
 from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
@@ -33,6 +34,9 @@ TOP_RATE = 0.1
 class SyncDiffTask(Task):
     """Denoise latents of a trained autoencoder, which stays as it is."""
 
+    sampling = SamplingConfig()
+    """How validation generates."""
+
     def __init__(self, settings: Settings, model: SyncDiff, held_out: Sequence[Batch] = ()):
         """held_out: batches that only validation sees."""
         super().__init__(
@@ -40,7 +44,7 @@ class SyncDiffTask(Task):
         )
         self.losses, self.corruption = settings.loss, settings.corruption
         self.model = model
-        self.validation = Validation(model, held_out)
+        self.validation = Validation(model, held_out, self.sampling)
         self.best_of = self.validation.best_of
         self.sync = None
         if self.losses.sync:
