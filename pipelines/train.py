@@ -31,6 +31,7 @@ from syncdiff_model.runs import (
     Stages,
     SyncTrainingData,
     TrainingData,
+    train_audio,
     train_autoencoder,
     train_generator,
     train_sync,
@@ -40,7 +41,7 @@ from syncdiff_model.training import BEST
 
 @dataclass(frozen=True)
 class Options:
-    model: Literal["autoencoder", "syncdiff", "gan", "sync"] = "syncdiff"
+    model: Literal["autoencoder", "audio", "syncdiff", "gan", "sync"] = "syncdiff"
     clips: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
     """Data set of clips; repeatable for `sync`."""
     clips_weight: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
@@ -65,7 +66,8 @@ class Options:
     autoencoder: Path | None = None
     """A trained autoencoder for `syncdiff` and `gan`; unset trains one first, in OUT/autoencoder."""
     audio: Path | None = None
-    """OUT/audio of another run: its audio network, trained on the same clips; unset trains one first, in OUT/audio."""
+    """An audio network trained on the same clips (`--model audio`, or OUT/audio of another run); unset trains one
+    first, in OUT/audio."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT; without one, begin."""
     validation_split: str | None = None
@@ -123,6 +125,12 @@ def main(options: Options) -> None:
     if options.model in GENERATORS:
         stages = Stages(options.autoencoder, options.audio)
         checkpoint = train_generator(options.model, data, options.settings, run, stages)
+    elif options.model == "audio":
+        if options.autoencoder is None or features is None:
+            raise UserError(
+                "--model audio needs --features, and --autoencoder, for which the whole model is built."
+            )
+        checkpoint = train_audio(data, options.settings, run, options.autoencoder)
     else:
         checkpoint = train_autoencoder(data, options.settings, run)
     print(f"{options.model}: {checkpoint}")
