@@ -154,8 +154,8 @@ def train_generator(
         assert autoencoder is not None
         torch.manual_seed(config.seed)
         few, networks = _measured(data, settings, config), load_autoencoder(autoencoder)
-        conditioner = load_conditioner(audio) if audio else None
-        task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, conditioner)
+        reader = load_conditioner(audio) if audio else None
+        task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, reader)
         return task, loader
 
     return _train(build, config, options)

@@ -13,6 +13,7 @@ from test_model_training import CONTEXT, DIM, SETTINGS, SIZE, TRAIN, Batches, ba
 
 from syncdiff_data.loader import LoaderConfig
 from syncdiff_data.loader.sample import choose_frames
+from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import build_autoencoder
 from syncdiff_model.conditioning import mouth_shape
 from syncdiff_model.tasks.audio import AudioTask, Origin, fresh_conditioner, load_conditioner
@@ -57,9 +58,22 @@ def test_it_learns_and_hands_on_what_it_learnt(tmp_path: Path) -> None:
     changed = {name for name, value in learnt.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert {name.split(".")[0] for name in changed} <= {"audio", "mouth"}, "the rest is not this stage's"
-    whole = SyncDiffTask.fresh(SETTINGS, AUTOENCODER, ORIGIN, [batch(1)], conditioner=learnt)
+    whole = SyncDiffTask.fresh(SETTINGS, AUTOENCODER, ORIGIN, [batch(1)], reader=learnt)
     assert torch.equal(whole.model.conditioner.mouth[1].weight, learnt.mouth[1].weight)
+    assert torch.equal(whole.model.conditioner.feature_mean, learnt.feature_mean)
     assert all(weight.requires_grad for weight in whole.model.conditioner.parameters())
+
+
+def test_what_it_learnt_serves_any_pose_and_no_other_size() -> None:
+    reader = fresh().conditioner
+    assert reader.config.pose == "bottleneck"
+    blind = replace(SETTINGS, conditioning=replace(SETTINGS.conditioning, pose="none"))
+    model = SyncDiffTask.fresh(blind, AUTOENCODER, ORIGIN, [batch(1)], reader=reader).model
+    assert model.conditioner.config.pose == "none", "the settings decide, not the first stage's"
+    assert torch.equal(model.conditioner.audio.enter.weight, reader.audio.enter.weight)
+    wider = replace(SETTINGS, conditioning=replace(SETTINGS.conditioning, tokens_dim=32))
+    with pytest.raises(UserError, match="does not fit"):
+        SyncDiffTask.fresh(wider, AUTOENCODER, ORIGIN, [batch(1)], reader=reader)
 
 
 def test_lips_are_told_wherever_the_mouth_lies() -> None:

@@ -26,6 +26,9 @@ from syncdiff_model.mask import seen_rows
 from syncdiff_model.presets import Settings
 from syncdiff_model.tasks.base import Loss, Task, to_device
 
+TRAINED = ("audio", "mouth")
+"""Parts of a conditioner that this stage changes."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -45,8 +48,8 @@ class AudioTask(Task):
     def __init__(self, conditioner: Conditioner, held_out: Sequence[Batch] = ()):
         """held_out: batches that only validation sees."""
         conditioner.requires_grad_(False)
-        conditioner.audio.requires_grad_(True)
-        conditioner.mouth.requires_grad_(True)
+        for part in TRAINED:
+            getattr(conditioner, part).requires_grad_(True)
         super().__init__({"conditioner": conditioner})
         self.conditioner, self.held_out = conditioner, held_out
         self.best_of = "validation/opening" if held_out else None
@@ -137,6 +140,26 @@ def load_conditioner(path: Path) -> Conditioner:
     """Of a run of this stage, its newest checkpoint. UserError when there is none or it is damaged."""
     conditioner: Conditioner = load_parts(find_checkpoint(path), ("conditioner",))["conditioner"]
     return conditioner
+
+
+def copy_audio(reader: Conditioner, conditioner: Conditioner) -> None:
+    """Give a conditioner the audio network of another one, its reading of the lips, and the scales that belong to them.
+
+    UserError when their sizes differ.
+    """
+    own = {
+        name: value
+        for name, value in reader.state_dict().items()
+        if name.split(".")[0] in (*TRAINED, "feature_mean", "feature_std", "mouth_mean", "mouth_std")
+    }
+    try:
+        unexpected = conditioner.load_state_dict(own, strict=False).unexpected_keys
+    except RuntimeError as error:
+        unexpected = [str(error).splitlines()[-1].strip()]
+    if unexpected:
+        raise UserError(
+            f"The audio network does not fit this model ({unexpected[0]}): train one with the same preset and features."
+        )
 
 
 def mouth_error(conditioner: Conditioner, vector: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.rollout import SamplingConfig
 from syncdiff_model.syncdiff import SyncDiff
-from syncdiff_model.tasks.audio import Origin, fresh_conditioner, mouth_error
+from syncdiff_model.tasks.audio import Origin, copy_audio, fresh_conditioner, mouth_error
 from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
 from syncdiff_model.validation import Validation
 
@@ -61,21 +61,22 @@ class SyncDiffTask(Task):
         batches: Iterable[Batch],
         held_out: Sequence[Batch] = (),
         avhubert: AVHubertEncoder | None = None,
-        conditioner: Conditioner | None = None,
+        reader: Conditioner | None = None,
     ) -> SyncDiffTask:
         """An untrained model. Crop size, feature width, and the mean and spread of latents, features and mouths are
         taken from a few batches.
 
-        avhubert: whose upper blocks are trained on, where the settings say so; conditioner: one whose audio network has
-        learnt to read lips (tasks/audio.py), None for a fresh one. UserError when the crops do not fit.
+        avhubert: whose upper blocks are trained on, where the settings say so; reader: a conditioner whose audio
+        network has learnt to read lips (tasks/audio.py), which is copied. UserError when the crops do not fit.
         """
         sample = list(batches)
         crop_size = sample[0]["frames"].shape[-1]
         factor = latent_factor(autoencoder)
         measure_scale(autoencoder.eval(), [to_unit(batch["frames"].flatten(0, 1)) for batch in sample])
         channels, size = autoencoder.config.latent_channels, crop_size // factor
-        if conditioner is None:
-            conditioner = fresh_conditioner(settings, autoencoder, origin, sample, avhubert)
+        conditioner = fresh_conditioner(settings, autoencoder, origin, sample, avhubert)
+        if reader:
+            copy_audio(reader, conditioner)
         config = conditioner.config
         more = config.map_shape[0] + (channels if config.pose == "full" else 0)
         denoiser = build_denoiser(settings.denoiser, channels, size, config.tokens_dim, more)

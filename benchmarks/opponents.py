@@ -1,0 +1,110 @@
+"""Frames a second of every generator through the whole dubbing path: the table of docs/study.md, "Speed".
+
+    python benchmarks/opponents.py --videos LIST.csv --out DIR --model gan=RUN --model syncdiff=RUN [--steps 1 4 25]
+
+A model with noise is dubbed with every number of --steps, one without in its one pass; the published Wav2Lip has random
+weights, which cost the same. `whole` counts a dub from decoding to the coded file, faces found before; `with faces`
+finds them too. Every round times all of them in turn; the median of the rounds is printed.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from syncdiff_data.media import Video
+from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
+from syncdiff_model.generator import Generator
+from syncdiff_model.generators import load_generator
+from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
+from syncdiff_model.rollout import SamplingConfig
+from syncdiff_model.wav2lip.generator import Wav2LipGenerator
+from syncdiff_model.wav2lip.network import Wav2Lip
+
+
+@dataclass(frozen=True)
+class Options:
+    videos: Path
+    out: Path
+    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=RUN; repeatable."""
+    steps: tuple[int, ...] = (1, 4, 25)
+    split: str = "test"
+    clips: int = 4
+    threads: int = 2
+    rounds: int = 3
+
+
+def main(options: Options) -> None:
+    torch.set_num_threads(options.threads)
+    with options.videos.open(newline="") as file:
+        rows = [row["path"] for row in csv.DictReader(file) if row["split"] == options.split]
+    paths = [options.videos.parent / path for path in rows[: options.clips]]
+    opponents = dict(every_generator(options))
+    config = DubConfig(face_cache=options.out / "faces")
+    dubbers = {name: Dubber(generator, config) for name, generator in opponents.items()}
+    for dubber in dubbers.values():  # faces into the cache, networks warm
+        rate(dubber, paths, options.out / "dubs")
+    whole: dict[str, list[float]] = {name: [] for name in dubbers}
+    found: dict[str, list[float]] = {name: [] for name in dubbers}
+    for _ in range(options.rounds):
+        for name, dubber in dubbers.items():
+            whole[name].append(rate(dubber, paths, options.out / "dubs"))
+            fresh = Dubber(opponents[name], replace(config, face_cache=None))
+            found[name].append(rate(fresh, paths, options.out / "dubs"))
+    print(
+        f"{len(paths)} clips, {options.threads} threads, median of {options.rounds} rounds; frames a second"
+    )
+    print("generator            parameters, M   whole   with faces")
+    for name, generator in opponents.items():
+        size, rates = parameters(generator) / 1e6, (np.median(whole[name]), np.median(found[name]))
+        print(f"{name:20} {size:13.1f} {rates[0]:7.1f} {rates[1]:12.1f}")
+
+
+def every_generator(options: Options) -> Iterator[tuple[str, Generator]]:
+    for model in options.model:
+        name, _, run = model.partition("=")
+        generator = load_generator(run, SamplingConfig(), {})
+        if isinstance(generator, SyncDiffPipeline) and not isinstance(generator, OnePassPipeline):
+            for steps in options.steps:
+                yield f"{name}, {steps} steps", load_generator(run, SamplingConfig(steps=steps), {})
+        else:
+            yield name, generator
+    torch.manual_seed(0)
+    yield "wav2lip, random", Wav2LipGenerator(Wav2Lip().eval())
+
+
+def parameters(generator: Generator) -> int:
+    """Of all networks that generate."""
+    networks: list[torch.nn.Module] = []
+    if isinstance(generator, SyncDiffPipeline):
+        networks = [generator.model.autoencoder, generator.model.conditioner, generator.model.denoiser]
+    elif isinstance(generator, Wav2LipGenerator):
+        networks = [generator.network]
+    return sum(weight.numel() for network in networks for weight in network.parameters())
+
+
+def rate(dubber: Dubber, paths: list[Path], out: Path) -> float:
+    """Frames a second of whole dubs."""
+    started, frames = time.perf_counter(), 0
+    for path in paths:
+        failure = dubber.dub(DubPair(path, path, out / f"{path.stem}.mp4"))
+        if failure:
+            raise SystemExit(f"{path.name}: {failure.reason} ({failure.detail})")
+        frames += Video(out / f"{path.stem}.mp4", fps=None).num_frames
+    taken = time.perf_counter() - started
+    shutil.rmtree(out)
+    return frames / taken
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
