@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
@@ -78,19 +78,22 @@ def main(options: Options) -> None:
                 extract_features.Options(clips=clips, encoder="logfbank", out=features, ray=ray)
             ),
         )
-    run_folder = out / "run"
-    _step("train", lambda: train_once(clips, features, run_folder, options.preset))
+    data = Data((Path(clips),), Path(features), options.preset)
+    runs = {"syncdiff": out / "run", "gan": out / "gan"}
+    _step("train SyncDiff", lambda: train_once(data, "syncdiff", runs["syncdiff"]))
+    # The GAN shares what comes before: the comparison is one of training objectives.
+    shared = {"autoencoder": runs["syncdiff"] / "autoencoder", "audio": runs["syncdiff"] / "audio"}
+    _step("train a GAN", lambda: train_once(data, "gan", runs["gan"], **shared))
     real, pairs = hold_out(videos, out / "real")
-    dubs = out / "dubs"
-    report = out / "report"
+    dubs, report = out / "dubs", out / "report"
     with ray_session(ray):
-        dub = synthesize.Options(model=str(run_folder), pairs=pairs, out=dubs, config=DUB, ray=ray)
-        _step("dub the held-out talkers", lambda: synthesize.main(dub))
+        for name, folder in runs.items():
+            dub = synthesize.Options(model=str(folder), pairs=pairs, out=dubs / name, config=DUB, ray=ray)
+            _step(f"dub the held-out talkers with {name}", lambda dub=dub: synthesize.main(dub))  # type: ignore[misc]
+        methods = tuple(f"{name}={dubs / name}" for name in runs)
         _step(
             "benchmark",
-            lambda: benchmark.main(
-                benchmark.Options(reference=real, out=report, method=(f"syncdiff={dubs}",), ray=ray)
-            ),
+            lambda: benchmark.main(benchmark.Options(reference=real, out=report, method=methods, ray=ray)),
         )
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
 
@@ -120,21 +123,34 @@ def generate(folder: Path, count: int, seconds: float, ray: RayOptions) -> Path:
     return folder
 
 
-def train_once(clips: str, features: str, run_folder: Path, preset: str) -> None:
-    """Train, unless a checkpoint is there: a training the clock ended would otherwise go on at every call."""
+@dataclass(frozen=True)
+class Data:
+    """What the models learn from, and how."""
+
+    clips: tuple[Path, ...]
+    features: Path
+    preset: str
+
+
+def train_once(data: Data, model: Literal["syncdiff", "gan"], run_folder: Path, **stages: Path) -> None:
+    """Train, unless a checkpoint is there: a training the clock ended would otherwise go on at every call.
+
+    stages: earlier stages that are trained already, by their option's name.
+    """
     if any(run_folder.glob("checkpoints/step-*")):
         print(f"{run_folder} is trained already")
         return
     train.main(
         train.Options(
-            model="syncdiff",
-            clips=(Path(clips),),
-            features=Path(features),
+            model=model,
+            clips=data.clips,
+            features=data.features,
             out=run_folder,
-            preset=preset,
+            preset=data.preset,
             split="train",
             resume=True,
-            settings=load_preset(preset),
+            settings=load_preset(data.preset),
+            **stages,
         )
     )
 
