@@ -41,8 +41,10 @@ from syncdiff_model.training import Trainer
 RUN = "run.json"
 MEASURED_BATCHES = 8
 """Batches from which the scale of latents and features is taken."""
-VALIDATION_BATCHES = 4
-"""Batches of the validation split, the same ones every time."""
+VALIDATION_WINDOWS = 32
+"""Windows of the validation split, the same ones every time."""
+VALIDATION_BATCH = 8
+"""Most of them in a batch."""
 VALIDATION_WINDOW = 40
 """Frames of their windows where clips are long enough: over fewer the opening of a mouth hardly varies."""
 MAY_CHANGE = ("steps", "max_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers")
@@ -297,12 +299,13 @@ def _validation_batches(
     if data.validation_split is None:
         return []
     held_out = replace(data, split=data.validation_split)
-    fixed = replace(config, seed=0, flip=False, windows_per_visit=1)
+    size = min(config.batch_size, VALIDATION_BATCH)
+    fixed = replace(config, batch_size=size, seed=0, flip=False, windows_per_visit=1)
     windows = _loader(held_out, settings, fixed, Peers(), **changes).dataset
     longest = max(config.window, min(VALIDATION_WINDOW, int(windows.index.num_frames.min())))
     if longest > config.window and data.features is not None:
         windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), **changes).dataset
-    return list(itertools.islice(windows, VALIDATION_BATCHES))
+    return list(itertools.islice(windows, VALIDATION_WINDOWS // size))
 
 
 def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -> LoaderConfig:
