@@ -29,9 +29,11 @@ from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
 
 SETTINGS = (
-    ("ddim", 1), ("ddim", 2), ("consistency", 2), ("ddim", 4), ("dpmpp_2m", 4), ("ddim", 10), ("dpmpp_2m", 10),
-    ("ddim", 25), ("ddim", 50),
+    ("ddim", 1, 1.0), ("ddim", 1, 1.3), ("ddim", 2, 1.0), ("ddim", 2, 1.3), ("ddim", 4, 1.0), ("ddim", 4, 1.3),
+    ("dpmpp_2m", 4, 1.3), ("ddim", 10, 1.3), ("dpmpp_2m", 10, 1.3), ("ddim", 25, 1.3), ("ddim", 50, 1.0),
+    ("ddim", 50, 1.3),
 )  # fmt: skip
+"""Sampler, steps, guidance."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,20 @@ def main(options: Options) -> None:
     print(
         f"{len(clips)} clips, {sum(len(c.crops) for c in clips)} frames, {options.threads} threads; frames a second"
     )
-    print("sampler      steps    one   many  whole  opening corr.  spread")
-    for sampler, steps in SETTINGS:
-        generator.sampling = SamplingConfig(sampler=sampler, steps=steps)
+    print("sampler      steps  guidance    one   many  whole  opening corr.  spread")
+    for sampler, steps, guidance in SETTINGS:
+        generator.sampling = SamplingConfig(sampler=sampler, steps=steps, guidance=guidance)
         one, _ = generate(generator, clips[:2], 1)
         many, made = generate(generator, clips, len(clips))
         whole = dub_rate(generator, paths[:2], options.out / "dubs", cache)
         follow, spread = lips(generator, clips, made)
         print(
-            f"{sampler:12} {steps:5} {one:6.1f} {many:6.1f} {whole:6.1f} {follow:14.3f} {spread:7.3f}",
+            f"{sampler:12} {steps:5} {guidance:9} {one:6.1f} {many:6.1f} {whole:6.1f} {follow:14.3f} {spread:7.3f}",
             flush=True,
         )
-    generator.sampling = SamplingConfig(steps=1)
-    print(
-        f"1 step of ddim, detection included: {dub_rate(generator, paths[:2], options.out / 'dubs', None):.1f}"
-    )
+    generator.sampling = SamplingConfig(guidance=1.3)
+    rate = dub_rate(generator, paths[:2], options.out / "dubs", None)
+    print(f"{generator.sampling.steps} steps with guidance, detection included: {rate:.1f}")
 
 
 def prepare(generator: SyncDiffPipeline, path: Path, cache: Path) -> Prepared:

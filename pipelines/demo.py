@@ -23,7 +23,6 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import load_preset
-from syncdiff_model.rollout import SamplingConfig
 
 if __package__:
     from syncdiff_pipelines import benchmark, extract_features, preprocess, synthesize, train
@@ -37,7 +36,7 @@ else:  # A script, which has its own folder on the path.
 Result = TypeVar("Result")
 
 CROP_SIZE = 128
-DUB = DubConfig(sampling=SamplingConfig(steps=4))
+DUB = DubConfig()
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,12 @@ class Conditioner(ModelMixin, ConfigMixin):
         pose_dim: int = 16,
         pose_width: int = 32,
         pose_offset: int = 1,
+        without_audio: bool = False,
     ):
         """encoder, checkpoint, feature: name of the audio encoder, of its weights and of its column; mask: the
         fields of MaskConfig; faces: those of FaceConfig; map_shape: channels, rows and columns of the sound's map;
-        avhubert: the fields of EncoderConfig where its upper blocks belong to the model."""
+        avhubert: the fields of EncoderConfig where its upper blocks belong to the model; without_audio: whether
+        training showed windows without sound."""
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(feature_dim))
         self.register_buffer("feature_std", torch.ones(feature_dim))

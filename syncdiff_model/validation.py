@@ -12,7 +12,7 @@ from syncdiff_data.landmarks import opening
 from syncdiff_data.loader import Batch
 from syncdiff_data.records import FPS
 from syncdiff_model.conditioning import features_inside
-from syncdiff_model.rollout import Rollout, SamplingConfig, advance, sample
+from syncdiff_model.rollout import Rollout, SamplingConfig, advance, contexts_of, sample
 from syncdiff_model.syncdiff import SyncDiff
 from syncdiff_model.tasks.base import NEGATIVE_LOSS, Task, grid, negative_loss, to_device
 
@@ -80,10 +80,9 @@ class Validation:
         masked, whole = model.masked_latents(frames), model.frame_latents(frames)
         identity = model.frame_latents(moved["identity"]).repeat_interleave(moved["frames"].shape[1], dim=0)
         pose = model.frame_latents(moved["pose"].flatten(0, 1))
-        context = model.conditioner(
-            refined_windows(model, moved).flatten(0, 1), pose, moved["pose_known"].flatten()
-        )
-        forced = sample(model, model.seen(masked), model.seen(identity), [context], self.sampling)
+        windows = refined_windows(model, moved).flatten(0, 1)
+        contexts = contexts_of(model, windows, pose, moved["pose_known"].flatten(), self.sampling)
+        forced = sample(model, model.seen(masked), model.seen(identity), contexts, self.sampling)
         rolled = torch.from_numpy(np.concatenate(made)).permute(0, 3, 1, 2).to(model.device)
         inside = model.inside.float()
 

@@ -16,7 +16,15 @@ from syncdiff_model.conditioning import Pose, features_inside
 from syncdiff_model.denoiser import DiffusionConfig, build_scheduler
 from syncdiff_model.generator import FaceClip
 from syncdiff_model.pipeline import SyncDiffPipeline
-from syncdiff_model.rollout import SamplingConfig, advance, start_rollout, windows_at
+from syncdiff_model.rollout import (
+    GUIDANCE,
+    ONE_PASS,
+    SamplingConfig,
+    advance,
+    guidance_of,
+    start_rollout,
+    windows_at,
+)
 from syncdiff_model.samplers import SAMPLERS, Levels, find_sampler, trailing_steps
 
 LEVELS = Levels.of(build_scheduler(DiffusionConfig()))
@@ -123,6 +131,16 @@ def test_guidance_away_from_no_sound_changes_faces_and_one_turns_it_off() -> Non
     other = start_rollout(model, crops[0], -features)
     config = SamplingConfig(steps=1, guidance=0.0)
     assert np.array_equal(made[0.0], advance(model, [other], [crops], [np.arange(2) / 25], config)[0])
+
+
+def test_only_models_that_know_frames_without_sound_are_guided_by_default() -> None:
+    model = tiny_model()
+    assert not model.conditioner.config.without_audio
+    assert guidance_of(model, SamplingConfig()) == 1
+    assert guidance_of(model, SamplingConfig(guidance=2.0)) == 2
+    model.conditioner.register_to_config(without_audio=True)
+    assert guidance_of(model, SamplingConfig()) == GUIDANCE > 1
+    assert guidance_of(model, ONE_PASS) == 1
 
 
 def test_faces_stream_many_clips_of_different_lengths() -> None:

@@ -123,6 +123,7 @@ def fresh_conditioner(
         audio_layers=config.audio_layers,
         map_shape=(config.map_channels, rows.stop - rows.start, size),
         audio_dropout=config.audio_dropout,
+        without_audio=settings.corruption.audio_dropout > 0,
         avhubert=asdict(avhubert.config) if avhubert else None,
         reach=config.reach,
         pose=config.pose,
