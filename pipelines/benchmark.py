@@ -5,6 +5,7 @@ python pipelines/benchmark.py --reference lrs2/test --method wav2lip=out/wav2lip
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +21,12 @@ from syncdiff_eval.metrics import FAMILIES, load_family
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.metrics.expert_file import expert_file_family
 from syncdiff_eval.metrics.sync_expert import expert_family
+from syncdiff_eval.outputs import describe_outputs
 from syncdiff_eval.pairing import PairsOrder, pair_by_list, pair_by_name
 from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF, ProtocolDefinition, find_protocol
 
 Methods = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=DIR")]
+Templates = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=TEMPLATE")]
 Names = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODULE:NAME")]
 Shifts = Annotated[tuple[int, ...], tyro.conf.UseAppendAction]
 
@@ -35,7 +38,11 @@ class Options:
     out: Path
     """Folder of the report. What a stopped run left there is used again."""
     method: Methods = ()
-    """A method's name and the folder of its outputs, named like the references; repeatable."""
+    """A method's name and the folder of its outputs, named like the references (a.mp4, also a_out.mp4, a_result.mp4,
+    a__b.mp4 and a_b.mp4 of video a and audio b, a/result.mp4: docs/protocols.md, Pairing); repeatable."""
+    output_template: Templates = ()
+    """A method's name and how its outputs are named, where they are named otherwise: wav2lip={video}_{audio}_dub.mp4;
+    repeatable."""
     methods: Path | None = None
     """YAML registry that types and cites methods, and may name their folders; unset takes the one that comes with
     syncdiff, which knows the methods of the literature."""
@@ -84,8 +91,12 @@ def main(options: Options) -> None:
     pairing = pair_by_list(reference, pairs, options.pairs_order) if pairs else pair_by_name(reference)
     methods = [
         *baselines(options.frozen, options.audio_shift, options.other_audio),
-        *read_methods(options.method, _path("--methods", options.methods) or KNOWN_METHODS),
+        *read_methods(
+            options.method, _path("--methods", options.methods) or KNOWN_METHODS, options.output_template
+        ),
     ]
+    for line in describe_outputs(methods, pairing):
+        print(line, file=sys.stderr)
     weights = given_weights(options.weights)
     with ray_session(options.ray):
         config = BenchmarkConfig(

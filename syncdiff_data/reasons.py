@@ -67,9 +67,9 @@ class Reason(StrEnum):
 
     # Score failures: no metric has a value for this clip of this method.
     MISSING_OUTPUT = "missing_output"
-    """The method's folder has no file of the clip's name."""
+    """The method's folder has no file of the clip's name, or of a usual name of its output."""
     AMBIGUOUS_OUTPUT = "ambiguous_output"
-    """Several files of the clip's name differ by suffix only."""
+    """Several files may be the clip's output, or one file that of several clips; none is chosen."""
     REFERENCE_UNREADABLE = "reference_unreadable"
     """The reference cannot be decoded, so no method can be scored on this clip."""
     AUDIO_UNREADABLE = "audio_unreadable"

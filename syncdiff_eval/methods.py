@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -40,13 +42,17 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the leaderboard. Exactly one of folder and baseline is given."""
+    """One row of the leaderboard. Exactly one of folder and baseline is given.
+
+    template: how its outputs are named (`outputs.py`); None for the clips' own names and the usual ones.
+    """
 
     name: str
     type: MethodType
     citation: str | None = None
     folder: Path | None = None
     baseline: Baseline | None = None
+    template: str | None = None
 
     @property
     def is_competitor(self) -> bool:
@@ -86,30 +92,51 @@ def baselines(frozen: bool, audio_shift: tuple[int, ...], other_audio: bool) -> 
     return chosen
 
 
-def read_methods(folders: tuple[str, ...], registry: Path | None) -> list[Method]:
+def method_key(name: str) -> str:
+    """One spelling of a method's name: `Wav2Lip + GAN` is `wav2lip-gan`, as registries and papers write it."""
+    return "-".join(re.findall(r"[^\W_]+", name.lower()))
+
+
+def read_methods(
+    folders: tuple[str, ...], registry: Path | None, templates: tuple[str, ...] = ()
+) -> list[Method]:
     """Methods from NAME=DIR arguments, typed and cited by a YAML registry, and those the registry gives
     folders.
 
-    Registry: `methods: [{name, type: gan|diffusion|other, citation?, folder?}]`; folders are relative to the
-    YAML file. A NAME=DIR that the registry does not know is of type other. Raises UserError.
+    Registry: `methods: [{name, type: gan|diffusion|other, citation?, folder?, template?}]`; folders are relative to
+    the YAML file. A NAME=DIR is the entry of that name, else the one that is spelt otherwise (`method_key`); one that
+    the registry does not know is of type other. templates: NAME=TEMPLATE, how a method's outputs are named. Raises
+    UserError.
     """
     listed: dict[str, Method] = {}
-    for entry in _read_registry(registry) if registry else ():
+    for entry in read_registry(registry) if registry else ():
         if entry.name in listed:
             raise UserError(f"{registry} lists {entry.name!r} twice; names must differ.")
         listed[entry.name] = entry
-    for argument in folders:
-        name, separator, folder = argument.partition("=")
-        if not separator or not name or not folder:
-            raise UserError(f"--method {argument!r} should read NAME=DIR.")
-        known = listed.get(name, Method(name, MethodType.OTHER))
-        if known.folder is not None:
-            raise UserError(f"Method {name!r} has two folders: {known.folder} and {folder}.")
-        listed[name] = Method(name, known.type, known.citation, Path(user_path("--method", folder)))
+    spellings = {method_key(name): entry for name, entry in listed.items()}
+    for name, folder in _named("--method", "DIR", folders):
+        same = listed.get(name)
+        if same and same.folder is not None:
+            raise UserError(f"Method {name!r} has two folders: {same.folder} and {folder}.")
+        known = same or spellings.get(method_key(name)) or Method(name, MethodType.OTHER)
+        listed[name] = replace(known, name=name, folder=Path(user_path("--method", folder)))
+    for name, template in _named("--output-template", "TEMPLATE", templates):
+        if name not in listed or listed[name].folder is None:
+            raise UserError(f"--output-template names the method {name!r}, which has no folder of outputs.")
+        listed[name] = replace(listed[name], template=template)
     methods = [method for method in listed.values() if method.folder is not None]
     for method in methods:
         _check(method)
     return methods
+
+
+def _named(flag: str, value: str, arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """NAME=VALUE arguments as (name, value)."""
+    for argument in arguments:
+        name, separator, given = argument.partition("=")
+        if not separator or not name or not given:
+            raise UserError(f"{flag} {argument!r} should read NAME={value}.")
+        yield name, given
 
 
 def _check(method: Method) -> None:
@@ -125,7 +152,8 @@ def _check(method: Method) -> None:
         raise UserError(f"{method.name!r} is the name of a built-in baseline; give the method another name.")
 
 
-def _read_registry(path: Path) -> list[Method]:
+def read_registry(path: Path) -> list[Method]:
+    """The entries of a YAML registry, with and without folders. Raises UserError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -137,10 +165,10 @@ def _read_registry(path: Path) -> list[Method]:
 
 
 def _entry(path: Path, entry: object) -> Method:
-    allowed = {"name", "type", "citation", "folder"}
+    allowed = {"name", "type", "citation", "folder", "template"}
     if not isinstance(entry, dict) or not {"name", "type"} <= set(entry) <= allowed:
         raise UserError(
-            f"{path}: an entry has the keys name, type, citation and folder; this one is {entry!r}."
+            f"{path}: an entry has the keys name, type, citation, folder and template; this one is {entry!r}."
         )
     try:
         kind = _TYPES[str(entry["type"]).lower()]
@@ -149,5 +177,7 @@ def _entry(path: Path, entry: object) -> Method:
             f"{path}: {entry['name']!r} has type {entry['type']!r}; expected gan, diffusion or other."
         ) from error
     folder = path.parent / str(entry["folder"]) if entry.get("folder") else None
-    citation = entry.get("citation")
-    return Method(str(entry["name"]), kind, None if citation is None else str(citation), folder)
+    citation, template = (
+        None if entry.get(key) is None else str(entry[key]) for key in ("citation", "template")
+    )
+    return Method(str(entry["name"]), kind, citation, folder, template=template)

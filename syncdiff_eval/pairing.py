@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -43,6 +43,8 @@ class Pairing:
 
     setting: Setting
     pairs: tuple[Pair, ...]
+    references: frozenset[str] = frozenset()
+    """Names of all videos below the reference folder, without suffix, in NFC; a list may use some of them only."""
 
     @property
     def sources(self) -> dict[str, str]:
@@ -61,9 +63,8 @@ def pair_by_name(reference: Path) -> Pairing:
                 f"References must have different names without suffix; {clip!r} is shared by "
                 f"{', '.join(files)}."
             )
-    return Pairing(
-        "own-audio", tuple(Pair(clip, files[0], files[0]) for clip, files in sorted(found.items()))
-    )
+    pairs = tuple(Pair(clip, files[0], files[0]) for clip, files in sorted(found.items()))
+    return Pairing("own-audio", pairs, frozenset(found))
 
 
 def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
@@ -79,10 +80,11 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
     if not rows:
         raise UserError(f"{path} lists no pair.")
     videos = _by_stem(reference, MEDIA_SUFFIXES)
+    names = frozenset(videos)
     sounds = _by_stem(reference, SOUND_SUFFIXES)
     # A name without suffix is first of all a video's.
-    audios = {**sounds, **videos, **_by_path(sounds), **_by_path(videos)}
-    videos |= _by_path(videos)
+    audios = {**sounds, **videos, **by_path(sounds), **by_path(videos)}
+    videos |= by_path(videos)
     pairs = [
         Pair(clip, _find(videos, reference, video, path), _find(audios, reference, audio, path), speaker)
         for video, audio, clip, speaker in rows
@@ -99,7 +101,7 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
             "numbers mean different things, so score them as two lists."
         )
     setting: Setting = "crossed-audio" if crossed else "own-audio"
-    return Pairing(setting, tuple(sorted(pairs, key=lambda pair: pair.clip)))
+    return Pairing(setting, tuple(sorted(pairs, key=lambda pair: pair.clip)), names)
 
 
 def _check_speakers(listed_in: Path, pairs: list[Pair]) -> None:
@@ -125,19 +127,19 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, list[str]]:
         raise UserError(f"There is no folder {folder}.")
     found: dict[str, list[str]] = defaultdict(list)
     for path, _ in sorted(media_files(folder, suffixes=suffixes)):
-        found[_nfc(stem(path))].append(path)
+        found[nfc(stem(path))].append(path)
     return dict(found)
 
 
-def _by_path(found: dict[str, list[str]]) -> dict[str, list[str]]:
+def by_path(found: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The files of `_by_stem` by their whole path in NFC."""
-    by_path: dict[str, list[str]] = defaultdict(list)
+    paths: dict[str, list[str]] = defaultdict(list)
     for path in (path for files in found.values() for path in files):
-        by_path[_nfc(path)].append(path)
-    return dict(by_path)
+        paths[nfc(path)].append(path)
+    return dict(paths)
 
 
-def _nfc(name: str) -> str:
+def nfc(name: str) -> str:
     """One form of names that look the same: macOS and some archives write accents as letters of their own (NFD)."""
     return unicodedata.normalize("NFC", name)
 
@@ -161,7 +163,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
         if not video or not output:
             raise UserError(f"{path}: expected a video and an output in every row, found {row}.")
         suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
-        clip = _nfc(PurePosixPath(stem(output) if suffix else output).as_posix())
+        clip = nfc(PurePosixPath(stem(output) if suffix else output).as_posix())
         yield video, audio or video, clip, row.get("speaker", "")
 
 
@@ -178,7 +180,7 @@ def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Pa
     """The file of that relative path, or the only one of that name without suffix, in any form of Unicode."""
     if (reference / name).is_file():
         return PurePosixPath(name).as_posix()
-    files = found.get(_nfc(PurePosixPath(name).as_posix()), [])
+    files = found.get(nfc(PurePosixPath(name).as_posix()), [])
     if len(files) != 1:
         raise UserError(f"{listed_in} names {name!r}, which is not one file below {reference}.")
     return files[0]
@@ -186,4 +188,4 @@ def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Pa
 
 def is_crossed(video: str, audio: str) -> bool:
     """False for the video's own sound: the same file, or a sound file of the same name beside it."""
-    return PurePosixPath(_nfc(video)).with_suffix("") != PurePosixPath(_nfc(audio)).with_suffix("")
+    return PurePosixPath(nfc(video)).with_suffix("") != PurePosixPath(nfc(audio)).with_suffix("")

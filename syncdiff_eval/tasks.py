@@ -12,7 +12,8 @@ from syncdiff_data.records import UserError
 from syncdiff_eval.cache import key_of
 from syncdiff_eval.methods import Baseline, Method
 from syncdiff_eval.metrics.base import MetricFamily
-from syncdiff_eval.pairing import Pair, Pairing, is_crossed, outputs_of
+from syncdiff_eval.outputs import find_outputs
+from syncdiff_eval.pairing import Pair, Pairing, is_crossed
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.scoring import ScoringError, strategy_of
@@ -124,8 +125,8 @@ class ScoringConfig:
 class Task:
     """One row of per_clip.parquet to be, or the same file encoded once more.
 
-    video, audio: paths below the reference folder. outputs: the method's files of that name; none for a
-    baseline.
+    video, audio: paths below the reference folder. outputs: the method's files that may be this clip's; none for a
+    baseline. rivals: other clips whose output they may be.
     """
 
     method: str
@@ -136,6 +137,7 @@ class Task:
     baseline: Baseline
     is_baseline: bool
     outputs: tuple[Path, ...]
+    rivals: tuple[str, ...] = ()
     reencoded: bool = False
 
     @property
@@ -154,11 +156,17 @@ class Task:
             return None
         if not self.outputs:
             raise ScoringError(
-                Reason.MISSING_OUTPUT, f"the method's folder has no file {self.clip} with a media suffix"
+                Reason.MISSING_OUTPUT,
+                f"the method's folder has no file {self.clip} with a media suffix, nor one of another name it may have",
             )
+        names = ", ".join(path.name for path in self.outputs)
         if len(self.outputs) > 1:
-            names = ", ".join(path.name for path in self.outputs)
             raise ScoringError(Reason.AMBIGUOUS_OUTPUT, f"several files for one clip: {names}")
+        if self.rivals:
+            others = ", ".join(self.rivals)
+            raise ScoringError(
+                Reason.AMBIGUOUS_OUTPUT, f"one file for several clips: {names} may be of {others} too"
+            )
         return self.outputs[0]
 
 
@@ -168,15 +176,12 @@ def list_tasks(methods: Sequence[Method], pairing: Pairing) -> list[Task]:
 
 
 def unmatched_outputs(method: Method, pairing: Pairing) -> int:
-    """Media files of a method that no pair asks for."""
-    if method.folder is None:
-        return 0
-    wanted = {pair.clip for pair in pairing.pairs}
-    return sum(len(files) for clip, files in outputs_of(method.folder).items() if clip not in wanted)
+    """Media files of a method that are no pair's output."""
+    return len(find_outputs(method, pairing).unmatched)
 
 
 def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
-    outputs = _outputs_of_method(method, pairing)
+    outputs = find_outputs(method, pairing)
     own_audio = _own_audio(pairing)
     others = _next_videos(pairing)
     tasks = []
@@ -192,26 +197,13 @@ def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
                 crossed=is_crossed(pair.video, audio),
                 baseline=baseline,
                 is_baseline=method.baseline is not None,
-                outputs=tuple(method.folder / name for name in outputs.get(pair.clip, []))
+                outputs=tuple(method.folder / name for name in outputs.files[pair.clip])
                 if method.folder
                 else (),
+                rivals=outputs.rivals[pair.clip],
             )
         )
     return tasks
-
-
-def _outputs_of_method(method: Method, pairing: Pairing) -> dict[str, list[str]]:
-    """clip -> files. UserError where a folder holds no output of any pair: it is empty, another's, or not mounted."""
-    if method.folder is None:
-        return {}
-    outputs = outputs_of(method.folder)
-    if not any(pair.clip in outputs for pair in pairing.pairs):
-        raise UserError(
-            f"The folder of method {method.name!r}, {method.folder}, holds no output of any of the "
-            f"{len(pairing.pairs)} pairs ({len(outputs)} media files with other names; the first pair wants "
-            f"{pairing.pairs[0].clip}.mp4 or the like). Is it mounted, and the right folder?"
-        )
-    return outputs
 
 
 def _own_audio(pairing: Pairing) -> dict[str, str]:
