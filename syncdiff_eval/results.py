@@ -116,6 +116,9 @@ class MethodResult(StrictModel):
     """Of its files, in alphabetical order."""
     bit_rate: int | None
     """Median over its files, bit/s; null where no file states one."""
+    sound_late_ms: float | None = None
+    """Milliseconds by which the audio stream starts after the video stream, as containers declare it (negative: before
+    it); the lower median over its files, null where no file declares both."""
     scores: dict[str, Score]
     """By metric name; every metric of the table."""
 

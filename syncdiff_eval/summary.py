@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,7 @@ def _method_result(
     facts = [record["facts"] for record in own if "facts" in record]
     media = Counter(_media(each) for each in facts)
     bit_rates = [each["bit_rate"] for each in facts if each["bit_rate"]]
+    late = [each["sound_late_s"] for each in facts if each.get("sound_late_s") is not None]
     return MethodResult(
         name=method.name,
         type=method.type,
@@ -252,6 +254,7 @@ def _method_result(
         media=[f"{what}: {n}" for what, n in sorted(media.items(), key=lambda item: (-item[1], item[0]))],
         codecs=sorted({each["codec"] for each in facts}),
         bit_rate=int(np.median(bit_rates)) if bit_rates else None,
+        sound_late_ms=round(1000 * median_low(late), 1) if late else None,
         scores=scores,
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -35,7 +36,9 @@ class FileFacts:
     """What a file is made of.
 
     fps: mean rate of its presentation times (see `frame_rate`). bit_rate: of the whole file in bit/s, from
-    size and duration."""
+    size and duration. sound_late_s: seconds by which the audio stream starts after the video stream (negative: before
+    it), as the container declares; silence that is encoded does not count. None where it does not declare both, and in
+    a record from before this fact."""
 
     sha256: str
     codec: str
@@ -45,6 +48,7 @@ class FileFacts:
     bit_rate: int
     has_audio: bool
     decoder: str = DECODER
+    sound_late_s: float | None = None
 
 
 def read_facts(path: Path) -> FileFacts:
@@ -54,6 +58,7 @@ def read_facts(path: Path) -> FileFacts:
         first = next(_decode(path, container, stream), None)
         if first is None:
             raise MediaError(Reason.UNREADABLE, "the video stream holds no frame that decodes")
+        sound = first_audio(container)
         turned = first.rotation % 180 != 0
         return FileFacts(
             sha256=file_sha256(path),
@@ -62,8 +67,22 @@ def read_facts(path: Path) -> FileFacts:
             height=first.width if turned else first.height,
             fps=float(frame_rate(*_presentation_times(path), stream.average_rate or stream.guessed_rate)),
             bit_rate=int(container.bit_rate or 0),
-            has_audio=first_audio(container) is not None,
+            has_audio=sound is not None,
+            sound_late_s=_late_s(stream, sound),
         )
+
+
+def _late_s(video: VideoStream, sound: AudioStream | None) -> float | None:
+    """Seconds from the declared start of the video stream to that of the audio stream."""
+    video_s, sound_s = _declared_start(video), _declared_start(sound)
+    return None if video_s is None or sound_s is None else float(sound_s - video_s)
+
+
+def _declared_start(stream: VideoStream | AudioStream | None) -> Fraction | None:
+    """Seconds on the file's clock."""
+    if stream is None or stream.start_time is None or stream.time_base is None:
+        return None
+    return stream.start_time * stream.time_base
 
 
 def frame_rate(pts: Sequence[int], time_base: Fraction, declared: Fraction | None) -> Fraction:

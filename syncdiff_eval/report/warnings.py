@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from syncdiff_eval.methods import MethodType
+from syncdiff_eval.methods import GROUND_TRUTH, MethodType
 from syncdiff_eval.report.cells import clips_and_sources, counts, failures
 from syncdiff_eval.report.groups import frame_count_of
 from syncdiff_eval.results import MethodResult, Results
@@ -14,6 +14,8 @@ ENOUGH_FRAMES = 2048
 """Dimension of FID's features: on fewer frames their covariance is not of full rank."""
 FAR_OFF = 2.0
 """Frames of mean AV offset above which a method's sound is out of step."""
+LATE_MS = 20.0
+"""Milliseconds, half a frame, by which a method's audio streams start later than those of real video and are named."""
 UNEVEN = 1.5
 """Ratio of median bit rates above which files count as differently encoded."""
 
@@ -22,7 +24,7 @@ def warnings(results: Results) -> list[str]:
     """Sentences, the most important first; may be empty."""
     return [
         *_few_sources(results), *_low_coverage(results), *_failures(results), *_few_frames(results),
-        *_encoding(results), *_offsets(results),
+        *_encoding(results), *_late_sound(results), *_offsets(results),
     ]  # fmt: skip
 
 
@@ -98,6 +100,25 @@ def _offsets(results: Results) -> list[str]:
                 "Confidences are at each clip's best shift, so they do not show it."
             )
     return sentences
+
+
+def _late_sound(results: Results) -> list[str]:
+    """Methods whose files declare an audio stream that starts after the video stream, compared with real video's."""
+    real = next((row.sound_late_ms for row in results.methods if row.name == GROUND_TRUTH.name), None) or 0.0
+    late = {
+        row.name: row.sound_late_ms
+        for row in _ranked(results)
+        if not row.baseline and row.sound_late_ms is not None and row.sound_late_ms - real > LATE_MS
+    }
+    if not late:
+        return []
+    named = ", ".join(f"{name} ({ms:.0f} ms after the video)" for name, ms in late.items())
+    effect = (
+        "The numbers include it, since every file is scored with its own sound"
+        if results.protocol.pairing == "standalone"
+        else "The numbers do not include it, since all methods are scored with the driving audio"
+    )
+    return [f"In most files the audio stream starts late: {named}; real video {real:.0f} ms. {effect}."]
 
 
 def _encoding(results: Results) -> list[str]:
