@@ -29,7 +29,7 @@ from syncdiff_data.faces import load_backend
 from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, write_video
 from syncdiff_data.prepared import find_faces
-from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
+from syncdiff_model.dubbing import Dubber, DubConfig, DubPair, chosen_faces_config
 from syncdiff_model.generators import load_generator
 from syncdiff_model.rollout import SamplingConfig
 
@@ -175,7 +175,8 @@ def join(paths: list[Path], seconds: int, out: Path) -> None:
 
 def ends(source: Path, dub: Path, model: str) -> tuple[float, float]:
     """The opening's correlation with the source's in the first and the last 30 s of the tracks."""
-    faces = load_generator(model, SamplingConfig(), {}).faces_config
+    # Training may have kept the largest face of a video alone; here every track counts, as in the dub.
+    faces = chosen_faces_config(load_generator(model, SamplingConfig(), {}).faces_config, DubConfig())
     backend = load_backend(faces, {})
     video = Video(source, fps=None)
     real, made = np.full(video.num_frames, np.nan), np.full(video.num_frames, np.nan)
@@ -188,7 +189,7 @@ def ends(source: Path, dub: Path, model: str) -> tuple[float, float]:
             frames = list(Video(dub, fps=None).frames(at, at + len(boxes)))
             made[at : at + len(boxes)] = opening(backend.landmarks(frames, boxes))
     seen = np.isfinite(real)
-    parts = [np.flatnonzero(seen)[:750], np.flatnonzero(seen)[-750:]]
+    parts = [np.flatnonzero(seen[:750]), len(seen) - 750 + np.flatnonzero(seen[-750:])]
     first, last = (float(np.corrcoef(real[part], made[part])[0, 1]) for part in parts)
     return first, last
 

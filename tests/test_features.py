@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import python_speech_features
 from hypothesis import given
 from hypothesis import strategies as st
 from made_clips import speech_like, spoken_clip
@@ -38,6 +39,17 @@ def test_golden_logfbank_and_its_normalisation(shared: Path, length: str) -> Non
     stacked = logfbank(golden[f"audio/{length}/wav_i16"])
     np.testing.assert_array_equal(stacked, golden[f"audio/{length}/stacked"])
     np.testing.assert_allclose(audio_input(stacked).T, golden[f"audio/{length}/normalized"], atol=5e-6)
+
+
+@pytest.mark.parametrize("seconds", [29, 30.01, 75])
+def test_long_sound_in_pieces_is_the_whole_sound_to_the_bit(seconds: float) -> None:
+    """Spectra of 30 s at a time: a dub's memory does not grow with its sound."""
+    sound = np.random.default_rng(0).integers(-3000, 3000, int(seconds * 16000)).astype(np.int16)
+    expected = python_speech_features.logfbank(sound, samplerate=16000).astype(np.float32)
+    stacked = logfbank(sound).reshape(-1, 26)
+    np.testing.assert_array_equal(stacked[: len(expected)], expected)
+    assert not stacked[len(expected) :].any()
+    assert len(stacked) - len(expected) < 4
 
 
 def test_golden_video_input(shared: Path) -> None:
