@@ -17,7 +17,6 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_text
 from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected
 from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import WEIGHTS, file_sha256
@@ -28,12 +27,11 @@ from syncdiff_eval.methods import Method
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
-from syncdiff_eval.per_clip import per_clip_table, write_per_clip
+from syncdiff_eval.per_clip import per_clip_table
 from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
-from syncdiff_eval.report.page import render_page
-from syncdiff_eval.report.tables import comma_separated, markdown
+from syncdiff_eval.report.files import write_report
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
 from syncdiff_eval.tasks import ScoringConfig, unmatched_outputs
@@ -114,7 +112,8 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         foreign = {family.name for family in config.added} | _replaced(config)
         metrics = metric_infos(chosen, unavailable, foreign)
         results = _results(scoring, metrics, records, reencoded, quoted)
-        _write_report(config.out, results, records, metrics, _curves(records, Cache(scoring.cache)))
+        curves = _curves(records, Cache(scoring.cache))
+        write_report(config.out, results, per_clip_table(records, metrics), curves)
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
     raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
     return results
@@ -273,21 +272,6 @@ def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol
         confidence=protocol.confidence,
         least_coverage=protocol.least_coverage,
     )
-
-
-def _write_report(
-    out: Path,
-    results: schema.Results,
-    records: list[dict[str, Any]],
-    metrics: list[schema.MetricInfo],
-    curves: Curves,
-) -> None:
-    table = per_clip_table(records, metrics)
-    write_per_clip(table, out / "per_clip.parquet")
-    write_text(out / "leaderboard.md", markdown(results))
-    write_text(out / "leaderboard.csv", comma_separated(results))
-    write_text(out / "index.html", render_page(results, table, curves))
-    schema.write_results(results, out / "results.json")
 
 
 def _content_hashes(scoring: ScoringConfig) -> dict[str, str]:

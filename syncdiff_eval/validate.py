@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.records import UserError
 from syncdiff_eval.per_clip import per_clip_schema
+from syncdiff_eval.report.files import FILES
 from syncdiff_eval.results import MethodResult, MetricInfo, Reencoding, Results, read_results
-
-FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
 
 
 def validate_report(report: Path) -> str:

@@ -20,10 +20,10 @@ from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
 from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF
+from syncdiff_eval.report.files import FILES
 from syncdiff_eval.results import Results
 
 QUICK = replace(SYNCDIFF, resamples=200)
-FILES = ("results.json", "per_clip.parquet", "leaderboard.md", "leaderboard.csv", "index.html")
 
 
 def talker(seed: int, num_frames: int = 12, blur: float = 0, size: int = 128) -> list[np.ndarray]:

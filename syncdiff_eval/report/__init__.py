@@ -1,2 +1,2 @@
-"""The files a report shows: leaderboard.md, leaderboard.csv and index.html, made from results.json and
+"""The files a report shows: leaderboard.md, .csv and .tex, and index.html, made from results.json and
 per_clip.parquet."""

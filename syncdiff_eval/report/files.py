@@ -1,0 +1,34 @@
+"""The files of a report and their one writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from syncdiff_data.shards.store import write_text
+from syncdiff_eval.per_clip import write_per_clip
+from syncdiff_eval.report.clips import Curves
+from syncdiff_eval.report.latex import latex
+from syncdiff_eval.report.page import render_page
+from syncdiff_eval.report.tables import comma_separated, markdown
+from syncdiff_eval.results import Results, write_results
+
+FILES = (
+    "results.json",
+    "per_clip.parquet",
+    "leaderboard.md",
+    "leaderboard.csv",
+    "leaderboard.tex",
+    "index.html",
+)
+
+
+def write_report(out: Path, results: Results, per_clip: pa.Table, curves: Curves) -> None:
+    """Write FILES into `out`, each atomically, results.json last. Raises UserError where one cannot be written."""
+    write_per_clip(per_clip, out / "per_clip.parquet")
+    write_text(out / "leaderboard.md", markdown(results))
+    write_text(out / "leaderboard.csv", comma_separated(results))
+    write_text(out / "leaderboard.tex", latex(results))
+    write_text(out / "index.html", render_page(results, per_clip, curves))
+    write_results(results, out / "results.json")
