@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -29,12 +27,13 @@ from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
 from syncdiff_eval.per_clip import per_clip_table
 from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
+from syncdiff_eval.provenance import git_commit
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.files import write_report
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
-from syncdiff_eval.tasks import ScoringConfig, unmatched_outputs
+from syncdiff_eval.tasks import SCORING_VERSION, ScoringConfig, unmatched_outputs
 
 FACES = FaceConfig(min_frames=5, max_clip_s=24 * 3600.0)
 """Faces are followed as in preprocessing, but a clip is never split, and short ones are scored."""
@@ -205,7 +204,9 @@ def _results(
         published=published,
         weights=dict(scoring.weight_hashes) | _content_hashes(scoring),
         versions={"syncdiff": version("syncdiff"), **scoring.libraries},
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
+        scoring_version=SCORING_VERSION,
+        family_versions={name: family.version for name, family in sorted(scoring.families.items())},
     )
 
 
@@ -248,7 +249,10 @@ def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition) -> 
     """Refuse to replace a report of another protocol or setting."""
     if not (out / "results.json").exists():
         return
-    there = schema.read_results(out).protocol
+    results = schema.read_results(out)
+    if results.merged_from:
+        raise UserError(f"{out} holds a merged report: choose another --out, or --overwrite.")
+    there = results.protocol
     wanted = _protocol(protocol, pairing)
     if there != wanted:
         raise UserError(
@@ -293,14 +297,3 @@ def _curves(records: list[dict[str, Any]], cache: Cache) -> Curves:
         return cache.arrays(keys[method, clip]).get("confidence") if (method, clip) in keys else None
 
     return curve
-
-
-def _git_commit() -> str | None:
-    """Of the checkout this package lies in; null where it was installed, or inside a Ray scoring."""
-    folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists() or not which("git"):
-        return None
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or None

@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_eval.results import MetricInfo
 
 HEAD = (
     ("method", pa.string()),
     ("clip", pa.string()),
+    ("source", pa.string()),
     ("status", pa.string()),
     ("reason", pa.string()),
     ("num_frames", pa.int32()),
@@ -23,6 +25,7 @@ HEAD = (
 TAIL = (
     ("null_reasons", pa.map_(pa.string(), pa.string())),
     ("detail", pa.string()),
+    ("audio_sha256", pa.string()),
     ("sha256", pa.string()),
     ("codec", pa.string()),
     ("width", pa.int32()),
@@ -32,13 +35,14 @@ TAIL = (
     ("decoder", pa.string()),
     ("has_audio", pa.bool_()),
 )
-_FACTS = tuple(name for name, _ in TAIL[2:])
+_TEXTS = ("detail", "audio_sha256")
+_FACTS = tuple(name for name, _ in TAIL[3:])
 
 
 def per_clip_schema(metrics: Sequence[MetricInfo]) -> pa.Schema:
-    """method, clip, status (scored | failed), reason and num_frames; one float64 column per metric, null with
-    a reason in null_reasons (metric -> reason); detail of a failure; then facts of the scored file (hash, codec, size,
-    rate)."""
+    """method, clip, source (the unit of intervals and tests), status (scored | failed), reason and num_frames; one
+    float64 column per metric, null with a reason in null_reasons (metric -> reason); detail of a failure; hash of the
+    driving audio, null where the scored file's own counts; then facts of the scored file (hash, codec, size, rate)."""
     columns = [(metric.name, pa.float64()) for metric in metrics if not metric.pooled]
     return pa.schema([*HEAD, *columns, *TAIL])
 
@@ -53,9 +57,41 @@ def write_per_clip(table: pa.Table, path: Path) -> None:
     write_atomically(path, lambda file: pq.write_table(table, file))
 
 
+def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
+    """A table of `per_clip_schema`. Raises UserError where the file cannot be read or has other columns."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    expected = per_clip_schema(metrics)
+    if table.schema != expected:
+        difference = sorted(set(table.schema.names) ^ set(expected.names))
+        raise UserError(
+            f"{path} has other columns than this version of syncdiff writes for the metrics of results.json: "
+            f"{', '.join(difference) or 'types differ'}. Run the benchmark again; its cache holds the scores."
+        )
+    return table
+
+
+def records_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The records that `per_clip_table` made the table of, but for what it leaves out (keys of cached arrays)."""
+    outside = {name for name, _ in (*HEAD, *TAIL)}
+    metrics = [name for name in table.schema.names if name not in outside]
+    return [_record(row, metrics) for row in table.to_pylist()]
+
+
+def _record(row: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    record = {name: row[name] for name, _ in HEAD} | {name: row[name] for name in _TEXTS}
+    record["values"] = {name: row[name] for name in metrics if row[name] is not None}
+    record["missing"] = dict(row["null_reasons"])
+    if row["sha256"] is not None:
+        record["facts"] = {name: row[name] for name in _FACTS}
+    return record
+
+
 def _row(record: Mapping[str, Any], metrics: Sequence[MetricInfo]) -> dict[str, Any]:
     row = {name: record.get(name) for name, _ in HEAD}
-    row["detail"] = record.get("detail")
+    row |= {name: record.get(name) for name in _TEXTS}
     row |= {name: record.get("facts", {}).get(name) for name in _FACTS}
     reasons = dict(record.get("missing", {}))
     for metric in metrics:

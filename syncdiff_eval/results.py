@@ -198,6 +198,17 @@ class PublishedNumber(StrictModel):
     """paper: read in the paper itself; secondhand: a copy, not checked against it."""
 
 
+class MergedReport(StrictModel):
+    """One of the reports that were merged."""
+
+    results_sha256: str
+    """Of its results.json."""
+    methods: list[str]
+    """Its rows, baselines and real video left out."""
+    syncdiff_version: str | None
+    git_commit: str | None
+
+
 class Results(StrictModel):
     """A whole results.json."""
 
@@ -222,6 +233,12 @@ class Results(StrictModel):
     """Of this package and the libraries that affect numbers."""
     git_commit: str | None
     """Of the project's checkout, null where there is none."""
+    scoring_version: int | None = None
+    """Raised when pairing, regions or decoding could change a number; null in reports of earlier versions."""
+    family_versions: dict[str, int] = {}
+    """Of the families of metrics that ran, raised when their numbers could change."""
+    merged_from: list[MergedReport] = []
+    """Of a merged report, those that scored the clips; else empty."""
 
 
 def write_results(results: Results, path: Path) -> None:

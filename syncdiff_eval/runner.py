@@ -70,7 +70,10 @@ def score_methods(
 def _score_all(stage: ScoreStage, options: RayOptions) -> list[ClipRecord]:
     """The record of every task, in their order."""
     found = run_stage(stage, range(len(stage.tasks)), options)
-    return [{"method": task.method, "clip": task.clip, **record} for task, record in zip(stage.tasks, found)]
+    return [
+        {"method": task.method, "clip": task.clip, "source": task.source, **record}
+        for task, record in zip(stage.tasks, found)
+    ]
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class ClipScoring:
         """Plain JSON with the values of all families, and `arrays`: family -> key of its arrays in the cache.
         Raises ScoringError for what lacks a file; a failure that is a property of the files is cached."""
         reference, arrays = self._reference()
-        key, output = self._key(reference["facts"]["sha256"])
+        key, output, audio = self._key(reference["facts"]["sha256"])
         cached = self.cache.read(key) or {"families": {}}
         fingerprints = self.config.family_fingerprints()
         needed = {name for name, print_ in fingerprints.items() if print_ not in cached.get("families", {})}
@@ -185,7 +188,7 @@ class ClipScoring:
             else:
                 cached = self._merged(key, cached, score, fingerprints)
             self.cache.write(key, cached)
-        return _combined(cached, fingerprints)
+        return _combined(cached, fingerprints, audio)
 
     def store_crash(self, record: ClipRecord) -> None:
         """Cache that the clip crashed its worker, if the clip can be identified at all."""
@@ -206,15 +209,16 @@ class ClipScoring:
             raise ScoringError(reason, measured["detail"])
         return measured, self.cache.arrays(str(key))
 
-    def _key(self, reference_sha256: str) -> tuple[str, str | None]:
-        """Of the clip's record, and the sha256 of the output. Raises ScoringError where there is no output."""
+    def _key(self, reference_sha256: str) -> tuple[str, str | None, str | None]:
+        """Of the clip's record, and the sha256 of the output and of the driving audio, None where there is none.
+        Raises ScoringError where a file that is needed is missing."""
         path = self.task.output()
         output = _sha256(path, Reason.UNREADABLE) if path else None
         audio, transcript = None, None
         if self.config.takes_driving_audio(self.task):
             audio = _sha256(self.config.reference / self.task.audio, Reason.AUDIO_UNREADABLE)
             transcript = find_transcript(self.config.reference, self.task.audio)
-        return self.config.clip_key(self.task, reference_sha256, output, audio, transcript), output
+        return self.config.clip_key(self.task, reference_sha256, output, audio, transcript), output, audio
 
     @contextmanager
     def _file_to_score(self, output: str | None, context: Context) -> Iterator[Path | None]:
@@ -283,11 +287,11 @@ def _sha256(path: Path, reason: Reason) -> str:
         raise ScoringError(reason, f"cannot be read: {error.strerror}") from error
 
 
-def _combined(cached: ClipRecord, fingerprints: Mapping[str, str]) -> ClipRecord:
-    """The values of the families of this benchmark, in their order."""
+def _combined(cached: ClipRecord, fingerprints: Mapping[str, str], audio: str | None) -> ClipRecord:
+    """The values of the families of this benchmark, in their order. audio: sha256 of the driving audio."""
     if cached["status"] == "failed":
         return cached
-    record = {name: value for name, value in cached.items() if name != "families"}
+    record = {name: value for name, value in cached.items() if name != "families"} | {"audio_sha256": audio}
     found = {name: cached["families"][print_] for name, print_ in fingerprints.items()}
     record["values"] = {k: v for family in found.values() for k, v in family["values"].items()}
     record["missing"] = {k: v for family in found.values() for k, v in family["missing"].items()}

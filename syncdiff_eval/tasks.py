@@ -125,12 +125,13 @@ class ScoringConfig:
 class Task:
     """One row of per_clip.parquet to be, or the same file encoded once more.
 
-    video, audio: paths below the reference folder. outputs: the method's files that may be this clip's; none for a
-    baseline. rivals: other clips whose output they may be.
+    source: of its pair. video, audio: paths below the reference folder. outputs: the method's files that may be this
+    clip's; none for a baseline. rivals: other clips whose output they may be.
     """
 
     method: str
     clip: str
+    source: str
     video: str
     audio: str
     crossed: bool
@@ -192,6 +193,7 @@ def _tasks_of(method: Method, pairing: Pairing) -> list[Task]:
             Task(
                 method=method.name,
                 clip=pair.clip,
+                source=pair.source,
                 video=pair.video,
                 audio=audio,
                 crossed=is_crossed(pair.video, audio),

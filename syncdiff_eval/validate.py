@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from syncdiff_data.records import UserError
-from syncdiff_eval.per_clip import per_clip_schema
-from syncdiff_eval.report.files import FILES
+from syncdiff_eval.per_clip import read_per_clip
+from syncdiff_eval.report.files import FILES, Report
 from syncdiff_eval.results import MethodResult, MetricInfo, Reencoding, Results, read_results
 
 
 def validate_report(report: Path) -> str:
     """One sentence that the report is valid. Raises UserError that names the first fault."""
+    results = read_valid_report(report).results
+    n_rows = len(results.methods) * results.n_clips
+    return f"{report} is valid: {len(results.methods)} methods, {results.n_clips} clips, {n_rows} rows."
+
+
+def read_valid_report(report: Path) -> Report:
+    """A report whose files agree. Raises UserError that names the first fault."""
     results = read_results(report)
     missing = [name for name in FILES if not (report / name).is_file()]
     if missing:
         raise UserError(f"{report} lacks {', '.join(missing)}; run the benchmark again.")
-    table = _read_table(report / "per_clip.parquet", results)
+    table = read_per_clip(report / "per_clip.parquet", results.metrics)
     rows = table.to_pandas()
     for method in results.methods:
         _check_method(method, rows[rows["method"] == method.name], results)
@@ -32,21 +37,7 @@ def validate_report(report: Path) -> str:
             f"{report}/per_clip.parquet has {len(rows)} rows; {len(results.methods)} methods on "
             f"{results.n_clips} clips make {len(results.methods) * results.n_clips}."
         )
-    return f"{report} is valid: {len(results.methods)} methods, {results.n_clips} clips, {len(rows)} rows."
-
-
-def _read_table(path: Path, results: Results) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    expected = per_clip_schema(results.metrics)
-    if table.schema != expected:
-        difference = sorted(set(table.schema.names) ^ set(expected.names))
-        raise UserError(
-            f"{path} has other columns than results.json lists: {', '.join(difference) or 'types differ'}."
-        )
-    return table
+    return Report(report, results, table)
 
 
 def _check_method(method: MethodResult, rows: pd.DataFrame, results: Results) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.methods import GROUND_TRUTH, Baseline, Method, MethodType
 from syncdiff_eval.metrics import FAMILIES
-from syncdiff_eval.metrics.base import applicable
+from syncdiff_eval.metrics.base import MissingValue, applicable
 from syncdiff_eval.per_clip import per_clip_table
 from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.published import read_published
@@ -55,9 +57,12 @@ def sample(
     published: str | None = None,
     bit_rates: Sequence[int] = (400_000,),
     failing: Mapping[str, int] = MappingProxyType({}),
+    only: Collection[str] | None = None,
+    clips_per_source: int = 1,
 ) -> Sample:
     """A report of drawn numbers: method k is k steps better than the first in every metric, and each fails on
-    `failures` clips of its own. failing: method -> clips on which it fails instead."""
+    `failures` clips of its own. failing: method -> clips on which it fails instead. only: the methods that are in the
+    report, with the numbers that they have in that of all."""
     families = applicable([FAMILIES[name] for name in SYNCDIFF.metrics], crossed=False)
     infos = metric_infos(families, UNAVAILABLE)
     rows = [GROUND_TRUTH, FROZEN, *methods]
@@ -66,13 +71,23 @@ def sample(
         fails = 0 if k < 2 else failing.get(row.name, failures)
         for i in range(num_clips):
             failed = (i - k) % num_clips < fails
-            records.append(_record(rows, k, i, infos, failed, bit_rates[k % len(bit_rates)]))
+            record = _record(rows, k, i, infos, failed, bit_rates[k % len(bit_rates)])
+            records.append(record | {"source": f"video{i // clips_per_source:03d}"})
+    identical = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
     pooled = {
-        (method.name, info.name): 600.0 if info.name.endswith("_frames") else 12.5 - k
+        (method.name, info.name): identical
+        if k == 0
+        else 600.0
+        if info.name.endswith("_frames")
+        else 12.5 - k
         for k, method in enumerate(rows)
         for info in infos
         if info.pooled and not info.not_available
     }
+    if only is not None:
+        rows = [row for row in rows if row.baseline or row.name in only]
+        records = [record for record in records if record["method"] in {row.name for row in rows}]
+    sources = {record["clip"]: record["source"] for record in records}
     summary, comparisons = method_results(
         rows,
         infos,
@@ -80,7 +95,7 @@ def sample(
         pooled,
         dict.fromkeys((row.name for row in rows), 0),
         replace(SYNCDIFF, resamples=500, seed=3),
-        {record["clip"]: record["clip"] for record in records},
+        sources,
     )
     results = Results(
         schema_version=3,
@@ -89,15 +104,17 @@ def sample(
             max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95, least_coverage=0.9,
         ),
         n_clips=num_clips,
-        n_sources=num_clips,
+        n_sources=len(set(sources.values())),
         metrics=infos,
         methods=summary,
         comparisons=comparisons,
         reencoding=_reencoding(rows, infos, num_clips) if reencoded else [],
         published=read_published(published) if published else [],
         weights={"syncnet": "5c" * 32},
-        versions={"numpy": "2.0", "scipy": "1.17"},
+        versions={"syncdiff": version("syncdiff"), "numpy": "2.0", "scipy": "1.17"},
         git_commit="0" * 40,
+        scoring_version=5,
+        family_versions={family.name: family.version for family in families if family.name not in UNAVAILABLE},
     )  # fmt: skip
     return Sample(results, per_clip_table(records, infos))
 
@@ -123,10 +140,10 @@ def _record(
         centre = next((value for key, value in CENTRES.items() if info.name.startswith(key)), 0.4)
         step = 0.02 * k * (1 if info.higher_is_better else -1)
         values[info.name] = float(centre * (1 + step + rng.normal(0, 0.02)))
-    facts = {"sha256": "ab" * 32, "codec": "h264", "width": 256, "height": 256, "fps": 25.0,
+    facts = {"sha256": f"{k:02x}{i:02x}" * 16, "codec": "h264", "width": 256, "height": 256, "fps": 25.0,
              "bit_rate": bit_rate, "has_audio": True, "decoder": "pyav"}  # fmt: skip
     return record | {"status": "scored", "reason": None, "num_frames": 75, "values": values,
-                     "missing": missing, "facts": facts}  # fmt: skip
+                     "audio_sha256": f"{i:02x}" * 32, "missing": missing, "facts": facts}  # fmt: skip
 
 
 def _reencoding(rows: Sequence[Method], infos: Sequence[MetricInfo], num_clips: int) -> list[Reencoding]:

@@ -27,6 +27,7 @@ from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
+from syncdiff_data.weights import file_sha256
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics.base import ClipContext, Column, MetricFamily, MissingValue, Pool, Values
@@ -40,7 +41,7 @@ from syncdiff_eval.validate import validate_report
 @pytest.fixture(autouse=True)
 def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit between two runs of a test is no difference between them."""
-    monkeypatch.setattr("syncdiff_eval.benchmark._git_commit", lambda: None)
+    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,8 @@ def test_other_weights_make_another_report(
         ))  # fmt: skip
         rows = pd.read_parquet(tmp_path / "out" / "per_clip.parquet")
         assert set(rows["lse_d"]) == {float(content)}
+        assert [file_sha256(reference / video) for video in rows["source"]] == list(rows["audio_sha256"])
+        assert results.family_versions == {"lse": 1}
         assert results.weights == {"syncnet": hashlib.sha256(content.encode()).hexdigest()}
         assert results == read_results(tmp_path / "out")
 

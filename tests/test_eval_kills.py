@@ -24,7 +24,7 @@ from syncdiff_eval.methods import Method
 @pytest.fixture(autouse=True)
 def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit between two runs of a test is no difference between them."""
-    monkeypatch.setattr("syncdiff_eval.benchmark._git_commit", lambda: None)
+    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ ALONE = replace(LATENTSYNC, metrics=("loudness",), resamples=200)
 
 @pytest.fixture(autouse=True)
 def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncdiff_eval.benchmark._git_commit", lambda: None)
+    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
-"""The files of a report and their one writer."""
+"""A report on disk: its files and their one writer."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from syncdiff_data.shards.store import write_text
-from syncdiff_eval.per_clip import write_per_clip
+from syncdiff_eval.per_clip import records_of, write_per_clip
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.latex import latex
 from syncdiff_eval.report.page import render_page
@@ -22,6 +25,21 @@ FILES = (
     "leaderboard.tex",
     "index.html",
 )
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report as it lies on disk."""
+
+    folder: Path
+    results: Results
+    per_clip: pa.Table
+    """Of `per_clip_schema`."""
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of per_clip, in its order."""
+        return records_of(self.per_clip)
 
 
 def write_report(out: Path, results: Results, per_clip: pa.Table, curves: Curves) -> None:
