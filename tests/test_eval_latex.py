@@ -105,6 +105,20 @@ def test_warnings_are_comments(results: Results) -> None:
     assert any(line.startswith("% Warning: Clips without a score") for line in lines)
 
 
+def test_letters_that_pdflatex_lacks_are_said(results: Results) -> None:
+    assert "XeLaTeX" not in latex(results)
+    greek = latex(sample(6, [Method("β-VAE", GAN)]).results)
+    assert "% XeLaTeX or LuaLaTeX, and a font with β\n" in greek
+    assert "β-VAE" in greek
+
+
+def test_real_video_alone_makes_a_table(results: Results) -> None:
+    real = [row for row in results.methods if row.name == "ground_truth"]
+    text = latex(results.model_copy(update={"methods": real, "comparisons": []}))
+    assert all("ground\\_truth" in "".join(rows) for _, rows in tabulars(text))
+    assert text.count("\\midrule") == text.count("\\begin{tabular}") > 0
+
+
 @pytest.mark.skipif(not (which("pdflatex") or which("tectonic")), reason="there is no pdflatex or tectonic")
 def test_it_compiles_and_fits_the_width_of_an_article(results: Results, tmp_path: Path) -> None:
     (tmp_path / "paper.tex").write_text(DOCUMENT % latex(results), encoding="utf-8")

@@ -26,6 +26,8 @@ from syncdiff_eval.results import MethodResult, MetricInfo, Results
 
 COLUMNS = 4
 """Metrics of one table: as many as the width of an article's text holds."""
+LAST_LATIN = "\u024f"
+"""Letters beyond it are not set up for pdfLaTeX."""
 HEADING_WIDTH = 16
 """Characters after which a heading goes on in the next line."""
 _SPECIAL = str.maketrans({
@@ -46,12 +48,16 @@ def latex(results: Results) -> str:
     """The overview, where there are several groups of metrics, then every group, COLUMNS metrics a table at most."""
     named = [("Overview", overview_metrics(results)), *((g.title, g.metrics) for g in groups(results))]
     tables = [table for title, metrics in named if metrics for table in _tables(results, title, metrics)]
-    return "\n".join([*_comments(results), *tables])
+    body = "\n".join(tables)
+    return "\n".join([*_comments(results, body), "", body])
 
 
-def _comments(results: Results) -> list[str]:
+def _comments(results: Results, body: str) -> list[str]:
+    """What the tables need, and the report's warnings."""
+    beyond = sorted({letter for letter in body if letter > LAST_LATIN})
+    engine = [f"% XeLaTeX or LuaLaTeX, and a font with {' '.join(beyond)}"] if beyond else []
     notes = [" ".join(note.split()) for note in warnings(results)]
-    return ["% \\usepackage{booktabs}", *(f"% Warning: {note}" for note in notes), ""]
+    return ["% \\usepackage{booktabs}", *engine, *(f"% Warning: {note}" for note in notes)]
 
 
 def _tables(results: Results, title: str, metrics: Sequence[MetricInfo]) -> Iterator[str]:
