@@ -100,8 +100,8 @@ def method_key(name: str) -> str:
 def read_methods(
     folders: tuple[str, ...], registry: Path | None, templates: tuple[str, ...] = ()
 ) -> list[Method]:
-    """Methods from NAME=DIR arguments, typed and cited by a YAML registry, and those the registry gives
-    folders.
+    """The methods that a YAML registry gives folders, then those of NAME=DIR arguments, in their order, typed and
+    cited by the registry.
 
     Registry: `methods: [{name, type: gan|diffusion|other, citation?, folder?, template?}]`; folders are relative to
     the YAML file. A NAME=DIR is the entry of that name, else the one that is spelt otherwise (`method_key`); one that
@@ -115,7 +115,7 @@ def read_methods(
         listed[entry.name] = entry
     spellings = {method_key(name): entry for name, entry in listed.items()}
     for name, folder in _named("--method", "DIR", folders):
-        same = listed.get(name)
+        same = listed.pop(name, None)
         if same and same.folder is not None:
             raise UserError(f"Method {name!r} has two folders: {same.folder} and {folder}.")
         known = same or spellings.get(method_key(name)) or Method(name, MethodType.OTHER)

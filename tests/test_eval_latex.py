@@ -112,6 +112,15 @@ def test_letters_that_pdflatex_lacks_are_said(results: Results) -> None:
     assert "β-VAE" in greek
 
 
+def test_added_metrics_are_no_part_of_the_protocol(results: Results) -> None:
+    assert "Not part of the protocol." not in latex(results)
+    first, *rest = results.metrics
+    added = results.model_copy(update={"metrics": [*rest, first.model_copy(update={"in_protocol": False})]})
+    assert re.findall(r"\\caption\{(.*)Not part of the protocol\.", latex(added))[-1].startswith(
+        "Added metrics"
+    )
+
+
 def test_real_video_alone_makes_a_table(results: Results) -> None:
     real = [row for row in results.methods if row.name == "ground_truth"]
     text = latex(results.model_copy(update={"methods": real, "comparisons": []}))

@@ -6,7 +6,7 @@ import pytest
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines, read_methods
+from syncdiff_eval.methods import GROUND_TRUTH, KNOWN_METHODS, Method, MethodType, baselines, read_methods
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
 from syncdiff_eval.scoring import ScoringError
 from syncdiff_eval.tasks import list_tasks, unmatched_outputs
@@ -159,6 +159,13 @@ def test_registry_types_and_cites(tmp_path: Path) -> None:
     assert methods["wav2lip"].type is MethodType.GAN
     assert methods["wav2lip"].citation == "Prajwal 2020"
     assert methods["x"].folder == tmp_path / "out"
+
+
+def test_methods_are_in_the_order_given(tmp_path: Path) -> None:
+    """Whatever the order in the registry: reports that are joined in that order are then those of one run."""
+    given = ("wav2lip", "unknown", "latentsync")
+    methods = read_methods(tuple(f"{name}={tmp_path}" for name in given), KNOWN_METHODS)
+    assert tuple(method.name for method in methods) == given
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ COLUMNS = 4
 """Metrics of one table: as many as the width of an article's text holds."""
 LAST_LATIN = "\u024f"
 """Letters beyond it are not set up for pdfLaTeX."""
-HEADING_WIDTH = 16
+HEADING_WIDTH = 13
 """Characters after which a heading goes on in the next line."""
 _SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -93,6 +93,8 @@ def _caption(results: Results, title: str, metrics: Sequence[MetricInfo]) -> str
         for metric in metrics
         if row.scores[metric.name].mean is None
     }
+    if not all(metric.in_protocol for metric in metrics):
+        sentences.append("Not part of the protocol.")
     if reasons:
         sentences.append(f"–: no value ({', '.join(sorted(reasons))}).")
     return " ".join(map(escape, sentences))
