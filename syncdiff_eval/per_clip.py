@@ -34,6 +34,7 @@ TAIL = (
     ("bit_rate", pa.int64()),
     ("decoder", pa.string()),
     ("has_audio", pa.bool_()),
+    ("sound_late_s", pa.float64()),
 )
 _TEXTS = ("detail", "audio_sha256")
 _FACTS = tuple(name for name, _ in TAIL[3:])

@@ -141,7 +141,7 @@ def _record(
         step = 0.02 * k * (1 if info.higher_is_better else -1)
         values[info.name] = float(centre * (1 + step + rng.normal(0, 0.02)))
     facts = {"sha256": f"{k:02x}{i:02x}" * 16, "codec": "h264", "width": 256, "height": 256, "fps": 25.0,
-             "bit_rate": bit_rate, "has_audio": True, "decoder": "pyav"}  # fmt: skip
+             "bit_rate": bit_rate, "has_audio": True, "decoder": "pyav", "sound_late_s": 0.002 * k}  # fmt: skip
     return record | {"status": "scored", "reason": None, "num_frames": 75, "values": values,
                      "audio_sha256": f"{i:02x}" * 32, "missing": missing, "facts": facts}  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.merge import check_same_run, merge_reports
 from syncdiff_eval.methods import Method
 from syncdiff_eval.pairing import Pairing
-from syncdiff_eval.per_clip import per_clip_table, records_of, write_per_clip
+from syncdiff_eval.per_clip import TAIL, per_clip_table, records_of, write_per_clip
 from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.report.files import FILES, Report, write_report
 from syncdiff_eval.results import Results, read_results, write_results
 from syncdiff_eval.validate import validate_report
+from syncdiff_eval.videos import FileFacts
 
 NAMES = [method.name for method in METHODS]
 HALVES = (NAMES[:2], NAMES[2:])
@@ -73,6 +74,11 @@ def test_rows_are_records_again() -> None:
     table = drawn().per_clip
     metrics = drawn().results.metrics
     assert per_clip_table(records_of(table), metrics).equals(table)
+
+
+def test_rows_hold_every_fact_of_a_file() -> None:
+    """What a method's row is made of is there when reports are joined."""
+    assert {field.name for field in fields(FileFacts)} <= {name for name, _ in TAIL}
 
 
 def test_two_halves_are_the_whole_run(whole: Path, joined: Path) -> None:
