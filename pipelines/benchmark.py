@@ -69,6 +69,8 @@ class Options:
     """Print other people's numbers for this data set (LRS2, LRS3, LRW, HDTF, VFHQ) apart from the measured ones."""
     reencode_check: bool = False
     """Score every file once more after re-encoding it (H.264 and AAC), and report how far each number moves."""
+    previews: int = 3
+    """Clips that index.html shows side by side, from the worst to the best (at most 24); 0 turns them off."""
     cache: Path | None = None
     """Folder of finished work. Reports that share one make SyncNet's embeddings of a file once for all protocols; unset
     keeps it in --out."""
@@ -111,6 +113,7 @@ def main(options: Options) -> None:
             retry_failed=options.retry_failed,
             published=options.published,
             reencode_check=options.reencode_check,
+            previews=options.previews,
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
             families=FAMILIES | own_expert(options),

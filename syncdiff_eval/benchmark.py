@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
@@ -26,11 +28,13 @@ from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
 from syncdiff_eval.per_clip import per_clip_table
+from syncdiff_eval.preview_videos import make_videos
 from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.provenance import git_commit
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
-from syncdiff_eval.report.files import write_report
+from syncdiff_eval.report.files import write_page, write_report
+from syncdiff_eval.report.previews import choose_clips, lay_out
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
 from syncdiff_eval.tasks import SCORING_VERSION, ScoringConfig, unmatched_outputs
@@ -87,6 +91,8 @@ class BenchmarkConfig:
     """Those that the protocol chooses from, by name."""
     added: tuple[MetricFamily, ...] = ()
     """Scored beside the protocol's, and marked as no part of it."""
+    previews: int = 0
+    """Clips shown side by side on the page; 0: none."""
 
 
 def benchmark(config: BenchmarkConfig) -> schema.Results:
@@ -111,8 +117,9 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         foreign = {family.name for family in config.added} | _replaced(config)
         metrics = metric_infos(chosen, unavailable, foreign)
         results = _results(scoring, metrics, records, reencoded, quoted)
-        curves = _curves(records, Cache(scoring.cache))
-        write_report(config.out, results, per_clip_table(records, metrics), curves)
+        table, curves = per_clip_table(records, metrics), _curves(records, Cache(scoring.cache))
+        write_report(config.out, results, table, curves)
+        _add_previews(config, scoring, results, records, table, curves)
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
     raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
     return results
@@ -276,6 +283,27 @@ def _protocol(protocol: ProtocolDefinition, pairing: Pairing) -> schema.Protocol
         confidence=protocol.confidence,
         least_coverage=protocol.least_coverage,
     )
+
+
+def _add_previews(
+    config: BenchmarkConfig,
+    scoring: ScoringConfig,
+    results: schema.Results,
+    records: list[dict[str, Any]],
+    table: pa.Table,
+    curves: Curves,
+) -> None:
+    """Write the page again with previews. The report is whole without them: a fault of the run is printed, no more."""
+    chosen = choose_clips(results, table, config.previews)
+    if not chosen:
+        return
+    try:
+        videos = make_videos(scoring, records, {each.clip for each in chosen}, config.ray)
+    except UserError as error:
+        print(f"The report has no previews: {error}", file=sys.stderr)
+        return
+    previews = lay_out(results, table, chosen, videos, curves)
+    write_page(config.out, results, table, curves, previews)
 
 
 def _content_hashes(scoring: ScoringConfig) -> dict[str, str]:

@@ -6,7 +6,9 @@ holds it to code whose result is the same on every x86-64 processor, and one thr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 from av.audio.stream import AudioStream
@@ -24,13 +26,23 @@ ENCODING_SETTINGS = (
     f"preset {PRESET} {X264_PARAMS}, aac {AUDIO_BIT_RATE // 1000} kbit/s mono {SAMPLE_RATE} Hz"
 )
 """All that decides the coding, besides crf and pixel format: for cache keys."""
+FOR_BROWSERS: Mapping[str, str] = MappingProxyType({"profile": "baseline", "g": "25"})
+"""Options of pictures that a page embeds: every browser decodes the profile, and a key frame at least every 25
+frames makes seeking quick."""
 
 
 def add_video_stream(
-    container: OutputContainer, size: tuple[int, int], pix_fmt: str, rate: Fraction, crf: int
+    container: OutputContainer,
+    size: tuple[int, int],
+    pix_fmt: str,
+    rate: Fraction,
+    crf: int,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> VideoStream:
-    """An H.264 stream for frames of size (width, height) at `rate`, encoded with one thread; crf: 0 (best) to 51."""
-    options = {"crf": str(crf), "preset": PRESET, "x264-params": X264_PARAMS}
+    """An H.264 stream for frames of size (width, height) at `rate`, encoded with one thread; crf: 0 (best) to 51.
+
+    more: further options of libx264, such as FOR_BROWSERS."""
+    options = {"crf": str(crf), "preset": PRESET, "x264-params": X264_PARAMS, **more}
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.width, stream.height = size
     stream.pix_fmt = pix_fmt

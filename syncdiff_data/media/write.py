@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -40,17 +41,19 @@ def write_video(
     audio: np.ndarray | None,
     fps: float | Fraction = FPS,
     crf: int = 18,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write an H.264 (yuv420p) + AAC mp4. It appears under `path` only when it is complete.
 
     frames: RGB uint8 [H, W, 3], all of one size, streamed; where H or W is odd the last row or column is
     repeated, because yuv420p holds even sizes only. audio: int16 [N], mono 16 kHz, starting with frame 0, cut
-    or padded with silence to the length of the frames; None writes no audio stream. crf: 0 (best) to 51.
+    or padded with silence to the length of the frames; None writes no audio stream. crf: 0 (best) to 51. more:
+    further options of the encoder, such as encode.FOR_BROWSERS.
     Raises UserError when there are no frames or when their sizes differ.
     """
     with new_mp4(Path(path)) as container:
         pictures = same_size(frames, Path(path).name)
-        _encode(container, pictures, audio, Fraction(fps).limit_denominator(1001), crf)
+        _encode(container, pictures, audio, Fraction(fps).limit_denominator(1001), crf, more)
 
 
 @contextmanager
@@ -92,9 +95,10 @@ def _encode(
     audio: np.ndarray | None,
     rate: Fraction,
     crf: int,
+    more: Mapping[str, str],
 ) -> None:
     first = next(frames)
-    video = _video_stream(container, first.shape, rate, crf)
+    video = _video_stream(container, first.shape, rate, crf, more)
     sound = None if audio is None else add_audio_stream(container)
     converter = VideoReformatter()
     written = 0
@@ -110,10 +114,10 @@ def _encode(
 
 
 def _video_stream(
-    container: OutputContainer, shape: tuple[int, ...], rate: Fraction, crf: int
+    container: OutputContainer, shape: tuple[int, ...], rate: Fraction, crf: int, more: Mapping[str, str]
 ) -> VideoStream:
     size = shape[1] + shape[1] % 2, shape[0] + shape[0] % 2
-    stream = add_video_stream(container, size, "yuv420p", rate, crf)
+    stream = add_video_stream(container, size, "yuv420p", rate, crf, more)
     # Said in the file, or players guess BT.709 from 720 lines on and show other colours than were given.
     stream.codec_context.colorspace = Colorspace.ITU601
     stream.codec_context.color_range = ColorRange.MPEG

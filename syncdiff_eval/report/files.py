@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from syncdiff_eval.per_clip import records_of, write_per_clip
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.latex import latex
 from syncdiff_eval.report.page import render_page
+from syncdiff_eval.report.previews import Preview
 from syncdiff_eval.report.tables import comma_separated, markdown
 from syncdiff_eval.results import Results, write_results
 
@@ -48,5 +50,12 @@ def write_report(out: Path, results: Results, per_clip: pa.Table, curves: Curves
     write_text(out / "leaderboard.md", markdown(results))
     write_text(out / "leaderboard.csv", comma_separated(results))
     write_text(out / "leaderboard.tex", latex(results))
-    write_text(out / "index.html", render_page(results, per_clip, curves))
+    write_page(out, results, per_clip, curves)
     write_results(results, out / "results.json")
+
+
+def write_page(
+    out: Path, results: Results, per_clip: pa.Table, curves: Curves, previews: Sequence[Preview] = ()
+) -> None:
+    """Write index.html alone, atomically."""
+    write_text(out / "index.html", render_page(results, per_clip, curves, previews))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -9,6 +11,7 @@ from markupsafe import Markup, escape
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.report import by_type, cells, clips, plots, reencoded
 from syncdiff_eval.report.groups import groups, ordering_metric, overview_metrics
+from syncdiff_eval.report.previews import Preview
 from syncdiff_eval.report.warnings import warnings
 from syncdiff_eval.results import Comparison, Results
 
@@ -20,8 +23,10 @@ _FILTERS = (
 )  # fmt: skip
 
 
-def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> str:
-    """The page as HTML: style, tables and SVG plots inline, no script, no external file.
+def render_page(
+    results: Results, per_clip: pa.Table, curves: clips.Curves, previews: Sequence[Preview] = ()
+) -> str:
+    """The page as HTML: style, tables, SVG plots and videos inline, no external file; a script only for previews.
 
     curves: confidence of sync over a clip, for the few clips that are shown.
     """
@@ -65,6 +70,8 @@ def render_page(results: Results, per_clip: pa.Table, curves: clips.Curves) -> s
         ],
         reencoding_notes=reencoded.notes(results) if results.reencoding else [],
         published=cells.published_tables(results),
+        previews=previews,
+        preview_of={preview.chosen.clip: preview.number for preview in previews},
     )  # fmt: skip
 
 

@@ -1,0 +1,193 @@
+"use strict";
+// Previews: the videos of a clip follow the clock of the first one, which has the driving sound.
+(() => {
+  const FRAME = 1 / 25;  // seconds
+  const NEAR = 0.004, FAR = 0.5;  // seconds of drift: less is left alone, more is undone by a seek
+  const SLOWEST = 0.1, FASTEST = 2;  // speeds that undo what lies between; browsers refuse those under 1/16
+
+  // Until the video shows what it was told to, or cannot.
+  async function settled(video) {
+    while (!video.error && (video.seeking || video.readyState < video.HAVE_CURRENT_DATA)) {
+      const event = video.seeking ? "seeked" : "loadeddata";
+      await new Promise(done => {
+        for (const name of [event, "error"]) video.addEventListener(name, done, {once: true});
+      });
+    }
+  }
+
+  class Player {
+    constructor(root) {
+      this.root = root;
+      this.frames = Number(root.dataset.frames);
+      this.interval = 1 / 60;
+      this.aligned = 0;
+      this.videos = [...root.querySelectorAll("video")];
+      [this.master, ...this.followers] = this.videos;
+      [this.button, this.slider, this.output] = root.querySelectorAll("button, input, output");
+      this.listen();
+      this.show(0);
+    }
+
+    listen() {
+      this.button.addEventListener("click", () => this.toggle());
+      this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
+      this.root.addEventListener("keydown", event => this.key(event));
+      for (const video of this.videos) {
+        video.addEventListener("click", () => this.toggle());
+        video.addEventListener("error", () => this.drop(video));
+      }
+      for (const strip of this.root.querySelectorAll(".strip")) {
+        const scrub = event => event.buttons && this.seek(this.frames * event.offsetX / strip.clientWidth);
+        strip.addEventListener("pointerdown", scrub);
+        strip.addEventListener("pointermove", scrub);
+      }
+      for (const name of ["play", "pause", "ended"]) this.master.addEventListener(name, () => this.label());
+      this.master.addEventListener("ended", () => this.pause());
+      // In a hidden tab the screen is not refreshed; this event comes all the same.
+      this.master.addEventListener("timeupdate", () => !this.master.paused && this.align());
+    }
+
+    load() {
+      for (const video of this.videos) if (!video.src) video.src = video.dataset.src;
+    }
+
+    unload() {
+      this.pause();
+      for (const video of this.videos) {
+        video.removeAttribute("src");
+        video.load();
+      }
+      this.show(0);
+    }
+
+    drop(video) {
+      if (!video.hasAttribute("src")) return;
+      this.followers = this.followers.filter(each => each !== video);
+      const reason = document.createElement("p");
+      reason.className = "missing";
+      reason.textContent = "This browser does not play the video.";
+      video.replaceWith(reason);
+    }
+
+    get frame() {
+      return Math.min(this.frames - 1, Math.floor(this.master.currentTime / FRAME + 0.01));
+    }
+
+    toggle() {
+      if (this.master.paused) this.play();
+      else this.pause();
+    }
+
+    async play() {
+      if (this.master.ended || this.frame >= this.frames - 1) this.seek(0);
+      await Promise.all(this.videos.map(settled));
+      await Promise.all(this.videos.map(video => video.play()));
+      this.aligned = performance.now() / 1000;
+      this.follow();
+      if (this.master.requestVideoFrameCallback) this.watch();
+    }
+
+    pause() {
+      for (const video of this.videos) video.pause();
+      for (const video of this.followers) video.playbackRate = 1;
+      this.label();
+    }
+
+    // To the middle of a frame, so that no rounding shows its neighbour.
+    seek(frame) {
+      const at = Math.max(0, Math.min(this.frames - 1, Math.floor(frame)));
+      for (const video of this.videos) {
+        const last = (video.duration || Infinity) - FRAME / 2;
+        video.currentTime = Math.min((at + 0.5) * FRAME, last);
+        if (!this.master.paused) video.play();
+      }
+      this.show(at);
+    }
+
+    step(frames) {
+      this.pause();
+      this.seek(this.frame + frames);
+    }
+
+    key(event) {
+      if (event.ctrlKey || event.altKey || event.metaKey) return;
+      const act = {" ": () => this.toggle(), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1)}[event.key];
+      if (!act || (event.key === " " && event.target === this.button)) return;
+      event.preventDefault();
+      act();
+    }
+
+    // The frame that is seen, where the browser tells.
+    watch() {
+      this.master.requestVideoFrameCallback((now, {mediaTime}) => {
+        this.show(Math.round(mediaTime / FRAME));
+        if (!this.master.paused) this.watch();
+      });
+    }
+
+    // At every refresh of the screen, while the master plays.
+    follow() {
+      if (this.master.paused) return;
+      this.align();
+      if (!this.master.requestVideoFrameCallback) this.show(this.frame);
+      requestAnimationFrame(() => this.follow());
+    }
+
+    // Drifts are undone by speed, since a seek takes longer than most of them are. A shorter video ends before.
+    align() {
+      const target = this.master.currentTime;
+      const within = this.correctionTime();
+      for (const video of this.followers) {
+        if (this.master.seeking || video.seeking || target >= video.duration) continue;
+        const ahead = video.currentTime - target;
+        if (Math.abs(ahead) > FAR) video.currentTime = target;
+        const speed = Math.abs(ahead) < NEAR ? 1 : 1 - ahead / within;
+        video.playbackRate = Math.min(FASTEST, Math.max(SLOWEST, speed));
+      }
+    }
+
+    // Seconds in which a drift is undone: twice the mean interval of this loop. Slower, and videos get a frame ahead while the
+    // sound starts up; faster, and they overshoot before its next turn.
+    correctionTime() {
+      const now = performance.now() / 1000;
+      const interval = Math.min(1, now - this.aligned);
+      this.aligned = now;
+      this.interval += (interval - this.interval) / 8;
+      return 2 * this.interval;
+    }
+
+    show(frame) {
+      const at = (frame + 0.5) / this.frames;
+      this.root.style.setProperty("--at", at);
+      this.slider.value = frame;
+      this.output.textContent = `${(frame * FRAME).toFixed(2)} s, frame ${frame + 1} of ${this.frames}`;
+      this.slider.setAttribute("aria-valuetext", this.output.textContent);
+    }
+
+    label() {
+      this.button.textContent = this.master.paused ? "Play" : "Pause";
+    }
+  }
+
+  for (const preview of document.querySelectorAll(".preview")) {
+    const root = preview.querySelector(".player");
+    if (!root) continue;
+    const player = new Player(root);
+    preview.addEventListener("toggle", () => preview.open ? player.load() : player.unload());
+    if (preview.open) player.load();
+  }
+
+  // A link to a preview opens it and gives it the keyboard.
+  function jump(hash) {
+    const preview = document.querySelector(`${hash}.preview`);
+    if (!preview) return;
+    preview.open = true;
+    preview.scrollIntoView();
+    preview.querySelector(".player, summary").focus({preventScroll: true});
+  }
+  document.addEventListener("click", event => {
+    const link = event.target.closest("a[href^='#preview-']");
+    if (link) setTimeout(jump, 0, link.hash);
+  });
+  if (location.hash.startsWith("#preview-")) jump(location.hash);
+})();
