@@ -117,6 +117,31 @@ def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
     assert (again["status"] == "scored").all()
 
 
+def test_previews_change_no_number_and_their_failures_fail_no_benchmark(
+    tmp_path: Path,
+    ray_here: None,
+    small: tuple[Path, list[Method]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full_disk(*_: Any) -> None:
+        raise UserError("no space left")
+
+    out, image = tmp_path / "out", replace(QUICK, metrics=("image",))
+    (tmp_path / "m" / "short.mp4").write_bytes(b"not a video")
+    run(*small, out, protocol=image, previews=3)
+    made = contents(out)
+    page = made.pop("index.html").decode()
+    assert page.count('data-src="data:video/mp4;base64,') == 2, "the clip with a number: reference and method"
+    with monkeypatch.context() as patch:
+        patch.setattr("syncdiff_eval.benchmark.make_videos", full_disk)
+        run(*small, out, protocol=image, previews=3)
+    without = contents(out)
+    assert "<video" not in without.pop("index.html").decode()
+    assert without == made
+    assert "no previews: no space left" in capsys.readouterr().err
+
+
 def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
     tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
 ) -> None:

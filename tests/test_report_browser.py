@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import METHODS, sample
+from report_samples import METHODS, Sample, sample
 
+from syncdiff_data.demo import talker_clip
+from syncdiff_data.media import write_video
+from syncdiff_data.media.encode import FOR_BROWSERS
+from syncdiff_eval.methods import GROUND_TRUTH
 from syncdiff_eval.report.page import render_page
+from syncdiff_eval.report.previews import Preview, PreviewVideo, choose_clips, lay_out
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
@@ -24,6 +29,8 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium on the PATH (apt-get install chromium)"
 )
+FRAME_S = 1 / 25
+TALKER_FRAMES = 150
 QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 PATIENCE_MS = 120_000
 VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
@@ -41,17 +48,26 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every section the page can have."""
-    made = sample(40, reencoded=True, published="LRS2", bit_rates=(400_000, 900_000))
-    return _written(made, tmp_path_factory.mktemp("full"))
+def talker(tmp_path_factory: pytest.TempPathFactory) -> PreviewVideo:
+    """Six seconds of a generated talker, with sound."""
+    path = tmp_path_factory.mktemp("talker") / "talker.mp4"
+    frames, sound, opening = talker_clip(0, TALKER_FRAMES, size=96)
+    write_video(path, frames, sound, crf=28, more=FOR_BROWSERS)
+    return PreviewVideo(path.read_bytes(), opening, 0)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full(tmp_path_factory: pytest.TempPathFactory, talker: PreviewVideo) -> Path:
+    """Every section the page can have."""
+    made = sample(40, reencoded=True, published="LRS2", bit_rates=(400_000, 900_000))
+    return _written(made, tmp_path_factory.mktemp("full"), _previews(made, talker, 2))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, talker: PreviewVideo) -> Path:
     """Every section, and few rows: the rules of axe-core look at each element."""
     made = sample(8, METHODS[1:3], reencoded=True, published="LRS3", failures=1)
-    return _written(made, tmp_path_factory.mktemp("small"))
+    return _written(made, tmp_path_factory.mktemp("small"), _previews(made, talker, 2))
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +76,22 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _written(sample(2, METHODS[:1], failures=0), tmp_path_factory.mktemp("least"))
 
 
-def _written(made: Any, folder: Path) -> Path:
+def _written(made: Sample, folder: Path, previews: Sequence[Preview] = ()) -> Path:
     path = folder / "index.html"
-    path.write_text(render_page(made.results, made.per_clip, made.curve), encoding="utf-8")
+    path.write_text(render_page(made.results, made.per_clip, made.curve, previews), encoding="utf-8")
     return path
+
+
+def _previews(made: Sample, talker: PreviewVideo, number: int) -> list[Preview]:
+    """Every video is the talker, but for one that could not be made."""
+    chosen = choose_clips(made.results, made.per_clip, number)
+    names = [row.name for row in made.results.methods]
+    videos: dict[tuple[str, str], PreviewVideo | str] = {
+        (name, clip.clip): talker for name in names for clip in chosen
+    }
+    videos[names[-1], chosen[0].clip] = "unreadable: the file breaks off at byte 9"
+    assert names[0] == GROUND_TRUTH.name
+    return lay_out(made.results, made.per_clip, chosen, videos, made.curve)
 
 
 @dataclass
@@ -129,3 +157,63 @@ def test_a_report_without_optional_parts_has_no_empty_sections(browser: Any, lea
     links = page.locator("nav a").evaluate_all("all => all.map(each => each.hash.slice(1))")
     assert links == sections[1:]
     page.close()
+
+
+SHOWN = "[...document.querySelectorAll('.preview[open] video')]"
+READY = f"{SHOWN}.length && {SHOWN}.every(each => each.readyState >= 2 && !each.seeking)"
+FRAMES = f"{SHOWN}.map(each => Math.floor(each.currentTime * 25))"
+DRIFT = f"Math.max(...{SHOWN}.map(each => Math.abs(each.currentTime - {SHOWN}[0].currentTime)))"
+
+
+@pytest.fixture
+def player(browser: Any, small: Path) -> Iterator[Any]:
+    """A page whose first preview is loaded and has the keyboard."""
+    page = look(browser, small, 1280, "light").page
+    page.evaluate("document.querySelector('.preview').open = true")
+    page.wait_for_function(READY)
+    page.locator(".preview[open] .player").focus()
+    yield page
+    page.close()
+
+
+def test_videos_play_in_step_with_the_sound_and_come_back_into_step(player: Any) -> None:
+    player.keyboard.press("Space")
+    player.wait_for_function(f"{SHOWN}[0].currentTime > 0.2")
+    player.evaluate(f"{SHOWN}[1].currentTime += 0.4")
+    assert player.evaluate(f"{SHOWN}.map(each => each.muted)") == [False, True]
+    player.wait_for_function(f"{SHOWN}[0].currentTime > 2 && {DRIFT} < {FRAME_S}")
+    assert player.evaluate(f"{SHOWN}.map(each => each.paused)") == [False, False]
+    assert player.locator(".preview[open] button").text_content() == "Pause"
+    player.keyboard.press("Space")
+    assert player.evaluate(f"{SHOWN}.map(each => each.paused)") == [True, True]
+
+
+def test_arrows_step_all_videos_by_a_frame_and_the_slider_scrubs(player: Any) -> None:
+    output, slider = player.locator(".preview[open] output"), player.locator(".preview[open] input")
+    for key, frame in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        player.keyboard.press(key)
+        player.wait_for_function(READY)
+        assert player.evaluate(FRAMES) == [frame, frame]
+    slider.fill("100")
+    player.wait_for_function(READY)
+    assert player.evaluate(FRAMES) == [100, 100]
+    assert output.text_content() == slider.get_attribute("aria-valuetext") == "4.00 s, frame 101 of 150"
+    cursor = player.evaluate(
+        "getComputedStyle(document.querySelector('.preview[open] .player')).getPropertyValue('--at')"
+    )
+    assert float(cursor) == pytest.approx(100.5 / TALKER_FRAMES)
+    slider.press("ArrowRight")
+    player.wait_for_function(READY)
+    assert player.evaluate(FRAMES) == [101, 101]
+
+
+def test_a_row_of_the_clips_leads_to_its_preview(player: Any) -> None:
+    links = player.locator(".worst a")
+    assert links.count() >= 2
+    link = player.locator(".worst a[href='#preview-1']").first
+    clip = link.text_content()
+    link.click()
+    player.wait_for_function(f"document.querySelector('#preview-1').open && {READY}")
+    assert clip in player.locator(".preview[open] summary").text_content()
+    assert player.evaluate("document.activeElement.ariaLabel") == f"Videos of {clip}"
+    assert player.evaluate("document.querySelectorAll('.preview:not([open]) video[src]').length") == 0

@@ -2,8 +2,11 @@
 // Previews: the videos of a clip follow the clock of the first one, which has the driving sound.
 (() => {
   const FRAME = 1 / 25;  // seconds
-  const NEAR = 0.004, FAR = 0.5;  // seconds of drift: less is left alone, more is undone by a seek
-  const SLOWEST = 0.1, FASTEST = 2;  // speeds that undo what lies between; browsers refuse those under 1/16
+  // Followers wait so far ahead until the sound, which stutters at first, is so far: seconds.
+  const HEAD_START = 0.9 * FRAME, STARTED = 1.25 * FRAME;
+  // Drift: averaged over so long, since browsers report some times by the frame; undone in so long by another speed, at
+  // most so much another; and beyond so much by a seek, which takes longer than most drifts are.
+  const AVERAGED = 0.15, UNDONE = 0.4, MOST = 0.5, FAR = 0.3;
 
   // Until the video shows what it was told to, or cannot.
   async function settled(video) {
@@ -15,11 +18,14 @@
     }
   }
 
+  // The middle of its last frame.
+  const last = video => (video.duration || Infinity) - FRAME / 2;
+
   class Player {
     constructor(root) {
       this.root = root;
       this.frames = Number(root.dataset.frames);
-      this.interval = 1 / 60;
+      this.drifts = new Map();
       this.aligned = 0;
       this.videos = [...root.querySelectorAll("video")];
       [this.master, ...this.followers] = this.videos;
@@ -75,16 +81,26 @@
 
     toggle() {
       if (this.master.paused) this.play();
-      else this.pause();
+      else this.step(0);
     }
 
     async play() {
       if (this.master.ended || this.frame >= this.frames - 1) this.seek(0);
+      const start = this.master.currentTime;
+      for (const video of this.followers) video.currentTime = Math.min(start + HEAD_START, last(video));
       await Promise.all(this.videos.map(settled));
-      await Promise.all(this.videos.map(video => video.play()));
-      this.aligned = performance.now() / 1000;
-      this.follow();
+      await this.master.play();
+      this.release(start + STARTED);
       if (this.master.requestVideoFrameCallback) this.watch();
+    }
+
+    // Start the followers once the master's clock is at `time`.
+    release(time) {
+      if (this.master.paused) return;
+      if (this.master.currentTime < time) return requestAnimationFrame(() => this.release(time));
+      for (const video of this.followers) video.play();
+      this.drifts.clear();
+      this.follow();
     }
 
     pause() {
@@ -97,8 +113,7 @@
     seek(frame) {
       const at = Math.max(0, Math.min(this.frames - 1, Math.floor(frame)));
       for (const video of this.videos) {
-        const last = (video.duration || Infinity) - FRAME / 2;
-        video.currentTime = Math.min((at + 0.5) * FRAME, last);
+        video.currentTime = Math.min((at + 0.5) * FRAME, last(video));
         if (!this.master.paused) video.play();
       }
       this.show(at);
@@ -133,27 +148,24 @@
       requestAnimationFrame(() => this.follow());
     }
 
-    // Drifts are undone by speed, since a seek takes longer than most of them are. A shorter video ends before.
     align() {
-      const target = this.master.currentTime;
-      const within = this.correctionTime();
-      for (const video of this.followers) {
-        if (this.master.seeking || video.seeking || target >= video.duration) continue;
-        const ahead = video.currentTime - target;
-        if (Math.abs(ahead) > FAR) video.currentTime = target;
-        const speed = Math.abs(ahead) < NEAR ? 1 : 1 - ahead / within;
-        video.playbackRate = Math.min(FASTEST, Math.max(SLOWEST, speed));
-      }
+      const now = performance.now() / 1000;
+      const weight = Math.min(1, (now - this.aligned) / AVERAGED);
+      this.aligned = now;
+      for (const video of this.followers) this.correct(video, this.master.currentTime, weight);
     }
 
-    // Seconds in which a drift is undone: twice the mean interval of this loop. Slower, and videos get a frame ahead while the
-    // sound starts up; faster, and they overshoot before its next turn.
-    correctionTime() {
-      const now = performance.now() / 1000;
-      const interval = Math.min(1, now - this.aligned);
-      this.aligned = now;
-      this.interval += (interval - this.interval) / 8;
-      return 2 * this.interval;
+    // A video that ends before the master stays at its end.
+    correct(video, target, weight) {
+      if (this.master.seeking || video.seeking || target >= video.duration) return;
+      const ahead = video.currentTime - target;
+      const far = Math.abs(ahead) > FAR;
+      const before = this.drifts.get(video) ?? 0;
+      const drift = far ? 0 : before + weight * (ahead - before);
+      this.drifts.set(video, drift);
+      if (far) video.currentTime = target;
+      const change = Math.max(-MOST, Math.min(MOST, drift / UNDONE));
+      video.playbackRate = 1 - Math.round(20 * change) / 20;  // in steps, since each change costs a browser something
     }
 
     show(frame) {
@@ -183,7 +195,7 @@
     if (!preview) return;
     preview.open = true;
     preview.scrollIntoView();
-    preview.querySelector(".player, summary").focus({preventScroll: true});
+    (preview.querySelector(".player") ?? preview.querySelector("summary")).focus({preventScroll: true});
   }
   document.addEventListener("click", event => {
     const link = event.target.closest("a[href^='#preview-']");
