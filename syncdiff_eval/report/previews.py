@@ -116,7 +116,7 @@ def _levels(results: Results, per_clip: pa.Table, metric: MetricInfo) -> dict[st
 
 def _label(place: int, count: int) -> str:
     if count == 1:
-        return "The only clip"
+        return "The only one with a number"
     names = {round((count - 1) / 2): "Median", 0: "Worst", count - 1: "Best"}
     return names.get(place, f"{place + 1} of {count}")
 
