@@ -6,7 +6,7 @@
   const HEAD_START = 0.9 * FRAME, STARTED = 1.25 * FRAME;
   // Drift: averaged over so long, since browsers report some times by the frame; undone in so long by another speed, at
   // most so much another; and beyond so much by a seek, which takes longer than most drifts are.
-  const AVERAGED = 0.15, UNDONE = 0.4, MOST = 0.5, FAR = 0.3;
+  const AVERAGED = 0.15, UNDONE = 0.25, MOST = 0.5, FAR = 0.3;
 
   // Until the video shows what it was told to, or cannot.
   async function settled(video) {
@@ -18,6 +18,9 @@
     }
   }
 
+  // Refused where the video is paused again before it starts, or cannot be played.
+  const start = video => video.play().catch(() => {});
+
   // The middle of its last frame.
   const last = video => (video.duration || Infinity) - FRAME / 2;
 
@@ -25,6 +28,7 @@
     constructor(root) {
       this.root = root;
       this.frames = Number(root.dataset.frames);
+      this.playing = false;
       this.drifts = new Map();
       this.aligned = 0;
       this.videos = [...root.querySelectorAll("video")];
@@ -47,7 +51,6 @@
         strip.addEventListener("pointerdown", scrub);
         strip.addEventListener("pointermove", scrub);
       }
-      for (const name of ["play", "pause", "ended"]) this.master.addEventListener(name, () => this.label());
       this.master.addEventListener("ended", () => this.pause());
       // In a hidden tab the screen is not refreshed; this event comes all the same.
       this.master.addEventListener("timeupdate", () => !this.master.paused && this.align());
@@ -80,17 +83,20 @@
     }
 
     toggle() {
-      if (this.master.paused) this.play();
-      else this.step(0);
+      if (this.playing) this.step(0);
+      else this.play();
     }
 
     async play() {
+      this.playing = true;
+      this.label();
       if (this.master.ended || this.frame >= this.frames - 1) this.seek(0);
-      const start = this.master.currentTime;
-      for (const video of this.followers) video.currentTime = Math.min(start + HEAD_START, last(video));
+      const from = this.master.currentTime;
+      for (const video of this.followers) video.currentTime = Math.min(from + HEAD_START, last(video));
       await Promise.all(this.videos.map(settled));
-      await this.master.play();
-      this.release(start + STARTED);
+      if (!this.playing) return;
+      await start(this.master);
+      this.release(from + STARTED);
       if (this.master.requestVideoFrameCallback) this.watch();
     }
 
@@ -98,12 +104,13 @@
     release(time) {
       if (this.master.paused) return;
       if (this.master.currentTime < time) return requestAnimationFrame(() => this.release(time));
-      for (const video of this.followers) video.play();
+      for (const video of this.followers) start(video);
       this.drifts.clear();
       this.follow();
     }
 
     pause() {
+      this.playing = false;
       for (const video of this.videos) video.pause();
       for (const video of this.followers) video.playbackRate = 1;
       this.label();
@@ -114,7 +121,7 @@
       const at = Math.max(0, Math.min(this.frames - 1, Math.floor(frame)));
       for (const video of this.videos) {
         video.currentTime = Math.min((at + 0.5) * FRAME, last(video));
-        if (!this.master.paused) video.play();
+        if (!this.master.paused) start(video);
       }
       this.show(at);
     }
@@ -142,7 +149,7 @@
 
     // At every refresh of the screen, while the master plays.
     follow() {
-      if (this.master.paused) return;
+      if (this.master.paused) return this.playing && this.pause();  // by the keyboard's media keys, or at the end
       this.align();
       if (!this.master.requestVideoFrameCallback) this.show(this.frame);
       requestAnimationFrame(() => this.follow());
@@ -160,7 +167,7 @@
       if (this.master.seeking || video.seeking || target >= video.duration) return;
       const ahead = video.currentTime - target;
       const far = Math.abs(ahead) > FAR;
-      const before = this.drifts.get(video) ?? 0;
+      const before = this.drifts.get(video) ?? ahead;
       const drift = far ? 0 : before + weight * (ahead - before);
       this.drifts.set(video, drift);
       if (far) video.currentTime = target;
@@ -177,7 +184,7 @@
     }
 
     label() {
-      this.button.textContent = this.master.paused ? "Play" : "Pause";
+      this.button.textContent = this.playing ? "Pause" : "Play";
     }
   }
 
