@@ -40,7 +40,8 @@ def test_real_video_is_first_in_sync_and_the_frozen_frame_last(out: Path) -> Non
 
 
 def test_both_models_follow_the_sound_and_not_the_source(out: Path) -> None:
-    """With the next video's sound the mouth opens otherwise than the source's does, and fits the new sound."""
+    """With the next video's sound the mouth opens otherwise than the source's does, and fits the new sound nearly as
+    well as it fits its own."""
     names = sorted(path.name for path in (out / "real").iterdir() if path.suffix == ".mp4")
     table = out / "real" / "foreign.csv"
     with table.open("w", newline="") as file:
@@ -62,5 +63,7 @@ def test_both_models_follow_the_sound_and_not_the_source(out: Path) -> None:
     own, crossed = means(out / "report"), means(out / "crossed")
     for model in MODELS:
         assert own[model]["opening_corr"] > crossed[model]["leak_corr"] + 0.2, (own, crossed)
-        # the source's own lips do not fit a foreign sound, the dubbed ones do
-        assert crossed[model]["expert_confidence"] > crossed["ground_truth"]["expert_confidence"], crossed
+        confidence = own[model]["expert_confidence"], crossed[model]["expert_confidence"]
+        assert confidence[0] > confidence[1] > crossed["frozen_first_frame"]["expert_confidence"] + 0.3, (
+            crossed
+        )
