@@ -34,16 +34,26 @@ def moving_face(frames: int, scale: float = 1.0, angle: float = 0.0, shift: tupl
     return np.stack([drift.real, drift.imag], axis=-1)
 
 
+def assert_same_crop(found: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for rounding: the similarity comes from a singular value decomposition, whose last bit depends on the
+    processor's instructions, and the published code cuts its colours to whole numbers. On the golden file's kind of
+    processor nothing differs; on another one 10 of 27,648 values by 1."""
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
 @pytest.mark.parametrize("case", ["A", "B", "C"])
 def test_mouth_crops_are_those_of_the_published_procedure(shared: Path, case: str) -> None:
     golden = np.load(shared / "golden" / "mouth_crop.npz")
     cropper = MouthCropper(golden[f"{case}/landmarks_interp"], golden["mean_face"])
     frames, expected = golden[f"{case}/frames_bgr"], golden[f"{case}/crop_bgr"]
     for t, frame in enumerate(frames):
-        np.testing.assert_array_equal(cropper.crop_colour(frame, t), expected[t])
+        assert_same_crop(cropper.crop_colour(frame, t), expected[t])
     rgb = np.ascontiguousarray(frames[..., ::-1])
-    gray = list(mouth_crops(rgb, golden[f"{case}/landmarks_interp"], golden["mean_face"]))
-    np.testing.assert_array_equal(gray, [cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in expected])
+    gray = mouth_crops(rgb, golden[f"{case}/landmarks_interp"], golden["mean_face"])
+    for found, crop in zip(gray, expected, strict=True):
+        assert_same_crop(found, cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY))
 
 
 @settings(max_examples=25, deadline=None)
