@@ -77,7 +77,9 @@ def test_a_list_of_which_a_worker_is_killed_has_every_pair_once_and_one_workers_
     driver = interruptible(line_of(model, table, out), PYTHONPATH=f"{ROOT / 'tests'}:{ROOT}")
     while driver.poll() is None and len(list(out.glob("*.mp4"))) < LIST // 3:
         time.sleep(0.02)
-    workers = [pid for pid in family(driver.pid) if is_worker(pid)]
+    workers: list[int] = []
+    while driver.poll() is None and len(workers) < 2:  # between two blocks a worker is called idle
+        workers = [pid for pid in family(driver.pid) if is_worker(pid)]
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert driver.wait() == 0
