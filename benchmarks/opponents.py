@@ -10,19 +10,16 @@ finds them too. Every round times all of them in turn; the median of the rounds 
 from __future__ import annotations
 
 import csv
-import shutil
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import tyro
+from sampling import dub_rate
 
-from syncdiff_data.media import Video
-from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
 from syncdiff_model.generator import Generator
 from syncdiff_model.generators import load_generator
 from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
@@ -49,18 +46,15 @@ def main(options: Options) -> None:
     with options.videos.open(newline="") as file:
         rows = [row["path"] for row in csv.DictReader(file) if row["split"] == options.split]
     paths = [options.videos.parent / path for path in rows[: options.clips]]
-    opponents = dict(every_generator(options))
-    config = DubConfig(face_cache=options.out / "faces")
-    dubbers = {name: Dubber(generator, config) for name, generator in opponents.items()}
-    for dubber in dubbers.values():  # faces into the cache, networks warm
-        rate(dubber, paths, options.out / "dubs")
-    whole: dict[str, list[float]] = {name: [] for name in dubbers}
-    found: dict[str, list[float]] = {name: [] for name in dubbers}
+    opponents, dubs, cache = dict(every_generator(options)), options.out / "dubs", options.out / "faces"
+    for generator in opponents.values():  # faces into the cache, networks warm
+        dub_rate(generator, paths, dubs, cache)
+    whole: dict[str, list[float]] = {name: [] for name in opponents}
+    found: dict[str, list[float]] = {name: [] for name in opponents}
     for _ in range(options.rounds):
-        for name, dubber in dubbers.items():
-            whole[name].append(rate(dubber, paths, options.out / "dubs"))
-            fresh = Dubber(opponents[name], replace(config, face_cache=None))
-            found[name].append(rate(fresh, paths, options.out / "dubs"))
+        for name, generator in opponents.items():
+            whole[name].append(dub_rate(generator, paths, dubs, cache))
+            found[name].append(dub_rate(generator, paths, dubs, None))
     print(
         f"{len(paths)} clips, {options.threads} threads, median of {options.rounds} rounds; frames a second"
     )
@@ -91,19 +85,6 @@ def parameters(generator: Generator) -> int:
     elif isinstance(generator, Wav2LipGenerator):
         networks = [generator.network]
     return sum(weight.numel() for network in networks for weight in network.parameters())
-
-
-def rate(dubber: Dubber, paths: list[Path], out: Path) -> float:
-    """Frames a second of whole dubs."""
-    started, frames = time.perf_counter(), 0
-    for path in paths:
-        failure = dubber.dub(DubPair(path, path, out / f"{path.stem}.mp4"))
-        if failure:
-            raise SystemExit(f"{path.name}: {failure.reason} ({failure.detail})")
-        frames += Video(out / f"{path.stem}.mp4", fps=None).num_frames
-    taken = time.perf_counter() - started
-    shutil.rmtree(out)
-    return frames / taken
 
 
 if __name__ == "__main__":

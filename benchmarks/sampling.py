@@ -24,6 +24,7 @@ from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, sound_start
 from syncdiff_data.prepared import find_faces
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair, typical_frame
+from syncdiff_model.generator import Generator
 from syncdiff_model.generators import load_generator
 from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
@@ -118,7 +119,7 @@ def generate(
     return sum(map(len, made)) / (time.perf_counter() - started), made
 
 
-def dub_rate(generator: SyncDiffPipeline, paths: list[Path], out: Path, cache: Path | None) -> float:
+def dub_rate(generator: Generator, paths: list[Path], out: Path, cache: Path | None) -> float:
     """Frames a second of whole dubs."""
     dubber = Dubber(generator, DubConfig(face_cache=cache))
     started, frames = time.perf_counter(), 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -33,7 +34,7 @@ class SyncDiffPipeline(Generator):
     ):
         """weights: files the user gave, by name. UserError when the audio encoder's are missing."""
         config = model.conditioner.config
-        self.model, self.sampling = model, sampling or SamplingConfig()
+        self.model, self.sampling = model, self.usable(sampling or SamplingConfig())
         known = TypeAdapter(FaceConfig).validate_python(config.faces or {})
         self.faces_config = FaceConfig(**{**vars(known), "crop_size": config.crop_size})
         self.mask = soft_mask(model.conditioner.mask, config.crop_size).numpy()
@@ -46,10 +47,17 @@ class SyncDiffPipeline(Generator):
         sampling: SamplingConfig | None = None,
         weights: Mapping[str, Path] | None = None,
         device: str = "cpu",
-    ) -> SyncDiffPipeline:
+    ) -> Self:
         """The model of a training run (its newest checkpoint) or of a checkpoint's folder. UserError when there is
         none, when it is damaged, or when weights are missing."""
-        return cls(load_syncdiff(Path(folder), device), sampling, weights)
+        made = cls(load_syncdiff(Path(folder), device), sampling, weights)
+        made.name = read_index(find_checkpoint(Path(folder)))["_class_name"]
+        return made
+
+    @staticmethod
+    def usable(asked: SamplingConfig) -> SamplingConfig:
+        """How a model of this kind is sampled when `asked` is asked for."""
+        return asked
 
     def encode_audio(self, sound: np.ndarray) -> np.ndarray:
         """Features float32 [F, D] at 25 Hz."""
@@ -70,23 +78,12 @@ class SyncDiffPipeline(Generator):
 
 
 class OnePassPipeline(SyncDiffPipeline):
-    """What dubs with a network of `train.py --model gan`: one pass from zeros, whatever sampler is asked for."""
+    """What dubs with a network of `train.py --model gan`: one pass from zeros; of the sampling asked for, only
+    batch_frames counts."""
 
-    name = "GAN"
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | PathLike[str],
-        sampling: SamplingConfig | None = None,
-        weights: Mapping[str, Path] | None = None,
-        device: str = "cpu",
-    ) -> OnePassPipeline:
-        """As SyncDiffPipeline's, of `sampling` only batch_frames."""
-        once = replace(ONE_PASS, batch_frames=(sampling or ONE_PASS).batch_frames)
-        made = cls(load_syncdiff(Path(folder), device), once, weights)
-        made.name = read_index(find_checkpoint(Path(folder)))["_class_name"]
-        return made
+    @staticmethod
+    def usable(asked: SamplingConfig) -> SamplingConfig:
+        return replace(ONE_PASS, batch_frames=asked.batch_frames)
 
 
 def sound_alone(sound: np.ndarray, num_frames: int) -> Clip:

@@ -153,3 +153,12 @@ def test_options_that_cannot_work_are_refused() -> None:
         Settings(train_gan=TrainConfig(steps=1, batch_size=1, window=4))
     with pytest.raises(UserError, match="sees no pose"):
         GanTask(replace(SETTINGS, gan=PLAIN.gan), fresh().model)
+
+
+def test_a_window_without_sound_is_not_to_fit_any() -> None:
+    task = fresh(GanConfig(sync_gate=9.0))
+    task.gate.unlock()
+    task.corruption = replace(PLAIN.corruption, audio_dropout=1.0)
+    assert task(long_batch(1))[1]["sync"] == 0
+    task.corruption = replace(PLAIN.corruption, audio_dropout=0.0)
+    assert task(long_batch(1))[1]["sync"] > 0

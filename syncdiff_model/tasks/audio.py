@@ -163,6 +163,14 @@ def copy_audio(reader: Conditioner, conditioner: Conditioner) -> None:
         )
 
 
+def mouth_loss(
+    conditioner: Conditioner, vector: torch.Tensor, landmarks: torch.Tensor, audio_known: torch.Tensor
+) -> torch.Tensor:
+    """Mean of `mouth_error` over the frames that have sound. landmarks: [B, T, 68, 2]; audio_known: bool [B * T]."""
+    error = mouth_error(conditioner, vector, landmarks.flatten(0, 1))
+    return (error * audio_known).sum() / audio_known.sum().clamp(min=1)
+
+
 def mouth_error(conditioner: Conditioner, vector: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
     """Squared error [N] of the lips read from audio vectors [N, C], in units of their variance.
 

@@ -25,7 +25,7 @@ from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.rollout import ONE_PASS
 from syncdiff_model.syncdiff import SyncDiff
-from syncdiff_model.tasks.audio import mouth_error
+from syncdiff_model.tasks.audio import mouth_loss
 from syncdiff_model.tasks.base import Loss, ParameterGroup, to_device
 from syncdiff_model.tasks.syncdiff import SyncDiffTask, masked_frames
 
@@ -75,11 +75,10 @@ class GanTask(SyncDiffTask):
         error = F.l1_loss(made_inside, real_inside)
         total, scalars = (1 - sync - adversarial) * error, {"l1": error.detach()}
         if self.gan.mouth:
-            of_frames = mouth_error(self.model.conditioner, vector, batch["landmarks"].flatten(0, 1))
-            mouth = (of_frames * audio_known).sum() / audio_known.sum().clamp(min=1)
+            mouth = mouth_loss(self.model.conditioner, vector, batch["landmarks"], audio_known)
             total, scalars["mouth"] = total + self.gan.mouth * mouth, mouth.detach()
         if sync:
-            entropy = self._sync_error(batch, made)
+            entropy = self._sync_error(batch, made, audio_known)
             total, scalars["sync"] = total + sync * entropy, entropy.detach()
         if adversarial:
             fooled = real_error(self.trained["discriminator"](made_inside), real=True)
@@ -116,14 +115,6 @@ class GanTask(SyncDiffTask):
     def _share_of_sync(self) -> float:
         return self.gan.sync if self.sync and bool(self.gate.open) else 0.0
 
-    def _sync_error(self, batch: Batch, made: torch.Tensor) -> torch.Tensor:
-        """The expert's loss on generated crops [N, 3, S, S], mean over windows."""
-        assert self.sync is not None
-        shape = batch["frames"].shape[:2]
-        real = to_unit(batch["frames"])
-        images = made.float().unflatten(0, shape)
-        return self.sync(images, real, batch["landmarks"], batch["energies"]).mean()
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """SyncDiff's scalars, and validation/sync_of_chance: the expert's loss as a share of a guess's, which opens the
@@ -133,10 +124,13 @@ class GanTask(SyncDiffTask):
             return scalars
         self.trained.eval()
         shares = []
-        for batch in self.held_out:
-            moved = to_device(batch, self.device)
-            error = self._sync_error(moved, self._generate(moved)[0])
-            shares.append(float(error) / math.log(batch["energies"].shape[1]))
+        with torch.random.fork_rng():  # the same windows without sound every time
+            torch.manual_seed(0)
+            for batch in self.held_out:
+                moved = to_device(batch, self.device)
+                made, _, audio_known = self._generate(moved)
+                error = self._sync_error(moved, made, audio_known)
+                shares.append(float(error) / math.log(batch["energies"].shape[1]))
         self.trained.train()
         scalars["validation/sync_of_chance"] = share = sum(shares) / len(shares)
         if share < self.gan.sync_gate:

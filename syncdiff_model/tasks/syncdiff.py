@@ -23,7 +23,7 @@ from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.rollout import SamplingConfig
 from syncdiff_model.syncdiff import SyncDiff
-from syncdiff_model.tasks.audio import Origin, copy_audio, fresh_conditioner, mouth_error
+from syncdiff_model.tasks.audio import Origin, copy_audio, fresh_conditioner, mouth_loss
 from syncdiff_model.tasks.base import Loss, ParameterGroup, Task
 from syncdiff_model.validation import Validation
 
@@ -121,8 +121,7 @@ class SyncDiffTask(Task):
         mse = (error * weight * (place / place.mean())).mean()
         total, scalars = mse, {"mse": mse.detach()}
         if losses.mouth:
-            of_frames = mouth_error(model.conditioner, context.vector, batch["landmarks"].flatten(0, 1))
-            mouth = (of_frames * audio_known).sum() / audio_known.sum().clamp(min=1)
+            mouth = mouth_loss(model.conditioner, context.vector, batch["landmarks"], audio_known)
             total, scalars["mouth"] = total + losses.mouth * mouth, mouth.detach()
         if losses.pixel or losses.detail or self.sync:
             windows = max(1, round(losses.image_share * count))
@@ -199,16 +198,20 @@ class SyncDiffTask(Task):
         if self.losses.detail:
             values["detail"] = detail_error(made_inside, real_inside)
         if self.sync:
-            count, length = batch["frames"].shape[:2]
-            entropy = self.sync(
-                images.float().unflatten(0, (count, length)),
-                real.unflatten(0, (count, length)),
-                batch["landmarks"],
-                batch["energies"],
-            )
-            counted = (judged & audio_known).unflatten(0, (count, length))[:, 0]
-            values["sync"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
+            values["sync"] = self._sync_error(batch, images, judged & audio_known)
         return values
+
+    def _sync_error(self, batch: Batch, images: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """The sync expert's loss on decoded crops [N, 3, S, S], mean over the windows that count.
+
+        counted: bool [N], alike in a window; a window without sound, for one, is not to fit any.
+        """
+        assert self.sync is not None
+        shape = batch["frames"].shape[:2]
+        real = to_unit(batch["frames"])
+        entropy = self.sync(images.float().unflatten(0, shape), real, batch["landmarks"], batch["energies"])
+        windows = counted.unflatten(0, shape)[:, 0]
+        return (entropy * windows).sum() / windows.sum().clamp(min=1)
 
     def save(self, folder: Path) -> None:
         save_parts(folder, "SyncDiff", {part: getattr(self.model, part) for part in PARTS})
