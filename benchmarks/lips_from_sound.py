@@ -3,8 +3,8 @@
     python benchmarks/lips_from_sound.py --clips CLIPS --features FEATURES [--steps 1500]
 
 AudioTokens with a linear layer learns the 20 points of the lips, where they lie in the crop or about their own centre
-(as `mouth_shape` does), from the clips of the split train. The correlation over time of the opening with the real one is
-the mean over the clips of the split validation, with EMA weights.
+(as `mouth_shape` does), from the clips of the split train. The correlation over time of the opening with the real one
+is the mean over the clips of the split validation, with EMA weights.
 """
 
 from __future__ import annotations
