@@ -221,8 +221,8 @@ class Conditioner(ModelMixin, ConfigMixin):
 def mouth_shape(landmarks: torch.Tensor, crop_size: int) -> torch.Tensor:
     """The mouth's points of landmarks [..., 68, 2] in crop pixels, about their centre, in units of the crop: [..., 40].
 
-    About the centre, since where the mouth lies in the crop is the head's doing and no sound tells it: with that in
-    the target, openings read from the sound of unseen GRID clips correlate 0.76 with the real ones, without 0.86.
+    About the centre, since where the mouth lies in the crop is the head's doing and no sound tells it. In aligned crops
+    it matters little (docs/model.md).
     """
     points = landmarks[..., 48:68, :] / crop_size
     return (points - points.mean(dim=-2, keepdim=True)).flatten(-2)
