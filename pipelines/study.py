@@ -340,7 +340,7 @@ VALIDATIONS = {"train_syncdiff": 1, "train_gan": 5}
 """Of a training; a GAN's open the gate of the sync expert's loss."""
 SECONDS_A_FRAME = {"train_syncdiff": 0.016, "train_gan": 0.029}
 SECONDS_A_FILE, SECONDS_OF_SHARED_STAGES = 8.0, 200
-"""On one core of a laptop: a training frame of compact; dubbing and scoring a file of 3 s; autoencoder and audio network."""
+"""On one core of a laptop: a training frame of compact; dubbing and scoring a file of 3 s; what all trainings share."""
 
 
 def estimate(trainings: Sequence[Training], files: int, workers: int) -> float:
