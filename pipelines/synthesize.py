@@ -109,7 +109,7 @@ def dub_many(options: Options, table: Path) -> None:
         overwrite=options.overwrite,
         pair_timeout=options.pair_timeout,
     )
-    with ray_session(options.ray), exclusive(str(out)):
+    with exclusive(str(out)), ray_session(options.ray):
         rows = dub_list(job)
     failed = sum(row["status"] == "failed" for row in rows)
     print(f"{out}: {len(rows) - failed} of {len(rows)} pairs dubbed; {out / REPORT} says more")

@@ -72,14 +72,22 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 
 
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
-    """Do it and exit: status 0; 2 and one sentence for a UserError, 3 for UnexpectedFailures; 130 after Ctrl-C, which
-    loses no finished work."""
+    """Do it and exit: status 0; 2 and one sentence for a UserError and a full disk, 3 for UnexpectedFailures; 130 after
+    Ctrl-C, which loses no finished work."""
     try:
         _check_working_directory()
         act()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
+    except OSError as error:
+        from syncdiff_data.stage.faults import run_fault  # which imports this module
+
+        fault = run_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        raise SystemExit(fault.exit_status) from None
     except KeyboardInterrupt:
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None

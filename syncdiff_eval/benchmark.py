@@ -17,6 +17,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import sweep_leftovers
 from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected
 from syncdiff_data.stage.probe import sample
 from syncdiff_data.weights import WEIGHTS, file_sha256
@@ -103,6 +104,7 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
     """
     quoted = read_published(config.published) if config.published else []
     with exclusive(str(config.out)):
+        sweep_leftovers(config.out)
         if config.overwrite:
             _forget(config.out)
         _check_report(config.out, config.pairing, config.protocol)

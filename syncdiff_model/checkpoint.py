@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import IO, Any
 import diffusers
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.stage.faults import chain
 from syncdiff_model.autoencoder import AUTOENCODERS, Autoencoder
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.syncdiff import SyncDiff
@@ -29,6 +32,12 @@ from syncdiff_model.syncdiff import SyncDiff
 INDEX = "model_index.json"
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+TEMPORARY = ".tmp"
+"""Ending of what is being written or removed."""
+PREVIOUS = ".previous.tmp"
+"""Ending of a folder whose place another takes."""
+LOADED_FROM = "_name_or_path"
+"""Where diffusers notes the folder that a part was loaded from."""
 CLASSES: dict[str, Any] = {
     **AUTOENCODERS,
     "Conditioner": Conditioner,
@@ -41,7 +50,7 @@ PARTS = ("autoencoder", "conditioner", "denoiser", "scheduler")
 def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> None:
     """Write parts (diffusers models or schedulers, by name) and their index into an existing folder."""
     for part, module in parts.items():
-        module.save_pretrained(folder / part)
+        _save_part(module, folder / part)
     files = sorted(path for part in parts for path in (folder / part).rglob("*") if path.is_file())
     index = {
         "_class_name": name,
@@ -53,6 +62,22 @@ def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> None:
         "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     }
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _save_part(module: Any, folder: Path) -> None:
+    """The same files wherever it was loaded from. OSError where they cannot be written: safetensors raises an error of
+    its own, with the number in its text."""
+    try:
+        module.save_pretrained(folder)
+        config = folder / module.config_name
+        described = json.loads(config.read_text())
+        if described.pop(LOADED_FROM, None) is not None:
+            config.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
 
 
 def load_syncdiff(path: Path, device: str = "cpu") -> SyncDiff:
@@ -136,22 +161,44 @@ def find_checkpoint(path: Path) -> Path:
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a folder under a temporary name and put it in the place of `folder`. UserError when the disk is
     full, the folder before it untouched."""
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY}")
+    previous = folder.with_name(f"{folder.name}{PREVIOUS}")
     try:
         temporary.mkdir(parents=True)
         fill(temporary)
         for path in [*temporary.rglob("*"), temporary]:
             _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(previous)  # a run that ends here is put right by `tidy`
         temporary.rename(folder)
         _sync(folder.parent)
-    except OSError as error:
+        shutil.rmtree(previous, ignore_errors=True)
+    except Exception as error:
+        disk = next(
+            (cause for cause in chain(error) if isinstance(cause, OSError)), None
+        )  # torch raises others
+        if disk is None:
+            raise
         raise UserError(
-            f"{folder} could not be written: {error.strerror or error}. Earlier checkpoints are untouched; make room "
+            f"{folder} could not be written: {disk.strerror or disk}. Earlier checkpoints are untouched; make room "
             "and go on with --resume."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def tidy(run: Path) -> None:
+    """Put a run's folder right after a killed process. Only for a moment when nobody writes there.
+
+    What it had half written or half removed goes; a folder that it was about to replace is there again.
+    """
+    for folder in (run, run / CHECKPOINTS):
+        for previous in folder.glob(f"*{PREVIOUS}"):
+            place = previous.with_name(previous.name.removesuffix(PREVIOUS))
+            if not place.exists():
+                previous.rename(place)
+        for left in folder.glob(f"*{TEMPORARY}"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -166,9 +213,16 @@ def write_checkpoint(run: Path, step: int, fill: Callable[[Path], None], keep: i
     """
     final = run / CHECKPOINTS / f"step-{step:08d}"
     replace_folder(final, fill)
-    for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+    prune(run, keep)
     return final
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints; one that is being removed is none any more."""
+    for old in list_checkpoints(run)[:-keep]:
+        going = old.with_name(f"{old.name}{TEMPORARY}")
+        old.rename(going)
+        shutil.rmtree(going)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,12 +50,12 @@ class Peers:
         torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MIN)
         return bool(shared)
 
-    def wrap(self, task: torch.nn.Module, phases: int) -> torch.nn.Module:
+    def wrap(self, task: torch.nn.Module) -> torch.nn.Module:
         """The task whose gradients are averaged over all processes."""
         if self.count == 1:
             return task
-        # A phase leaves the parameters of the others without gradients.
-        return torch.nn.parallel.DistributedDataParallel(task, find_unused_parameters=phases > 1)
+        # A phase leaves the parameters of the others without gradients; the audio network's map learns with the rest.
+        return torch.nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
 
     def wait(self) -> None:
         """Until all are here."""

@@ -11,6 +11,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.media.write import sweep_temporary
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
+from syncdiff_data.shards.store import sweep_leftovers
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
 from syncdiff_data.stage.probe import sample
 from syncdiff_model.dub_pairs import (
@@ -109,7 +110,9 @@ def dub_list(job: DubList) -> list[Row]:
         )
     load_generator(model, job.config.sampling, weights)
     probe_nodes(str(job.out), _samples(there, model_files(model, weights)))
-    sweep_temporary(pair.output.parent for pair in job.pairs)  # of a run that was killed
+    for folder in (job.out, job.out / FACES):
+        sweep_leftovers(folder)  # of a run that was killed
+    sweep_temporary(pair.output.parent for pair in job.pairs)
     start_dubs(job.out, recipe, stale)
     stage = DubStage(
         model=model,

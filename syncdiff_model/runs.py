@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import torch
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.loader import Batch, ClipWindows, Loader, LoaderConfig
+from syncdiff_data.loader.stream import is_lost_worker
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, load_dataset
+from syncdiff_data.stage import exclusive
 from syncdiff_data.weights import find_weights
-from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, write_text
+from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, prune, tidy, write_text
 from syncdiff_model.distributed import Peers, run_on_workers
 from syncdiff_model.losses import SYNC_REACH
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
@@ -97,8 +100,8 @@ def train_autoencoder(data: TrainingData, settings: Settings, options: RunOption
             task.fit_patches(_measured(data, settings, config))
         return task, loader
 
-    start_run(options.run, "autoencoder", settings, options.resume)
-    return _train(build, config, options)
+    with open_run(options, "autoencoder", settings, config):
+        return _train(build, config, options)
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,7 @@ def train_generator(
     config = kind.config(settings)
     changes = {"energies": SYNC_REACH if kind.expert(settings) else 0}
     top = avhubert_top(settings, features_encoder(data.features), data, options)
-    checkpoint, autoencoder, audio = (
-        start_run(options.run, model, settings, options.resume),
-        stages.autoencoder,
-        stages.audio,
-    )
-    if autoencoder is None and not checkpoint:
-        autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
-    if audio is None and autoencoder and not checkpoint and settings.train_audio.steps and not top:
-        audio = train_audio(data, settings, replace(options, run=options.run / "audio"), autoencoder)
+    autoencoder, audio = stages.autoencoder, stages.audio
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
         loader = _loader(data, settings, config, peers, **changes)
@@ -160,7 +155,12 @@ def train_generator(
         task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, reader)
         return task, loader
 
-    return _train(build, config, options)
+    with open_run(options, model, settings, config) as begun:
+        if autoencoder is None and not begun:
+            autoencoder = train_autoencoder(data, settings, replace(options, run=options.run / "autoencoder"))
+        if audio is None and autoencoder and not begun and settings.train_audio.steps and not top:
+            audio = train_audio(data, settings, replace(options, run=options.run / "audio"), autoencoder)
+        return _train(build, config, options)
 
 
 def train_audio(data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path) -> Path:
@@ -177,8 +177,8 @@ def train_audio(data: TrainingData, settings: Settings, options: RunOptions, aut
         conditioner = fresh_conditioner(settings, networks, data_origin(data, loader), few)
         return AudioTask(conditioner, held_out), loader
 
-    start_run(options.run, "audio", settings, options.resume)
-    return _train(build, config, options)
+    with open_run(options, "audio", settings, config):
+        return _train(build, config, options)
 
 
 def data_origin(data: TrainingData, loader: Loader) -> Origin:
@@ -229,8 +229,23 @@ def train_sync(data: SyncTrainingData, settings: Settings, options: RunOptions) 
         task = SyncTask(settings.sync, held_out)
         return task, SyncBatches(training, weights, settings.sync_data, config.seed, peers)
 
-    start_run(options.run, "sync", settings, options.resume)
-    return _train(build, config, options)
+    with open_run(options, "sync", settings, config):
+        return _train(build, config, options)
+
+
+@contextmanager
+def open_run(
+    options: RunOptions, model: str, settings: Settings, config: TrainConfig
+) -> Iterator[Path | None]:
+    """A run's folder for the body of a `with`, in which no other command may train there; what `start_run` returns.
+
+    UserError when another does.
+    """
+    with exclusive(options.run):
+        tidy(options.run)
+        checkpoint = start_run(options.run, model, settings, options.resume)
+        prune(options.run, config.keep_checkpoints)
+        yield checkpoint
 
 
 def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path | None:
@@ -370,5 +385,13 @@ def _train(build: Build, config: TrainConfig, options: RunOptions) -> Path:
     if options.workers > 1:
         run_on_workers(train, run, options.workers, options.ray)
     else:
-        train(Peers(), options.ray.device)
+        try:
+            train(Peers(), options.ray.device)
+        except RuntimeError as error:
+            if not is_lost_worker(error):
+                raise
+            raise UserError(
+                f"Training in {run} lost a process that reads its batches ({error}). Is there memory enough for "
+                f"loader_workers {config.loader_workers} of them? Go on with --resume."
+            ) from error
     return list_checkpoints(run)[-1]

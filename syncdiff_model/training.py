@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from diffusers.training_utils import EMAModel
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from syncdiff_data.loader import Batch, Loader
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import load_state, replace_folder, write_checkpoint
 from syncdiff_model.distributed import Peers
+from syncdiff_model.event_log import EventLog, open_event_log
 from syncdiff_model.presets import TrainConfig
 from syncdiff_model.sync_data import SyncBatches
 from syncdiff_model.tasks.base import Task, to_device
@@ -49,7 +49,7 @@ class Trainer:
         self.task, self.loader, self.config, self.folder, self.device = task, loader, config, run, device
         self.peers = peers or Peers()
         task.to(device)
-        self.module = self.peers.wrap(task, len(task.phases))
+        self.module = self.peers.wrap(task)
         self.params = [param for param in task.trained.parameters() if param.requires_grad]
         self.optimizers = {
             phase: torch.optim.AdamW(
@@ -85,32 +85,40 @@ class Trainer:
         self.started = time.monotonic()
         progress = Progress(self.step, config.steps, config.max_seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder / "tensorboard"
-        writer = SummaryWriter(str(log), purge_step=self.step) if self.peers.is_first else None
-        batches = iter(self.loader)
+        with open_event_log(self.folder, self.step) if self.peers.is_first else nullcontext() as log:
+            self._train(log, losses, progress)
+        if self.peers.is_first:
+            progress.finish(self.step, losses)
+        return losses
+
+    def _train(self, log: EventLog | None, losses: list[float], progress: Progress) -> None:
+        """The steps of `run`, which appends their losses."""
+        config, batches = self.config, iter(self.loader)
         saved = self.step
         # At least one step, however short the time: a run always leaves a checkpoint.
         over = False
         while self.step < config.steps and not over:
             loss, scalars = self.train_step(*itertools.islice(batches, config.accumulate))
             losses.append(loss)
-            if writer and self.step % config.log_every == 0:
+            if log and self.step % config.log_every == 0:
                 for name, value in scalars.items():
-                    writer.add_scalar(name, float(value), self.step)
+                    log.add_scalar(name, float(value), self.step)
             if self.peers.is_first:
                 progress.show(self.step, loss)
-            if writer and config.validate_every and self.step % config.validate_every == 0:
-                self._validate(writer)
+            if log and config.validate_every and self.step % config.validate_every == 0:
+                self._validate(log)
             if self.step % config.checkpoint_every == 0:
-                self.save()
+                self._save_with(log)
                 saved = self.step
             over = config.max_seconds is not None and self._seconds() > config.max_seconds
         if saved != self.step:
-            self.save()
-        if writer:
-            writer.close()
-            progress.finish(self.step, losses)
-        return losses
+            self._save_with(log)
+
+    def _save_with(self, log: EventLog | None) -> None:
+        """Save, the log first: a run that goes on from this checkpoint does not log the steps before it again."""
+        if log:
+            log.flush()
+        self.save()
 
     def train_step(self, *batches: Batch) -> tuple[float, dict[str, Any]]:
         """One step of every optimiser on the mean gradient of `batches`: the loss, summed over the phases, and the
@@ -180,20 +188,21 @@ class Trainer:
                 "ema": self.ema.state_dict(),
                 "loader": self.loader.state_dict(),
             }
-            torch.save(state, folder / STATE)
+            with (folder / STATE).open("wb") as file:  # by its path, torch does not say why it cannot write
+                torch.save(state, file)
 
         if self.peers.is_first:
             write_checkpoint(self.folder, self.step, fill, self.config.keep_checkpoints)
         self.peers.wait()
 
-    def _validate(self, writer: SummaryWriter) -> None:
+    def _validate(self, log: EventLog) -> None:
         """Log the task's validation scalars and pictures under EMA weights; save the best ones' parts to `best/`."""
         with self._ema_weights():
             scalars = self.task.validate()
             for name, value in scalars.items():
-                writer.add_scalar(name, value, self.step)
+                log.add_scalar(name, value, self.step)
             for name, picture in self.task.pictures().items():
-                writer.add_image(name, picture, self.step)
+                log.add_image(name, picture, self.step)
             best = scalars.get(self.task.best_of or "")
             if best is not None and best > self.best:
                 self.best = best

@@ -18,7 +18,7 @@ from syncdiff_data.plans import make_plans, plan_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.lifecycle import start_dataset
 from syncdiff_data.shards.schema import Footer, shard_path
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import sweep_leftovers, write_atomically
 from syncdiff_data.shards.write import is_committed
 
 KILLED_WRITER = """
@@ -103,3 +103,12 @@ def test_a_damaged_shard_is_not_committed(tmp_path: Path, damage: str) -> None:
         )
     assert not is_committed(store, footer, verify=True)
     assert not is_committed(store, replace(footer, shard=0, num_shards=9)), "a shard that is not there"
+
+
+def test_leftovers_of_killed_commands_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    killed = ["dubs.json.node-1-77.tmp", f"probe-{'0a' * 8}.tmp", f"probe-{'0a' * 8}-{'f0' * 28}.tmp"]
+    others = ["notes.tmp", "my-2.tmp", "a.json"]
+    for name in (*killed, *others):
+        (tmp_path / name).touch()
+    sweep_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

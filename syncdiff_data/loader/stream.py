@@ -22,6 +22,9 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store
 
+LOST_WORKER = "DataLoader worker (pid"
+"""How PyTorch's message on a lost process begins."""
+
 
 class ClipWindows(IterableDataset[Batch]):
     """Batches of windows from a data set of clips and, for all but the autoencoder, its features.
@@ -130,6 +133,11 @@ class ClipWindows(IterableDataset[Batch]):
         return clip, epoch * self.samples_per_epoch + window
 
 
+def is_lost_worker(error: RuntimeError) -> bool:
+    """Whether a process that reads batches was ended from outside. PyTorch raises it anywhere, by a signal."""
+    return str(error).startswith(LOST_WORKER)
+
+
 class Loader:
     """A DataLoader over ClipWindows that counts what training has received, so that a checkpoint can hold it.
 
@@ -163,6 +171,11 @@ class Loader:
         except UserError as error:
             # DataLoader wraps a worker's error in its traceback; the sentence stands in the last line.
             raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
+        except (ConnectionError, EOFError) as error:
+            # Those that a worker met itself are passed on with its traceback.
+            if not self._workers or str(error).startswith("Caught "):
+                raise
+            raise RuntimeError(f"{LOST_WORKER}s {self._workers}) ended: {type(error).__name__}") from error
         self.samples = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from typing import IO, Any
 from pyarrow import fs
 
 from syncdiff_data.records import UserError
+
+LEFTOVER = re.compile(r"^probe-[0-9a-f]{16}(-[0-9a-f]+)?\.tmp$|\.[^.]\S*-\d+\.tmp$")
 
 
 class Store:
@@ -114,6 +117,14 @@ def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
     finally:
         with suppress(OSError):  # for example below a file, where nothing was written
             temporary.unlink(missing_ok=True)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Remove what killed commands left of `write_atomically` and of probe files. Only for a moment when nobody writes
+    there; other files that end in .tmp stay."""
+    for path in folder.glob("*.tmp"):
+        if LEFTOVER.search(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
