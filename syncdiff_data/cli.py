@@ -57,6 +57,9 @@ class RayOptions:
         return share if share is not None else float(on_gpu)
 
 
+LONGEST_SENTENCE = 4000
+"""Characters of an error that are shown."""
+
 WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=FILE")]
 
 
@@ -78,7 +81,7 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         _check_working_directory()
         act()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
     except OSError as error:
         from syncdiff_data.stage.faults import run_fault  # which imports this module
@@ -92,6 +95,17 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def printable(text: str) -> str:
+    """A sentence as a terminal may show it: names in it are not its commands, and a name of a megabyte is shortened."""
+    shown = "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+    if len(shown) > LONGEST_SENTENCE:
+        half = LONGEST_SENTENCE // 2
+        shown = f"{shown[:half]} ... {shown[-half:]}"
+    return shown
 
 
 def _check_working_directory() -> None:

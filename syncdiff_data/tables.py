@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             )
         rows.append(dict(zip(header, row + [""] * (len(header) - len(row)))))
     return rows
+
+
+def is_file(path: Path) -> bool:
+    """Whether a name out of a table is a file's: none where no file can have it, such as one of 300 letters."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for such names
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Set
@@ -18,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically, write_text
 
@@ -37,16 +39,22 @@ class Cache:
     folder: Path
 
     def read(self, key: str) -> dict[str, Any] | None:
-        path = self.folder / f"{key}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        """The record; None where there is none, or a damaged one: it is then made again."""
+        return _read_record(self.folder / f"{key}.json")
 
     def arrays(self, key: str) -> dict[str, np.ndarray]:
-        """The arrays written with the record; empty where there are none."""
+        """The arrays written with the record; empty where there are none. UserError where they are damaged."""
         path = self.folder / f"{key}.npz"
         if not path.exists():
             return {}
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
+        data = io.BytesIO(path.read_bytes())  # what the disk does is raised as it is
+        try:
+            with np.load(data, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except Exception as error:  # numpy and zipfile raise half a dozen kinds for damaged files
+            raise UserError(
+                f"{path} of the cache is damaged ({error}): delete it and {path.stem}.json, and run again."
+            ) from error
 
     def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """An entry without a record."""
@@ -69,6 +77,14 @@ class Cache:
             path.unlink(missing_ok=True)
 
 
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = parse_json(path.read_bytes()) if path.exists() else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
 @contextmanager
 def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
     """The cache in `folder` for one run, for as long as the body lasts; records whose reason is in `retry` are
@@ -87,7 +103,7 @@ def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
         with suppress(OSError):  # a file system without locks: nothing is ever swept there
             fcntl.flock(lock, fcntl.LOCK_SH)
         for path in folder.glob("*.json") if retry else ():
-            if json.loads(path.read_text(encoding="utf-8")).get("reason") in retry:
+            if (_read_record(path) or {}).get("reason") in retry:
                 path.unlink(missing_ok=True)
         yield Cache(folder)
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-import yaml
-
 from syncdiff_data.cli import user_path
+from syncdiff_data.documents import parse_yaml
 from syncdiff_data.records import UserError
 
 
@@ -140,11 +139,7 @@ def _named(flag: str, value: str, arguments: tuple[str, ...]) -> Iterator[tuple[
 
 
 def _check(method: Method) -> None:
-    if not method.name.strip() or not method.name.isprintable() or set(method.name) & _MARKUP:
-        raise UserError(
-            f"{method.name!r} cannot stand in a table as a method's name: leave out line breaks and "
-            f"{' '.join(sorted(_MARKUP))}"
-        )
+    check_name(method.name, "a method's name")
     if method.folder is None or not method.folder.is_dir():
         raise UserError(f"The folder of method {method.name!r} does not exist: {method.folder}")
     reserved = {entry.name for entry in baselines(True, (), True)}
@@ -152,11 +147,19 @@ def _check(method: Method) -> None:
         raise UserError(f"{method.name!r} is the name of a built-in baseline; give the method another name.")
 
 
+def check_name(name: str, what: str) -> None:
+    """UserError for a name that is empty, or would be read as Markdown or HTML in a table."""
+    if not name.strip() or not name.isprintable() or set(name) & _MARKUP:
+        raise UserError(
+            f"{name!r} cannot stand in a table as {what}: leave out line breaks and {' '.join(sorted(_MARKUP))}"
+        )
+
+
 def read_registry(path: Path) -> list[Method]:
     """The entries of a YAML registry, with and without folders. Raises UserError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read the methods' registry {path}: {error}") from error
     entries = content.get("methods") if isinstance(content, dict) else None
     if not isinstance(entries, list):

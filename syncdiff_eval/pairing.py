@@ -11,7 +11,7 @@ from typing import Literal
 
 from syncdiff_data.records import UserError
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, media_files, stem
-from syncdiff_data.tables import formula_text, read_csv
+from syncdiff_data.tables import formula_text, is_file, read_csv
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
 PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
@@ -177,9 +177,15 @@ def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str
 
 
 def _find(found: dict[str, list[str]], reference: Path, name: str, listed_in: Path) -> str:
-    """The file of that relative path, or the only one of that name without suffix, in any form of Unicode."""
-    if (reference / name).is_file():
-        return PurePosixPath(name).as_posix()
+    """The file of that relative path, or the only one of that name without suffix, in any form of Unicode. UserError
+    where it leads out of the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"{listed_in} names {name!r}, which leads out of {reference}: write it below that folder."
+        )
+    if is_file(reference / name):
+        return path.as_posix()
     files = found.get(nfc(PurePosixPath(name).as_posix()), [])
     if len(files) != 1:
         raise UserError(f"{listed_in} names {name!r}, which is not one file below {reference}.")

@@ -252,7 +252,7 @@ def read_results(report: Path) -> Results:
     if not path.is_file():
         raise UserError(f"{report} is not a report: it has no results.json.")
     try:
-        return Results.model_validate_json(path.read_text(encoding="utf-8"), strict=True)
+        return Results.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from syncdiff_data.records import UserError
+from syncdiff_eval.methods import check_name
 from syncdiff_eval.per_clip import read_per_clip
 from syncdiff_eval.report.files import FILES, Report
 from syncdiff_eval.results import MethodResult, MetricInfo, Reencoding, Results, read_results
@@ -23,6 +24,12 @@ def validate_report(report: Path) -> str:
 def read_valid_report(report: Path) -> Report:
     """A report whose files agree. Raises UserError that names the first fault."""
     results = read_results(report)
+    for method in results.methods:
+        check_name(method.name, "a method's name")
+    for metric in results.metrics:
+        check_name(metric.name, "a metric's name")
+        check_name(metric.title, "a metric's title")
+        check_name(metric.group, "a group's title")
     missing = [name for name in FILES if not (report / name).is_file()]
     if missing:
         raise UserError(f"{report} lacks {', '.join(missing)}; run the benchmark again.")

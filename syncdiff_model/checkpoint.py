@@ -21,6 +21,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_atomically
@@ -102,38 +103,60 @@ def load_autoencoder(path: Path) -> Autoencoder:
 def _load_plain_autoencoder(folder: Path) -> Autoencoder:
     """One that diffusers saved alone. UserError names the classes that can be used."""
     try:
-        name = json.loads((folder / CONFIG).read_text())["_class_name"]
-        return _load_part(folder, AUTOENCODERS[name])
+        name = parse_json((folder / CONFIG).read_bytes())["_class_name"]
+        kind = AUTOENCODERS[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} holds no autoencoder that can be read ({error!r}): expected a folder of diffusers with "
             f"config.json of one of {', '.join(AUTOENCODERS)} and its weights."
         ) from error
+    return _load_part(folder, kind)
 
 
 def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
     """Load parts by name, after checking their files against the index."""
     index = read_index(folder)
-    if missing := [part for part in parts if index.get(part, [None, None])[1] not in CLASSES]:
+    classes = {part: _class_of(index, part) for part in parts}
+    if missing := [part for part in parts if classes[part] not in CLASSES]:
         raise UserError(
             f"{folder} holds no {', '.join(missing)}: expected a checkpoint with {', '.join(parts)}."
         )
     for name, expected in index["sha256"].items():
         if name.split("/")[0] in parts:
             _check_file(folder / name, expected)
-    return {part: _load_part(folder / part, CLASSES[index[part][1]]) for part in parts}
+    return {part: _load_part(folder / part, CLASSES[str(classes[part])]) for part in parts}
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> str | None:
+    """[library, class] is what diffusers writes for a part."""
+    match index.get(part):
+        case [_, str(name)]:
+            return name
+    return None
 
 
 def _load_part(folder: Path, kind: Any) -> Any:
     # Without this, diffusers advises at every load to install a package that small models do not need.
-    options = {"low_cpu_mem_usage": False} if issubclass(kind, torch.nn.Module) else {}
-    return kind.from_pretrained(folder, **options)
+    options = (
+        {"low_cpu_mem_usage": False, "use_safetensors": True} if issubclass(kind, torch.nn.Module) else {}
+    )
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # diffusers and the classes raise a dozen kinds for files that do not fit
+        raise UserError(
+            f"{folder} is damaged, or made by another version ({type(error).__name__}: {error}): copy the model again."
+        ) from error
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """A checkpoint's model_index.json. UserError when there is none or it cannot be read."""
     try:
-        return json.loads((folder / INDEX).read_text())
+        index = parse_json((folder / INDEX).read_bytes())
+        if not isinstance(index, dict) or not isinstance(index.get("sha256"), dict):
+            raise ValueError("it names no files")
+        if strange := [name for name in index["sha256"] if ".." in name.split("/") or name.startswith("/")]:
+            raise ValueError(f"{strange[0]} lies outside of the folder")
+        return index
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder} is not a model: {INDEX} cannot be read ({error}). Give a training run or one of its checkpoints."

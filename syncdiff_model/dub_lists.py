@@ -14,6 +14,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import sweep_leftovers
 from syncdiff_data.stage import Context, Failure, Stage, probe_nodes, refuse_if_unread, run_stage
 from syncdiff_data.stage.probe import sample
+from syncdiff_data.tables import is_file
 from syncdiff_model.dub_pairs import (
     FACES,
     REPORT,
@@ -138,7 +139,7 @@ def dub_list(job: DubList) -> list[Row]:
 
 def _missing_input(pair: DubPair) -> str | None:
     """A sentence on the first of the pair's files that does not exist."""
-    return next((f"{path} does not exist" for path in (pair.video, pair.audio) if not path.exists()), None)
+    return next((f"{path} does not exist" for path in (pair.video, pair.audio) if not is_file(path)), None)
 
 
 def _samples(pairs: Sequence[DubPair], model: Sequence[Path]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import plain_cell, read_csv
 from syncdiff_model.checkpoint import write_text
@@ -104,8 +105,9 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
             raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
         return []
     try:
-        found = json.loads(path.read_text())
-        outputs = [out / output for _, _, output in found["pairs"]]
+        found = parse_json(path.read_bytes())
+        outputs = [str(output) for _, _, output in found["pairs"]]
+        check_outputs(path, outputs, out)  # they may be removed
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({error}): choose another --out, or delete this file and the dubs."
@@ -117,7 +119,7 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
             f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
             "--overwrite them."
         )
-    return [*outputs, out / REPORT]
+    return [*(out / output for output in outputs), out / REPORT]
 
 
 def start_dubs(out: Path, recipe: dict[str, Any], stale: Sequence[Path]) -> None:

@@ -33,6 +33,8 @@ from syncdiff_model.rollout import SamplingConfig
 FACES = ("largest", "speaking", "all")
 SEARCHED_S = 60.0
 """Seconds at a track's beginning in which its identity frame is chosen."""
+MAX_SOUND_GAP_S = 60.0
+"""Seconds without any sound in a file's stream, with longer_audio other than `stop`."""
 Progress = Callable[[int, int], None]
 """progress(done, total): frames written, and of how many."""
 
@@ -136,6 +138,8 @@ class Dubber:
             tracks = self._tracks(video, heartbeat)
         with _naming(pair.audio):
             audio, start_s = AudioTrack(pair.audio), float(sound_start(pair.audio))
+            if self.config.longer_audio != "stop":
+                _check_sound_gaps(audio, start_s)
         shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
         # Sound beyond the last frame opens no mouth; a sound that ends earlier is followed by silence.
         features = self.generator.encode_audio(
@@ -242,6 +246,17 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except MediaError as error:
         raise MediaError(error.reason, f"{path.name}: {error}") from error
+
+
+def _check_sound_gaps(audio: AudioTrack, start_s: float) -> None:
+    """A video that lasts as long as the sound would be made endless by a clock that jumps."""
+    gap = audio.longest_gap(start_s)
+    if gap > MAX_SOUND_GAP_S:
+        raise MediaError(
+            Reason.BROKEN_TIMESTAMPS,
+            f"the clock of its sound jumps by {gap:.1f} s; at most {MAX_SOUND_GAP_S:.0f} s of silence may lie between "
+            "two sounds where the video is as long as the sound",
+        )
 
 
 def choose_faces(tracks: Sequence[Track], face: str) -> list[Track]:

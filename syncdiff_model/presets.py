@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import TypeAdapter
 
+from syncdiff_data.documents import parse_yaml
 from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, CorruptionConfig
@@ -114,8 +114,8 @@ def load_preset(preset: str) -> Settings:
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise UserError(f"There is no preset {preset}: choose one of {names}, or give a YAML file.")
     try:
-        return settings_from(yaml.safe_load(path.read_text()) or {})
-    except (yaml.YAMLError, ValueError) as error:
+        return settings_from(parse_yaml(path.read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not a preset: {error}") from error
 
 

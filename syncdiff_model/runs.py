@@ -15,6 +15,7 @@ import torch
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.cli import RayOptions
+from syncdiff_data.documents import parse_json
 from syncdiff_data.loader import Batch, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.stream import is_lost_worker
 from syncdiff_data.loader.sync import SyncFilter
@@ -261,7 +262,7 @@ def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path |
                 f"{run} holds a training run already: --resume goes on with it, or choose another --out."
             )
     elif (run / RUN).is_file():
-        changed = sorted(_changed(json.loads((run / RUN).read_text()), description))
+        changed = sorted(_changed(_read_description(run / RUN), description))
         if changed:
             raise UserError(
                 f"{run} was trained with other settings ({', '.join(changed)}): resume with the same ones; only "
@@ -270,6 +271,15 @@ def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path |
     text = json.dumps(description, indent=2) + "\n"
     write_text(run / RUN, text)
     return checkpoints[-1] if checkpoints else None
+
+
+def _read_description(path: Path) -> Any:
+    try:
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): put a copy of it back, or train into another --out."
+        ) from error
 
 
 def _changed(old: Any, new: Any, name: str = "") -> set[str]:

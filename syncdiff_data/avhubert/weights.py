@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from syncdiff_data.avhubert.config import PUBLISHED_HEADS, EncoderConfig
 from syncdiff_data.avhubert.pickle_reader import read_pt
+from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
 
 PREFIXES = ("encoder.w2v_model.", "w2v_encoder.w2v_model.", "")
@@ -154,7 +154,7 @@ def _fold_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_converted(folder: Path, heads: int | None) -> tuple[EncoderConfig, dict[str, Tensor]]:
     try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
+        settings = parse_json((folder / CONFIG_FILE).read_bytes())
         config = EncoderConfig(**settings["encoder"])
         tensors = load_file(folder / TENSORS_FILE)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

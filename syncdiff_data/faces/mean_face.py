@@ -37,9 +37,11 @@ def load_mean_face(path: Path) -> np.ndarray:
     UserError when the file holds something else.
     """
     try:
-        face = np.load(path)
-    except (OSError, ValueError) as error:
+        face = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy raises half a dozen kinds for damaged headers
         raise UserError(f"{path} cannot be read as a .npy file of a mean face: {error}") from error
+    if not isinstance(face, np.ndarray) or face.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds no array of numbers; a mean face has 68 finite points, [68, 2]")
     if face.shape != (68, 2) or not np.isfinite(face).all():
         raise UserError(
             f"{path} holds an array of shape {face.shape}; a mean face has 68 finite points, [68, 2]"

@@ -123,7 +123,7 @@ def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> I
 def check_same_recipe(clips: Store, dataset: Dataset, features: Store, feature_dataset: Dataset) -> None:
     """UserError when the features were made from another data set of clips, or before it was made again."""
     expected = (dataset.fingerprint, dataset.plan_hash)
-    found = (feature_dataset.recipe["config"].get("clips"), feature_dataset.plan_hash)
+    found = (feature_dataset.recipe.get("config", {}).get("clips"), feature_dataset.plan_hash)
     if expected != found:
         raise UserError(
             f"{features.uri} holds features of other clips than {clips.uri}: expected fingerprint and plan "
@@ -168,12 +168,14 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
         try:
             with pq.ParquetFile(store.open(name)) as file:
                 metadata, schema = file.metadata, file.schema_arrow
-        except (OSError, pa.ArrowException) as error:
+            footer = Footer.of(schema)
+            if footer is None or footer.fingerprint != dataset.fingerprint:
+                return DamagedShard(
+                    f"{store.path(name)} was made by another recipe than its dataset.json says"
+                )
+            values = {column: footer_values(metadata, column) for column in columns}
+        except (OSError, ValueError, pa.ArrowException) as error:
             return DamagedShard(f"{store.path(name)} cannot be read ({error})")
-        footer = Footer.of(schema)
-        if footer is None or footer.fingerprint != dataset.fingerprint:
-            return DamagedShard(f"{store.path(name)} was made by another recipe than its dataset.json says")
-        values = {column: footer_values(metadata, column) for column in columns}
         return ShardContent(schema, footer.crop_size or 0, values)
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:

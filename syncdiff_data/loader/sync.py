@@ -31,10 +31,10 @@ class SyncFilter:
         """
         store = Store(self.folder)
         dataset = load_dataset(store, "features")
-        if dataset.recipe["config"].get("clips") != clips.fingerprint:
+        if dataset.recipe.get("config", {}).get("clips") != clips.fingerprint:
             raise UserError(
                 f"{store.uri} was made from other clips (expected fingerprint {clips.fingerprint}, found "
-                f"{dataset.recipe['config'].get('clips')}): extract `--encoder sync` of this data set."
+                f"{dataset.recipe.get('config', {}).get('clips')}): extract `--encoder sync` of this data set."
             )
         found: dict[str, int] = {}
         for clip_id, columns in read_features(self.folder):

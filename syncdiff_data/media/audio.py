@@ -49,6 +49,13 @@ class AudioTrack:
             (round(piece.start_s * SAMPLE_RATE), np.concatenate(samples)) for piece, samples in pieces
         ]
 
+    def longest_gap(self, start_s: float) -> float:
+        """The most seconds from `start_s` or a sound's end to the next sound, by the time stamps."""
+        at, longest = round(start_s * SAMPLE_RATE), 0
+        for begin, samples in sorted(self._pieces, key=lambda piece: piece[0]):
+            longest, at = max(longest, begin - at), max(at, begin + len(samples))
+        return longest / SAMPLE_RATE
+
     def slice(self, start_s: float, num_frames: int) -> np.ndarray:
         """int16 [num_frames * 640] from `start_s` on the presentation clock, silence where none is."""
         first = round(start_s * SAMPLE_RATE)

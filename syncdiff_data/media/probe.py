@@ -22,8 +22,16 @@ CONTAINERS = (
     "wav,w64,mp3,flac,aac,ac3,eac3,dts,aiff,au,caf,amr,ape,tta,wv"
 )
 """Demuxers that may open a user's file: no playlists, ffconcat lists or image sequences, which open other files."""
+MOST_PIXELS = 8192 * 8192
+"""Of a picture, which bounds the memory that a few bytes of a file may ask for; 8K has half of them."""
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+"""Hz: at one sample a second, a small file would be hours of sound at 16 kHz."""
 _PICTURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
+_HEAD = 64
+"""Bytes in which a file says what it is."""
+_MOST_BOXES = 1_000_000
+"""That are looked at, at the top of an MP4: a day in fragments of a tenth of a second has fewer."""
 _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -83,6 +91,12 @@ def first_video(container: InputContainer) -> VideoStream:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None or stream.format is None:
                 raise MediaError(Reason.UNREADABLE, "no decoder for the video stream")
+            if stream.width * stream.height > MOST_PIXELS:
+                raise MediaError(
+                    Reason.UNREADABLE,
+                    f"its pictures have {stream.width} x {stream.height} pixels; at most {MOST_PIXELS:,} are read",
+                )
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             return stream
     kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
     raise MediaError(Reason.NO_VIDEO_STREAM, f"no video stream (the file holds: {kinds})")
@@ -93,6 +107,10 @@ def first_audio(container: InputContainer) -> AudioStream | None:
     stream = next(iter(container.streams.audio), None)
     if stream is not None and stream.codec_context is None:
         raise MediaError(Reason.UNREADABLE, "no decoder for the audio stream")
+    if stream is not None and not LOWEST_RATE <= stream.codec_context.sample_rate <= HIGHEST_RATE:
+        rate = stream.codec_context.sample_rate
+        detail = f"a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} are read"
+        raise MediaError(Reason.UNREADABLE, detail)
     return stream
 
 
@@ -109,7 +127,7 @@ def _check_complete(path: Path) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(_HEAD)
         if size == 0:
             raise MediaError(Reason.UNREADABLE, "the file is empty (0 bytes)")
         if head.startswith(_LFS_HEADER):
@@ -127,15 +145,16 @@ def _check_complete(path: Path) -> None:
             # Only the boxes that matter: a careless writer may leave odd bytes at the end.
             declared = max(ends[name] for name in (b"moov", b"mdat", b"moof") if name in ends)
         elif head.startswith(_EBML_ID):
-            declared = _matroska_end(head, size)
+            declared = _matroska_end(head.ljust(_HEAD + 16, b"\0"), size)
         if declared > size:
             raise MediaError(Reason.UNREADABLE, f"the file breaks off at byte {size} of {declared}")
 
 
 def _mp4_boxes(file: BinaryIO, size: int) -> dict[bytes, int]:
     """Type and declared end of the boxes of an MP4, the last of each type (ISO/IEC 14496-12, 4.2)."""
-    ends, at = {}, 0
-    while at + 8 <= size:
+    ends, at, count = {}, 0, 0
+    while at + 8 <= size and count < _MOST_BOXES:
+        count += 1
         file.seek(at)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")

@@ -7,6 +7,7 @@ but not every browser and player decodes them, while at 4 bits per sample AAC's 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,8 @@ COPIED_CODECS = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")
 _PREROLL_S = Fraction(1, 10)
 """Packets of so long before the beginning are copied too, hidden by the edit list: decoders start up on them."""
 _BITS_PER_SAMPLE = 4
+_LOUDEST = 16
+"""Times full scale: no sound is louder, damaged samples are."""
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
@@ -57,7 +60,7 @@ def add_sound(container: OutputContainer, path: Path, seconds: Fraction) -> Iter
     """
     start_s = sound_start(path)
     stamps = _copied_stamps(path, start_s, seconds)
-    if stamps is not None:
+    if stamps is not None and _mp4_takes(path, stamps):
         with open_media(path) as source:
             return _copied(container.add_stream_from_template(_audio(source)), path, stamps)
     target = _encoded_format(path)
@@ -108,6 +111,17 @@ def _copied_stamps(path: Path, start_s: Fraction, seconds: Fraction) -> dict[int
             expected = at + length
             stamps[number] = (round(at), round(min(length, end - at)))
     return stamps if any(at + length > 0 for at, length in stamps.values()) else None
+
+
+def _mp4_takes(path: Path, stamps: dict[int, tuple[int, int]]) -> bool:
+    """Whether the muxer takes these packets: of damaged files it refuses headers and times that decoders pass over."""
+    try:
+        with open_media(path) as source, av.open(os.devnull, "w", format="mp4") as container:
+            for packet in _copied(container.add_stream_from_template(_audio(source)), path, stamps):
+                container.mux(packet)
+    except (av.FFmpegError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _copied(stream: AudioStream, path: Path, stamps: dict[int, tuple[int, int]]) -> Iterator[Packet]:
@@ -169,6 +183,8 @@ def _silence(start: int, stop: int, target: SoundFormat) -> Iterator[AudioFrame]
 
 
 def _block(samples: np.ndarray, target: SoundFormat, at: int) -> AudioFrame:
+    # The encoder refuses what is not finite, which damaged files of floating point hold.
+    samples = np.clip(np.nan_to_num(samples, posinf=0, neginf=0), -_LOUDEST, _LOUDEST)
     packed = np.ascontiguousarray(samples.T).reshape(1, -1)
     block = AudioFrame.from_ndarray(packed, format=target.samples, layout=target.layout)
     block.sample_rate, block.pts, block.time_base = target.rate, at, Fraction(1, target.rate)

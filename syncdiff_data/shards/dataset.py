@@ -6,30 +6,35 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field, TypeAdapter
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.schema import SCHEMA_VERSION, Footer, shard_path
 from syncdiff_data.shards.store import Store
 
 DATASET_FILE = "dataset.json"
+MOST_SHARDS = 1_000_000
+"""A file that says more is damaged: their names alone would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The typed content of dataset.json. No times, no hosts: equal runs give equal files."""
 
-    kind: str
+    kind: Annotated[str, Field(pattern="^(clips|features)$")]
     """`clips` or `features`."""
     name: str
     recipe: Mapping[str, Any]
+    """As `Recipe`; its `config` is a mapping."""
     fingerprint: str
     plan_hash: str
-    num_shards: int
+    num_shards: Annotated[int, Field(ge=0, le=MOST_SHARDS)]
     complete: bool
     """False from the first shard until the last one is there and checked."""
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -71,9 +76,11 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
             f"{store.uri} is not a data set: it has no {DATASET_FILE}. Give the folder that --out named."
         )
     try:
-        raw = json.loads(store.read_text(DATASET_FILE))
+        raw = parse_json(store.read_text(DATASET_FILE))
         version = raw["schema_version"]
-        dataset = Dataset(**raw) if version == SCHEMA_VERSION else None
+        dataset = TypeAdapter(Dataset).validate_python(raw) if version == SCHEMA_VERSION else None
+        if dataset is not None and not isinstance(dataset.recipe.get("config", {}), dict):
+            raise ValueError("the config of its recipe is no mapping")
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{DATASET_FILE} of {store.uri} is damaged ({error}). Delete the folder, or put a copy of the file back."

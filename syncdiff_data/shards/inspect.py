@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from syncdiff_data.images import encode_png
-from syncdiff_data.records import FPS, Clip
-from syncdiff_data.shards.dataset import Dataset, iterate_shards, load_dataset
+from syncdiff_data.records import FPS, Clip, UserError
+from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, iterate_shards, load_dataset
 from syncdiff_data.shards.read import read_features, read_rejects
 from syncdiff_data.shards.rows import clip_of_row
 from syncdiff_data.shards.schema import feature_columns
@@ -88,7 +88,7 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
     """About `wanted` clips at even steps through the data set."""
     store = Store(dataset)
     description = load_dataset(store, "clips")
-    total = description.counts["clips"]
+    total = _count(description, "clips")
     chosen = (
         set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()) if total else set()
     )
@@ -98,6 +98,14 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
             if number in chosen:
                 yield clip_of_row(shard.read_row_group(row))
             number += 1
+
+
+def _count(dataset: Dataset, what: str) -> int:
+    """One of the counts. UserError where dataset.json does not say it."""
+    found = dataset.counts.get(what)
+    if not isinstance(found, int):
+        raise UserError(f"The {DATASET_FILE} of {dataset.name!r} is damaged: it does not count its {what}.")
+    return found
 
 
 def _headline(store: Store, dataset: Dataset) -> str:
@@ -110,7 +118,6 @@ def _headline(store: Store, dataset: Dataset) -> str:
 
 
 def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
-    counts = dataset.counts
     frames, speakers, splits = [], Counter[str](), Counter[str]()
     for _, shard in iterate_shards(store, dataset):
         table = shard.read(columns=["num_frames", "speaker", "split"]).to_pydict()
@@ -119,8 +126,8 @@ def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
         splits.update(name or "-" for name in table["split"])
     hours = sum(frames) / FPS / 3600
     console.print(
-        f"{counts['sources']} sources, {counts['clips']} clips, {hours:.2f} hours, {len(speakers)} speakers, "
-        f"splits {escape(str(dict(splits)))}"
+        f"{_count(dataset, 'sources')} sources, {_count(dataset, 'clips')} clips, {hours:.2f} hours, "
+        f"{len(speakers)} speakers, splits {escape(str(dict(splits)))}"
     )
     if frames:
         quartiles = np.percentile(frames, [0, 25, 50, 75, 100]).astype(int).tolist()
@@ -145,11 +152,11 @@ def _print_features(console: Console, store: Store, dataset: Dataset, clips: str
     columns = feature_columns(first.schema_arrow)
     shown = ", ".join(f"{name} ({column})" for name, column in columns.items())
     console.print(
-        f"{dataset.counts['clips']} clips, {dataset.counts['frames']} frames, columns {escape(shown)}"
+        f"{_count(dataset, 'clips')} clips, {_count(dataset, 'frames')} frames, columns {escape(shown)}"
     )
     if "sync_offset" in columns:
         _print_sync(console, store, {} if clips is None else _sources(Store(clips)))
-    for name, licence in dataset.recipe["config"].get("licences", {}).items():
+    for name, licence in dataset.recipe.get("config", {}).get("licences", {}).items():
         console.print(f"made with {escape(name)}: {escape(licence)}")
 
 

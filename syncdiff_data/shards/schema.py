@@ -14,6 +14,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.shards.clip_columns import CLIP_COLUMNS, vectors_type
 
 SCHEMA_VERSION = 1
@@ -101,12 +102,15 @@ class Footer:
 
     @classmethod
     def of(cls, schema: pa.Schema) -> Footer | None:
-        """The footer of a shard's schema; None where the file was not written by this project."""
+        """The footer of a shard's schema; None where the file was not written by this project, or is damaged there."""
         raw = (schema.metadata or {}).get(FOOTER_KEY)
         if raw is None:
             return None
-        fields = json.loads(raw)
-        return cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
+        try:
+            fields = parse_json(raw)
+            return cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
+        except (ValueError, TypeError, KeyError):
+            return None
 
 
 def environment_of(schema: pa.Schema) -> dict[str, str]:
@@ -121,7 +125,9 @@ def shard_path(kind: str, shard: int, num_shards: int) -> str:
 
 
 def footer_values(metadata: pq.FileMetaData, column: str) -> list:
-    """A column's value in each row group of one row; None for null."""
+    """A column's value in each row group of one row; None for null. ValueError where the footer is damaged."""
     leaf = metadata.schema.names.index(column)
     groups = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
+    if any(statistics is None for statistics in groups):
+        raise ValueError(f"the footer does not say its {column}")
     return [statistics.min if statistics.has_min_max else None for statistics in groups]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.sources.adapter import Adapter, Request, media_files
-from syncdiff_data.tables import read_csv
+from syncdiff_data.tables import is_file, read_csv
 
 
 def _find(request: Request) -> Iterator[Source]:
@@ -63,7 +63,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
+    return path.stat().st_size if is_file(path) else None
 
 
 FOLDER = Adapter(

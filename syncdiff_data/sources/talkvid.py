@@ -7,13 +7,13 @@ data_pipeline/0_video_download/download_clips.py of FreedomIntelligence/TalkVid 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.sources.adapter import Adapter, Request, fitting_files
 
@@ -37,7 +37,7 @@ def read_people(folder: Path) -> People:
     people: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = parse_json(path.read_bytes())
             for entry in entries if isinstance(entries, list) else [entries]:
                 _add(people, entry)
         except (ValueError, TypeError, AttributeError) as error:

@@ -44,5 +44,13 @@ def _is_torchscript(path: Path) -> bool:
     """Whether torch.jit.save wrote it: a zip with a constants.pkl, as torch.load itself tells them apart."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+    ):  # a damaged one, as torch.load will say
+        return False

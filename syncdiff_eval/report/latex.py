@@ -71,7 +71,9 @@ def _table(results: Results, title: str, part: int, metrics: Sequence[MetricInfo
     ranked, real = split_ranked(results)
     bodies = [[_method_rows(row, metrics, results) for row in rows] for rows in (ranked, real) if rows]
     body = "\\midrule\n".join("\\addlinespace\n".join(rows) for rows in bodies)
-    label = f"tab:leaderboard-{'-'.join(title.lower().split())}{f'-{part + 1}' if part else ''}"
+    label = (
+        f"tab:leaderboard-{'-'.join(re.findall('[a-z0-9]+', title.lower()))}{f'-{part + 1}' if part else ''}"
+    )
     return (
         "\\begin{table}\n\\centering\\small\\setlength{\\tabcolsep}{4pt}\n"
         f"\\caption{{{_caption(results, title, metrics)}}}\n\\label{{{label}}}\n"

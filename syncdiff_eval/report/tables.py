@@ -68,11 +68,12 @@ def comma_separated(results: Results) -> str:
     for row in results.methods:
         for metric in results.metrics:
             score = row.scores[metric.name]
-            writer.writerow(
-                [results.protocol.name, results.protocol.setting, plain_cell(row.name), row.type,
-                 metric.name, metric.unit, metric.higher_is_better, score.mean, score.low, score.high, score.n_scored,
-                 score.n_attempted, score.mean_shared, score.n_shared, score.low_coverage, score.rank, score.reason]
-            )  # fmt: skip
+            cells = [
+                results.protocol.name, results.protocol.setting, row.name, row.type, metric.name, metric.unit,
+                metric.higher_is_better, score.mean, score.low, score.high, score.n_scored, score.n_attempted,
+                score.mean_shared, score.n_shared, score.low_coverage, score.rank, score.reason,
+            ]  # fmt: skip
+            writer.writerow([plain_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return out.getvalue()
 
 

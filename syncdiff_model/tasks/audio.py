@@ -6,7 +6,6 @@ denoiser sees to learn how lips follow a sound.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
+from syncdiff_data.documents import parse_json
 from syncdiff_data.landmarks import lip_gap
 from syncdiff_data.loader import Batch
 from syncdiff_data.records import UserError
@@ -187,7 +187,7 @@ def features_encoder(features: Path) -> dict[str, str]:
     UserError when it does not say, or when the features are visual: a dub would be conditioned on the old words.
     """
     try:
-        made: dict[str, str] = json.loads((features / "dataset.json").read_text())["recipe"]["config"]
+        made: dict[str, str] = parse_json((features / "dataset.json").read_bytes())["recipe"]["config"]
         encoder = {name: made[name] for name in ("encoder", "checkpoint")}
         modality = made["modality"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,45 @@
+"""JSON and YAML as plain data: no objects, no endless nesting, no aliases that unfold to gigabytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+MOST_NODES = 100_000
+"""Of a YAML file with its aliases written out; a registry of methods or a preset has some hundred."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """ValueError where it is no JSON, is not UTF-8 or is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """ValueError where it is no YAML, asks for objects, is nested too deeply or has more than MOST_NODES values."""
+    try:
+        value = yaml.safe_load(text)
+        nodes = _count_nodes(value, {})
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if nodes > MOST_NODES:
+        raise ValueError(
+            f"with its aliases written out it has {nodes:,} values; at most {MOST_NODES:,} are read"
+        )
+    return value
+
+
+def _count_nodes(value: object, counted: dict[int, int]) -> int:
+    """Keys and values with aliases written out, each counted once. counted: id -> count, of what was seen."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in counted:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count_nodes(part, counted) for part in parts)
+    return counted[id(value)]
