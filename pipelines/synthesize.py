@@ -26,7 +26,7 @@ from syncdiff_data.weights import given_weights
 from syncdiff_model.dub_lists import DubList, dub_list
 from syncdiff_model.dub_pairs import REPORT, read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
-from syncdiff_model.generators import PUBLISHED, load_generator
+from syncdiff_model.generators import PUBLISHED, check_own_code, load_generator
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Options:
     """Seconds without a heartbeat (a new frame) after which the worker of a pair of the list is ended; 0: never."""
     weights: WeightFlags = ()
     """Use this file for a weight; repeatable. `python -m syncdiff_data weights list` names them."""
+    own_code: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """module:NAME of an encoder or face backend of your own that the model was trained with; repeatable. A checkpoint
+    that asks for code which is not named here is refused."""
     overwrite: bool = False
     """Replace an existing video, or dubs of another model or other settings, instead of refusing."""
     config: Annotated[DubConfig, tyro.conf.arg(name="")] = field(default_factory=DubConfig)
@@ -55,6 +58,7 @@ def main(options: Options) -> None:
     if options.config.face_cache is not None:
         cache = Path(user_path("--face-cache", options.config.face_cache))
         options = replace(options, config=replace(options.config, face_cache=cache))
+    check_own_code(model_of(options.model), options.own_code)
     single = options.video is not None and options.audio is not None
     if single == (options.pairs is not None):
         raise UserError("Give either --video and --audio, or --pairs.")

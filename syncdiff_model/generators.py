@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
+from syncdiff_data.registry import is_own
 from syncdiff_data.weights import file_sha256, find_weights
-from syncdiff_model.checkpoint import find_checkpoint, fingerprint, read_index
+from syncdiff_model.checkpoint import CONFIG, find_checkpoint, fingerprint, read_index
 from syncdiff_model.generator import Generator
 from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
@@ -39,6 +41,27 @@ def load_generator(model: str, sampling: SamplingConfig, weights: Weights, devic
     if name not in TRAINED:
         raise UserError(f"{checkpoint} holds {name}, which does not dub: expected {', '.join(TRAINED)}.")
     return TRAINED[name](checkpoint, sampling, weights, device)
+
+
+def check_own_code(model: str, named: Sequence[str]) -> None:
+    """UserError where a checkpoint asks for code from outside this project that the user did not name.
+
+    Its encoder and its face backend may be `module:NAME`, which loading imports and calls: whoever wrote the checkpoint
+    would choose what runs here. named: those that the user trusts.
+    """
+    if model in PUBLISHED:
+        return
+    try:
+        config = parse_json((find_checkpoint(Path(model)) / "conditioner" / CONFIG).read_bytes())
+        asked = [config.get("encoder"), (config.get("faces") or {}).get("backend")]
+    except (OSError, ValueError, AttributeError):
+        return  # it will not load, and the loader says why
+    foreign = sorted({str(name) for name in asked if name and is_own(str(name))} - set(named))
+    if foreign:
+        raise UserError(
+            f"{model} asks for code from outside syncdiff, {', '.join(foreign)}: if you trust it, say "
+            f"{' '.join(f'--own-code {name}' for name in foreign)}."
+        )
 
 
 def resolve_model(model: str) -> str:

@@ -43,6 +43,7 @@ from syncdiff_model.checkpoint import INDEX, load_syncdiff
 from syncdiff_model.dub_lists import _missing_input
 from syncdiff_model.dub_pairs import stale_dubs
 from syncdiff_model.dubbing import DubPair, _check_sound_gaps
+from syncdiff_model.generators import check_own_code
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import start_run
 
@@ -57,7 +58,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     "text", [DEEP, BOMB, "- &a [*a]", "!!python/object/apply:os.getpid []", "2001-99-99", "[}"]
 )
 def test_yaml_is_data_and_bounded(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\S"):
         parse_yaml(text)
     path = tmp_path / "a.yaml"
     path.write_text(text)
@@ -192,6 +193,19 @@ def test_an_index_of_a_model_leads_nowhere(changed: dict[str, object], tmp_path:
     (model / INDEX).write_text(json.dumps(json.loads((model / INDEX).read_text()) | changed))
     with pytest.raises(UserError):
         load_syncdiff(model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("encoder", "evil:Encoder"), ("faces", {"backend": "evil:Backend"})]
+)
+def test_a_checkpoint_names_no_code_that_the_user_does_not(key: str, value: object, tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    check_own_code(str(model), ())
+    path = model / "conditioner" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(UserError, match="--own-code evil:"):
+        check_own_code(str(model), ())
+    check_own_code(str(model), ("evil:Encoder", "evil:Backend"))
 
 
 def test_a_report_of_others_brings_no_markup(tmp_path: Path) -> None:
