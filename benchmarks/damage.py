@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import tyro
+from damages import ANY_BYTES
 
 from syncdiff_data.demo import talker_clip
 from syncdiff_data.media import write_video
@@ -32,7 +32,6 @@ from syncdiff_data.shards import read_clips, read_rejects
 
 PREPROCESS = Path(__file__).resolve().parent.parent / "pipelines" / "preprocess.py"
 CONTAINERS = (".mp4", ".mkv", ".avi", ".ts")
-Damage = Callable[[bytearray, np.random.Generator], bytearray]
 
 
 @dataclass(frozen=True)
@@ -41,48 +40,6 @@ class Options:
     good: int = 20
     seed: int = 0
     workers: int = 2
-
-
-def flip(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A few to a few hundred bytes changed anywhere."""
-    for at in rng.integers(0, len(data), int(10 ** rng.uniform(0, 2.5))):
-        data[at] = int(rng.integers(256))
-    return data
-
-
-def header(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """Bytes changed among the first 2,000, where containers say what they hold."""
-    for at in rng.integers(0, min(2000, len(data)), int(rng.integers(1, 20))):
-        data[at] = int(rng.integers(256))
-    return data
-
-
-def zero(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A stretch of zeros."""
-    start, length = int(rng.integers(len(data))), int(10 ** rng.uniform(1, 4))
-    data[start : start + length] = bytes(len(data[start : start + length]))
-    return data
-
-
-def cut(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """The end is missing; now and then everything is."""
-    return data[: int(rng.integers(len(data)))] if rng.random() > 0.05 else bytearray()
-
-
-def take_out(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A piece of the middle is missing."""
-    start = int(rng.integers(len(data)))
-    del data[start : start + int(10 ** rng.uniform(0, 4))]
-    return data
-
-
-def double(data: bytearray, rng: np.random.Generator) -> bytearray:
-    """A piece comes twice."""
-    start, length = int(rng.integers(len(data))), int(10 ** rng.uniform(0, 4))
-    return data[: start + length] + data[start:]
-
-
-DAMAGES: tuple[Damage, ...] = (flip, header, zero, cut, take_out, double)
 
 
 def make_good(folder: Path, count: int) -> list[Path]:
@@ -138,8 +95,8 @@ def make_damaged(folder: Path, good: list[Path], count: int, seed: int) -> None:
     for number in range(count):
         original = good[int(rng.integers(len(good)))]
         data = bytearray(original.read_bytes())
-        for which in rng.integers(len(DAMAGES), size=int(rng.integers(1, 4))):
-            data = DAMAGES[which](data, rng) if data else data
+        for which in rng.integers(len(ANY_BYTES), size=int(rng.integers(1, 4))):
+            data = ANY_BYTES[which](data, rng) if data else data
         (folder / f"damaged_{number:03}{original.suffix}").write_bytes(data)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import yaml
-
 MOST_NODES = 100_000
 """Of a YAML file with its aliases written out; a registry of methods or a preset has some hundred."""
 
@@ -21,6 +19,8 @@ def parse_json(text: str | bytes) -> Any:
 
 def parse_yaml(text: str) -> Any:
     """ValueError where it is no YAML, asks for objects, is nested too deeply or has more than MOST_NODES values."""
+    import yaml  # shards are read where it is not installed
+
     try:
         value = yaml.safe_load(text)
         nodes = _count_nodes(value, {})

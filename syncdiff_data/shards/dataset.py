@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, TypeAdapter
 
 from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import Recipe
@@ -27,14 +26,14 @@ MOST_SHARDS = 1_000_000
 class Dataset:
     """The typed content of dataset.json. No times, no hosts: equal runs give equal files."""
 
-    kind: Annotated[str, Field(pattern="^(clips|features)$")]
+    kind: str
     """`clips` or `features`."""
     name: str
     recipe: Mapping[str, Any]
     """As `Recipe`; its `config` is a mapping."""
     fingerprint: str
     plan_hash: str
-    num_shards: Annotated[int, Field(ge=0, le=MOST_SHARDS)]
+    num_shards: int
     complete: bool
     """False from the first shard until the last one is there and checked."""
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -78,9 +77,7 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
     try:
         raw = parse_json(store.read_text(DATASET_FILE))
         version = raw["schema_version"]
-        dataset = TypeAdapter(Dataset).validate_python(raw) if version == SCHEMA_VERSION else None
-        if dataset is not None and not isinstance(dataset.recipe.get("config", {}), dict):
-            raise ValueError("the config of its recipe is no mapping")
+        dataset = _checked(Dataset(**raw)) if version == SCHEMA_VERSION else None
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{DATASET_FILE} of {store.uri} is damaged ({error}). Delete the folder, or put a copy of the file back."
@@ -94,6 +91,23 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
         raise UserError(f"{store.uri} is a data set of {dataset.kind}, where one of {kind} was expected.")
     if must_be_complete and not dataset.complete:
         raise UserError(f"{store.uri} is not finished: run the command that makes it again, it resumes.")
+    return dataset
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """The description itself. ValueError where a field is not what it should be: others may have written it."""
+    right = {
+        "kind": dataset.kind in ("clips", "features"),
+        "recipe": isinstance(dataset.recipe, dict) and isinstance(dataset.recipe.get("config", {}), dict),
+        "num_shards": isinstance(dataset.num_shards, int) and 0 <= dataset.num_shards <= MOST_SHARDS,
+        "complete": isinstance(dataset.complete, bool),
+        "counts": isinstance(dataset.counts, dict),
+        "environments": isinstance(dataset.environments, list),
+        **{name: isinstance(getattr(dataset, name), str) for name in ("name", "fingerprint", "plan_hash")},
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise ValueError(f"its {name} cannot be {str(getattr(dataset, name))[:80]!r}")
     return dataset
 
 
