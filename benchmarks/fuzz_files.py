@@ -39,7 +39,9 @@ from syncdiff_data.shards.check import ShardChecker
 from syncdiff_data.shards.dataset import load_dataset
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.read import read_clips, read_features
+from syncdiff_data.shards.schema import REJECTS, Footer
 from syncdiff_data.shards.store import Store
+from syncdiff_data.shards.write import write_shard
 from syncdiff_data.sources import list_sources
 from syncdiff_data.sources.layouts import find_transcript
 from syncdiff_data.sync_expert.expert import SyncExpert, save_network
@@ -95,6 +97,11 @@ class LoadedFiles:
         data = (self.good / kind / file).read_bytes()
         return f"{kind}/{file}", bytes(self.kinds[kind].damage(data, rng))
 
+    def whole(self) -> Iterator[tuple[str, bytes]]:
+        """The good files, which are read without a refusal."""
+        for kind, file in dict.fromkeys(self._files):
+            yield f"{kind}/{file}", (self.good / kind / file).read_bytes()
+
     def acts(self, name: str, data: bytes) -> Iterator[tuple[str, Callable[[], str]]]:
         kind, _, file = name.partition("/")
         entry = self.kinds[kind]
@@ -134,6 +141,27 @@ PAIRS = "video,audio,output\na.mp4,b.wav,c/d.mp4\nb.mp4,a.mp4,ä.mp4\n"
 TALKVID = [{"id": "a", "info": {"Person ID": "7", "Video Link": "https://youtu.be/abc_1"}, "start-time": 1.5}]
 
 
+def make_counted(folder: Path, shards: list[list[Clip]]) -> None:
+    """A data set of clips with its features, as preprocess and extract_features leave them."""
+    for dataset in make_dataset(folder, shards):
+        path = Path(dataset) / "dataset.json"
+        count = sum(map(len, shards))
+        counts = {
+            "sources": count,
+            "clips": count,
+            "frames": 12 * count,
+            "rejects": 0,
+            "rejects_by_reason": {},
+        }
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": counts}))
+    store = Store(folder / "clips")
+    for number in range(len(shards)):
+        sources = tuple((clip.source, 1, "") for clip in shards[number])
+        write_shard(
+            store, Footer("rejects", "clips", "plan", number, len(shards), sources=sources), REJECTS, []
+        )
+
+
 def make_tables(good: Path) -> None:
     for name in KINDS_OF_TABLES:
         (good / name).mkdir()
@@ -161,7 +189,7 @@ def make_tables(good: Path) -> None:
     (good / "lrs2" / "main" / "1" / "00001.mp4").write_bytes(b"x")
     (good / "lrs2" / "main" / "1" / "00001.txt").write_text("Text:  HELLO WORLD\nConf:  4\n")
     (good / "lrs2" / "train.txt").write_text("1/00001\n")
-    make_dataset(good / "data set", [[numbered_clip(0, 10)]])
+    make_counted(good / "data set", [[numbered_clip(0, 10)]])
     (good / "dubs" / "dubs.json").write_text(
         json.dumps({"model": "m", "config": {}, "pairs": [["a", "b", "c.mp4"]]})
     )
@@ -203,7 +231,7 @@ KINDS_OF_TABLES = {
             "features": lambda f: list(read_features(f / "features")),
             "inspect": lambda f: summarise(f / "clips", Console(file=io.StringIO())),
             "check": lambda f: ShardChecker(str(f / "features"), str(f / "clips")).check(0),
-            "batches": lambda f: read_batches((str(f / "clips"), str(f / "features")), 1),
+            "batches": lambda f: read_batches((str(f / "clips"), str(f / "features")), 1, window=5),
         },
     ),
     "dubs": Kind(("dubs.json",), {"overwrite": _stale}),
@@ -224,7 +252,7 @@ def clip_with_mouth(number: int) -> Clip:
 def make_shards(good: Path) -> None:
     for name in KINDS_OF_SHARDS:
         (good / name).mkdir()
-    make_dataset(good / "shards", [[clip_with_mouth(1), numbered_clip(3, 10)], [numbered_clip(2, 11, "val")]])
+    make_counted(good / "shards", [[clip_with_mouth(1), numbered_clip(3, 10)], [numbered_clip(2, 11, "val")]])
     report = sample(num_clips=3)
     write_report(good / "report", report.results, report.per_clip, lambda method, clip: None)
     frames = numbered_clip(0, 1).face[0]

@@ -228,6 +228,12 @@ class LoadedMedia:
             return name, break_clock(path, rng)
         return name, bytes(damaged(path.read_bytes(), path.suffix, rng))
 
+    def whole(self) -> Iterator[tuple[str, bytes]]:
+        """The good videos of which everything can be made: those with sound, upright."""
+        for form in FORMATS:
+            if form.video is not None and form.audio is not None and not form.turned:
+                yield form.name, (self.good / form.name).read_bytes()
+
     def acts(self, name: str, data: bytes) -> Iterator[tuple[str, Callable[[], str]]]:
         path = self.scratch / name
         path.write_bytes(data)

@@ -16,6 +16,7 @@ import fuzz
 
 FEW = {"media": 20, "tables": 100, "shards": 40, "checkpoints": 40}
 SEED = 1
+DONE = {"ok", "clip", "dubbed", "scored", "read", "true"}
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,8 @@ def test_damaged_files_end_as_results_or_refusals(part: str, tmp_path: Path) -> 
     made = fuzz.find_part(part)
     made.make(good)
     loaded = made.load(good, scratch)
+    name, data = next(iter(loaded.whole()))
+    assert {act() for _, act in loaded.acts(name, data)} <= DONE, "the good files are read"
     found = {number: fuzz.run_case(loaded, SEED, number) for number in range(FEW[part])}
     assert not [case for case in found.values() if case.finding], fuzz.summary(found)
     assert len({end for case in found.values() for end in case.ends.values()}) > 1, (
