@@ -26,6 +26,7 @@ from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
     ClipScore,
     Reference,
+    ReferenceFrames,
     Scorer,
     ScoreRequest,
     ScoringError,
@@ -57,7 +58,16 @@ def score_methods(
         measured = run_stage(measure, range(len(videos)), options)
         unread = sum(isinstance(m, dict) and m["reason"] == Reason.READ_ERROR for m in measured)
         refuse_if_unread(unread, len(videos), "references", str(config.reference))
-        score = ScoreStage(config, cache, tasks, dict(zip(videos, measured)), "scores", config.clip_timeout)
+        references = dict(zip(videos, measured))
+        score = ScoreStage(
+            config,
+            cache,
+            tasks,
+            references,
+            "scores",
+            config.clip_timeout,
+            plans_together=len(config.methods),
+        )
         records = _score_all(score, options)
         again = [
             replace(task, reencoded=True)
@@ -68,11 +78,14 @@ def score_methods(
 
 
 def _score_all(stage: ScoreStage, options: RayOptions) -> list[ClipRecord]:
-    """The record of every task, in their order."""
-    found = run_stage(stage, range(len(stage.tasks)), options)
+    """The record of every task, in their order. Rows of one video follow one another, so that a worker has its frames
+    for all of them."""
+    tasks = stage.tasks
+    order = sorted(range(len(tasks)), key=lambda i: tasks[i].video)
+    found = dict(zip(order, run_stage(stage, order, options)))
     return [
-        {"method": task.method, "clip": task.clip, "source": task.source, **record}
-        for task, record in zip(stage.tasks, found)
+        {"method": task.method, "clip": task.clip, "source": task.source, **found[i]}
+        for i, task in enumerate(tasks)
     ]
 
 
@@ -131,6 +144,7 @@ class ScoreStage(Stage[int, ClipRecord]):
     references: Mapping[str, str | ClipRecord]
     title: str = "scores"
     heartbeat_timeout: float = 0
+    plans_together: int = 1
     unit = "rows"
 
     def setup(self) -> None:
@@ -255,6 +269,7 @@ class ClipScoring:
             reference_frame_cache=FrameFeatureCache(
                 self.cache, config.frames_facts(sha256, None, False, None)
             ),
+            reference_frames=_share_frames(config.reference / task.video, reference),
             heartbeat=context.heartbeat,
         )
 
@@ -314,6 +329,18 @@ def _driving_audio(path: Path, task: Task, reference: Reference) -> tuple[np.nda
         raise ScoringError(Reason.AUDIO_UNREADABLE, str(error)) from error
     audio = slice_audio(track, start_s, reference.num_frames, fps)
     return shift_audio(audio, task.baseline.audio_shift, fps), track.end_s - start_s
+
+
+_reference_frames: dict[tuple[Path, str], ReferenceFrames] = {}  # At most one.
+
+
+def _share_frames(path: Path, reference: Reference) -> ReferenceFrames:
+    """Those that the row before left in this worker, if it was of the same reference."""
+    key = (path, reference.facts.sha256)
+    if key not in _reference_frames:
+        _reference_frames.clear()
+        _reference_frames[key] = ReferenceFrames(path, reference.facts, reference.num_frames)
+    return _reference_frames[key]
 
 
 _scorers: dict[str, Scorer] = {}  # At most one.

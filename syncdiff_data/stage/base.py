@@ -31,6 +31,9 @@ class Stage(ABC, Generic[Plan, Result]):
     """The key of `context.report`'s counts that counts towards the total."""
     plans_per_block: int = 64
     """Most plans in one Ray task: 1 where a plan takes minutes, more where Ray's 10 ms per task would be felt."""
+    plans_together: int = 1
+    """Neighbouring plans that share work in a worker's memory: a Ray task has whole multiples of them, where that
+    leaves a task for every worker."""
     heartbeat_timeout: float = 0
     """Seconds without a heartbeat after which the worker of an item is ended; 0: never."""
     resources: Resources = Resources()

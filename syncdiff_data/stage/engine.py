@@ -40,7 +40,7 @@ def run_stage(
     workers = min(options.workers or slots, len(plans))
     run = RunClient.start()
     shared = _share(stage, run, workers, gpus)
-    blocks = _blocks(plans, workers, stage.plans_per_block)
+    blocks = _blocks(plans, workers, stage.plans_per_block, stage.plans_together)
     try:
         with ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total):
             return _collect(_outcomes(blocks, shared, cpus, gpus, workers))
@@ -55,9 +55,11 @@ def _share(stage: Stage[Any, Any], run: RunClient, workers: int, gpus: float) ->
     return SharedStage((ray.put(cloudpickle.dumps(stage)),), run, workers, gpus)
 
 
-def _blocks(plans: Sequence[Any], workers: int, most: int) -> list[dict[str, Any]]:
+def _blocks(plans: Sequence[Any], workers: int, most: int, together: int = 1) -> list[dict[str, Any]]:
     """Neighbouring plans, pickled, with the number of the first."""
     size = max(1, min(most, math.ceil(len(plans) / (workers * BLOCKS_PER_WORKER))))
+    if len(plans) >= workers * together:
+        size = math.ceil(size / together) * together
     from ray import cloudpickle
 
     return [

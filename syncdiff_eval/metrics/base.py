@@ -5,17 +5,19 @@ T = frames of a clip, B = frames of a batch, H, W = height and width in source p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from syncdiff_data.media import Video
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import FrameFeatureCache
+
+T = TypeVar("T")
 
 
 class ReportGroup(StrEnum):
@@ -104,6 +106,17 @@ class FrameBatch:
     """B times at which the reference shows these frames, in seconds since its frame 0."""
 
 
+class Once(Protocol):
+    """Makes a value, or gives the one that was made under this key."""
+
+    def __call__(self, key: Hashable, make: Callable[[], T], /) -> T: ...
+
+
+def each_time(key: Hashable, make: Callable[[], T], /) -> T:
+    """Keeps nothing."""
+    return make()
+
+
 @dataclass(frozen=True)
 class ClipContext:
     """What a metric may know of a clip before it sees the first frame."""
@@ -131,6 +144,9 @@ class ClipContext:
     """The words of the sound; None where they are not known."""
     compares: bool = True
     """Whether columns that compare with the reference will have a value."""
+    once: Once = each_time
+    """For what is made of the reference's frames or of a sound alone, whatever is scored: kept for the other methods of
+    the clip, in the memory of the worker. The key names all it depends on but the reference."""
     heartbeat: Callable[[], None] = lambda: None
     """For metrics that read frames themselves: to be called at each, or the clip counts as hanging."""
 

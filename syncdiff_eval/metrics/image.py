@@ -25,58 +25,93 @@ SIGMA = 1.5
 RADIUS = 5
 """Of the Gaussian window: 11 x 11 pixels at sigma 1.5, truncated at 3.5 sigma as scikit-image does."""
 SMALLEST_SIDE = 2 * RADIUS + 1
-STRIP = 64
-"""Rows of the index map computed at a time."""
+STRIP = 1 << 15
+"""Pixels of the index map computed at a time, in whole rows."""
+CENTRE = 128
 _C1 = (0.01 * PEAK) ** 2
 _C2 = (0.03 * PEAK) ** 2
+
+
+def squared_error(reference: np.ndarray, generated: np.ndarray) -> int:
+    """Sum of the squared differences of two uint8 images of one shape, exact: in uint8 a difference wraps, and
+    unrelated images then read about 28 dB."""
+    _check(reference, generated)
+    return round(cv2.norm(reference, generated, cv2.NORM_L2SQR))
 
 
 def psnr(reference: np.ndarray, generated: np.ndarray) -> float:
     """Peak signal to noise ratio in dB of two uint8 images of one shape; infinity where they are equal.
 
-    Equals skimage.metrics.peak_signal_noise_ratio(reference, generated, data_range=255). The difference is
-    taken in float64: in uint8 it wraps, and unrelated images then read about 28 dB.
+    Equals skimage.metrics.peak_signal_noise_ratio(reference, generated, data_range=255).
     """
-    _check(reference, generated)
-    error = reference.astype(np.float64) - generated
-    mse = float(np.mean(error * error))
+    mse = squared_error(reference, generated) / reference.size
     return float("inf") if mse == 0 else float(10 * np.log10(PEAK**2 / mse))
 
 
 def ssim(reference: np.ndarray, generated: np.ndarray) -> float:
     """Structural similarity, -1 to 1, of two uint8 images [H, W, 3] of at least 11 x 11 pixels.
 
-    Equals skimage.metrics.structural_similarity(..., data_range=255, channel_axis=2, gaussian_weights=True,
-    sigma=1.5, use_sample_covariance=False), the parameters of Wang et al. 2004. Computed strip by strip with
-    OpenCV's separable filter, so that it stays in the processor's cache.
+    Equals, to 1e-6, skimage.metrics.structural_similarity(..., data_range=255, channel_axis=2, gaussian_weights=True,
+    sigma=1.5, use_sample_covariance=False), the parameters of Wang et al. 2004.
+    """
+    return _mean(similarity_map(reference, generated))
+
+
+def similarity_map(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
+    """SSIM's index at every pixel whose window lies inside the images: float32 [H - 10, W - 10, 3].
+
+    Arguments as of `ssim`. A region's part of the map is the region's own map. Computed strip by strip with OpenCV's
+    separable filter, so that it stays in the processor's cache.
     """
     _check(reference, generated)
-    if min(reference.shape[:2]) < SMALLEST_SIDE:
+    height, width, channels = reference.shape
+    if min(height, width) < SMALLEST_SIDE:
         raise ValueError(
             f"ssim needs images of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}, got {reference.shape}"
         )
-    total, count = 0.0, 0
-    for top in range(0, len(reference) - 2 * RADIUS, STRIP):
-        rows = slice(top, top + STRIP + 2 * RADIUS)
-        for channel in range(reference.shape[2]):
-            similarity = _similarity(reference[rows, :, channel], generated[rows, :, channel])
-            total += float(similarity.sum())
-            count += similarity.size
-    return total / count
+    index = np.empty((height - 2 * RADIUS, width - 2 * RADIUS, channels), np.float32)
+    strip = max(RADIUS, STRIP // width)
+    for top in range(0, len(index), strip):
+        rows = slice(top, top + strip + 2 * RADIUS)
+        _write_similarity(reference[rows], generated[rows], index[top : top + strip])
+    return index
 
 
-def _similarity(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """The index at every pixel whose window lies inside: two uint8 [h, w] to float64 [h - 10, w - 10].
+def _write_similarity(reference: np.ndarray, generated: np.ndarray, index: np.ndarray) -> None:
+    """The index of two uint8 [h, w, 3] into float32 [h - 10, w - 10, 3].
 
-    Four filtered planes serve where five are usual: only the sum of the two variances is needed.
+    In the sum s and the difference d of both images, numerator and denominator are
+    (mean s^2 -+ mean d^2 + 2 C1) (var s -+ var d + 2 C2). A difference that is small is then precise in float32, and an
+    error in var s cancels where there is no difference.
     """
-    x, y = reference.astype(np.float64), generated.astype(np.float64)
-    mean_x, mean_y = gaussian_interior(x), gaussian_interior(y)
-    product = mean_x * mean_y
-    square = mean_x * mean_x + mean_y * mean_y
-    variances = gaussian_interior(x * x + y * y) - square
-    covariance = gaussian_interior(x * y) - product
-    return ((2 * product + _C1) * (2 * covariance + _C2)) / ((square + _C1) * (variances + _C2))
+    total: np.ndarray = cv2.add(reference, generated, dtype=cv2.CV_32F)
+    total -= 2 * CENTRE  # variances do not change, and squares stay small
+    difference: np.ndarray = cv2.subtract(reference, generated, dtype=cv2.CV_32F)
+    mean_s, mean_d = _blurred(total), _blurred(difference)
+    total *= total
+    difference *= difference
+    variance_s, variance_d = _blurred(total, 2 * _C2), _blurred(difference)
+    variance_s -= mean_s * mean_s
+    mean_s += 2 * CENTRE
+    square_s, square_d = mean_s * mean_s, mean_d * mean_d
+    variance_d -= square_d
+    square_s += 2 * _C1
+    np.multiply(square_s - square_d, variance_s - variance_d, out=index)
+    square_s += square_d
+    variance_s += variance_d
+    square_s *= variance_s
+    index /= square_s
+
+
+def _blurred(plane: np.ndarray, plus: float = 0) -> np.ndarray:
+    """SSIM's Gaussian of float32 [h, w, 3], where the window lies inside, and a constant."""
+    whole = cv2.sepFilter2D(plane, cv2.CV_32F, _KERNEL_32, _KERNEL_32, delta=plus)
+    return whole[RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+
+def _mean(index: np.ndarray) -> float:
+    """Of float32 [h, w, 3], summed in float64."""
+    return sum(cv2.sumElems(index)) / index.size
 
 
 def gaussian_interior(plane: np.ndarray) -> np.ndarray:
@@ -91,6 +126,7 @@ def _kernel() -> np.ndarray:
 
 
 _KERNEL = _kernel()
+_KERNEL_32 = _KERNEL.astype(np.float32)
 
 
 def _check(reference: np.ndarray, generated: np.ndarray) -> None:
@@ -113,14 +149,13 @@ class RegionQuality:
         self.frames = 0
         self.identical = 0
 
-    def add(self, reference: np.ndarray, generated: np.ndarray) -> None:
+    def add(self, frame_psnr: float, frame_ssim: float) -> None:
         self.frames += 1
-        if np.array_equal(reference, generated):
+        self.ssim_sum += frame_ssim
+        if np.isinf(frame_psnr):
             self.identical += 1
-            self.ssim_sum += 1.0
-            return
-        self.psnr_sum += psnr(reference, generated)
-        self.ssim_sum += ssim(reference, generated)
+        else:
+            self.psnr_sum += frame_psnr
 
     def merge(self, other: RegionQuality) -> None:
         self.psnr_sum += other.psnr_sum
@@ -146,13 +181,17 @@ class ImageQuality:
 
     def update(self, batch: FrameBatch) -> None:
         for i, (reference, generated) in enumerate(zip(batch.reference, batch.generated)):
-            if min(reference.shape[:2]) >= SMALLEST_SIDE:
-                self.regions["full"].add(reference, generated)
-            if batch.regions is None or not batch.regions.present[i]:
+            height, width = reference.shape[:2]
+            if min(height, width) < SMALLEST_SIDE:
                 continue
-            for name, boxes in (("face", batch.regions.face), ("mouth", batch.regions.mouth)):
-                x0, y0, x1, y1 = boxes[i]
-                self.regions[name].add(reference[y0:y1, x0:x1], generated[y0:y1, x0:x1])
+            similarity = similarity_map(reference, generated)
+            boxes = {"full": (0, 0, width, height)}
+            if batch.regions is not None and batch.regions.present[i]:
+                boxes |= {"face": batch.regions.face[i], "mouth": batch.regions.mouth[i]}
+            for name, (x0, y0, x1, y1) in boxes.items():
+                index = similarity[y0 : y1 - 2 * RADIUS, x0 : x1 - 2 * RADIUS]
+                region = slice(y0, y1), slice(x0, x1)
+                self.regions[name].add(psnr(reference[region], generated[region]), _mean(index))
 
     def merge(self, other: ImageQuality) -> None:
         for name, region in self.regions.items():
@@ -190,7 +229,7 @@ IMAGE = MetricFamily(
             Column(f"ssim_{region}", f"SSIM {region}", "", True, 4, compares_with_reference=True),
         )
     ),
-    version=1,
+    version=2,
     load=_load,
     required_inputs=frozenset({"reference"}),
 )

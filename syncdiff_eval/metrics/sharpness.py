@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,14 +11,15 @@ import numpy as np
 
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.metrics.base import (
-    ClipContext,
     Column,
     FrameBatch,
     MetricFactory,
     MetricFamily,
     MissingValue,
+    Once,
     ReportGroup,
     Values,
+    each_time,
 )
 from syncdiff_eval.metrics.image import RADIUS, gaussian_interior
 
@@ -43,7 +45,8 @@ class Sharpness:
     is no better.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, once: Once = each_time) -> None:
+        self._once = once
         self.frames = 0
         self.generated = 0.0
         self.reference = 0.0
@@ -55,7 +58,9 @@ class Sharpness:
             x0, y0, x1, y1 = batch.regions.mouth[i]
             self.frames += 1
             self.generated += detail_energy(batch.generated[i][y0:y1, x0:x1])
-            self.reference += detail_energy(batch.reference[i][y0:y1, x0:x1])
+            real = batch.reference[i][y0:y1, x0:x1]
+            key = ("detail of the mouth", batch.first_frame + int(i))
+            self.reference += self._once(key, partial(detail_energy, real))
 
     def merge(self, other: Sharpness) -> None:
         self.frames += other.frames
@@ -73,11 +78,7 @@ class Sharpness:
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     del weights, device
 
-    def start(context: ClipContext) -> Sharpness:
-        del context
-        return Sharpness()
-
-    return start
+    return lambda context: Sharpness(context.once)
 
 
 SHARPNESS = MetricFamily(

@@ -8,6 +8,7 @@ change from one frame to the next.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,9 @@ class SilentLips(ClipOpenings):
         audio = self.context.audio
         if audio is None:
             return MissingValue(Reason.NO_AUDIO)
-        return silent_frames(self._detector.speech(audio), self.context.shown_at(count), self.context.fps)
+        sound = hashlib.sha256(audio.tobytes()).digest()
+        speech = self.context.once(("speech", sound), lambda: self._detector.speech(audio))
+        return silent_frames(speech, self.context.shown_at(count), self.context.fps)
 
 
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:

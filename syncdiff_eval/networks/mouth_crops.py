@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from syncdiff_data.reasons import Reason
@@ -27,6 +29,7 @@ class Mouths:
         self._first, self._landmarks = _speaker_landmarks(context)
         self._cropper = MouthCropper(self._landmarks, mean_face()) if len(self._landmarks) else None
         self._with_reference = with_reference
+        self._once = context.once
         self._shown = Resampler()
         self._crops: list[np.ndarray] = []
         self._start_s = 0.0
@@ -38,11 +41,12 @@ class Mouths:
                 continue
             if at == 0:
                 self._start_s = time
-            images = (
-                [batch.generated[i], batch.reference[i]] if self._with_reference else [batch.generated[i]]
-            )
-            crops = np.stack([self._cropper.crop(image, at) for image in images])
-            self._crops += self._shown.add(time, crops)
+            crops = [self._cropper.crop(batch.generated[i], at)]
+            if self._with_reference:
+                crops.append(
+                    self._once(("mouth crop", at), partial(self._cropper.crop, batch.reference[i], at))
+                )
+            self._crops += self._shown.add(time, np.stack(crops))
 
     def finish(self) -> np.ndarray | MissingValue:
         """uint8 [1 or 2, T, 96, 96]: the generated frames' and, if cropped, the reference's; or why there are none."""

@@ -19,6 +19,7 @@ from syncdiff_eval.scoring.base import (
     ScoringStrategy,
 )
 from syncdiff_eval.scoring.paired import PairedScoring
+from syncdiff_eval.scoring.reference_frames import ReferenceFrames
 from syncdiff_eval.scoring.sound import driving_audio, shift_audio
 from syncdiff_eval.scoring.standalone import StandaloneScoring
 
@@ -26,6 +27,7 @@ __all__ = [
     "ClipScore",
     "FamilyScore",
     "Reference",
+    "ReferenceFrames",
     "ScoreRequest",
     "Scorer",
     "ScoringError",

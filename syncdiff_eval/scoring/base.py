@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from syncdiff_eval.metrics.base import (
     reason_inapplicable,
 )
 from syncdiff_eval.protocols import ProtocolDefinition
-from syncdiff_eval.videos import FileFacts, frames
+from syncdiff_eval.videos import FileFacts
+
+if TYPE_CHECKING:
+    from syncdiff_eval.scoring.reference_frames import ReferenceFrames
 
 TimedFrame = tuple[float, np.ndarray]
 """Presentation time in seconds and RGB uint8 [H, W, 3]."""
@@ -84,6 +87,8 @@ class ScoreRequest:
     frame_cache: FrameFeatureCache | None = None
     """Of the frames that are scored."""
     reference_frame_cache: FrameFeatureCache | None = None
+    reference_frames: ReferenceFrames | None = None
+    """Shared with other rows of the same reference; None: with none."""
     heartbeat: Heartbeat = field(default=lambda: None)
 
     @property
@@ -191,9 +196,9 @@ def compute_families(
     return scores
 
 
-def baseline_frames(path: Path, baseline: Baseline) -> Iterator[TimedFrame]:
+def baseline_frames(reference: Iterable[TimedFrame], baseline: Baseline) -> Iterator[TimedFrame]:
     """The reference's frames as the baseline shows them."""
     first: np.ndarray | None = None
-    for time, image in frames(path):
+    for time, image in reference:
         first = image if first is None else first
         yield time, first if baseline.frozen else image

@@ -24,6 +24,7 @@ from syncdiff_eval.scoring.base import (
     requested_families,
 )
 from syncdiff_eval.scoring.frame_pairs import FramePairs, TimestampOnly, check_format
+from syncdiff_eval.scoring.reference_frames import ReferenceFrames
 from syncdiff_eval.videos import FileFacts, frames, read_facts
 
 FRAMES_PER_BATCH = 8
@@ -69,13 +70,16 @@ class PairedScoring:
         # Families whose columns cannot exist for this row get no metric, and cause no decoding.
         families = requested_families(request, scorer)
         wanted = [name for name in families if applies(families[name], request)]
-        context = _context(request)
+        shared = request.reference_frames or ReferenceFrames(
+            request.reference_path, reference.facts, reference.num_frames
+        )
+        context = _context(request, shared)
         metrics = {name: scorer.factories[name](context) for name in wanted}
         inputs = frozenset[FrameInput]().union(*(families[name].required_inputs for name in wanted))
         # Two streams of (time, image) -> pairs by index -> batches -> metrics.
         pairs = FramePairs(
-            _reference_frames(request, inputs),
-            _output_frames(request),
+            _reference_frames(request, shared, inputs),
+            _output_frames(request, shared),
             reference.facts,
             facts,
             scorer.protocol,
@@ -85,7 +89,7 @@ class PairedScoring:
         return ClipScore(num_frames, facts, compute_families(metrics, families, request))
 
 
-def _context(request: ScoreRequest) -> ClipContext:
+def _context(request: ScoreRequest, shared: ReferenceFrames) -> ClipContext:
     """Frames are shown at the reference's times, whatever times the output declares."""
     reference = request.reference
     return ClipContext(
@@ -97,6 +101,7 @@ def _context(request: ScoreRequest) -> ClipContext:
         times=reference.times - reference.times[0],
         frame_cache=request.frame_cache,
         reference_frame_cache=request.reference_frame_cache,
+        once=shared.once,
         heartbeat=request.heartbeat,
         transcript=request.transcript,
         compares=not (request.crossed or request.real),
@@ -104,17 +109,17 @@ def _context(request: ScoreRequest) -> ClipContext:
 
 
 def _reference_frames(
-    request: ScoreRequest, inputs: frozenset[FrameInput]
+    request: ScoreRequest, shared: ReferenceFrames, inputs: frozenset[FrameInput]
 ) -> Iterator[TimedFrame] | Iterator[TimestampOnly]:
     """Its frames, or their times alone where no metric needs the images."""
     if "reference" in inputs:
-        return frames(request.reference_path)
+        return shared.frames()
     return ((time, None) for time in request.reference.times.tolist())
 
 
-def _output_frames(request: ScoreRequest) -> Iterator[TimedFrame]:
+def _output_frames(request: ScoreRequest, shared: ReferenceFrames) -> Iterator[TimedFrame]:
     if request.output is None:
-        return baseline_frames(request.reference_path, request.baseline)
+        return baseline_frames(shared.frames(), request.baseline)
     return _same_area(request.output, request.reference.facts)
 
 
