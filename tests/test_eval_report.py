@@ -14,6 +14,8 @@ from report_samples import GAN, METHODS, OTHER, UNAVAILABLE, Sample, sample
 from rich.console import Console
 
 from syncdiff_eval.methods import Method
+from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.metrics.frechet import frames_wanted
 from syncdiff_eval.report.by_type import DIFFUSION, type_comparisons
 from syncdiff_eval.report.cells import comparison_mean, split_ranked
 from syncdiff_eval.report.clips import WORST, failed_clips, worst_clips
@@ -142,6 +144,17 @@ def test_there_are_no_warnings_where_nothing_is_wrong() -> None:
     assert warnings(enough.results) == []
     mixed = changed(enough, codecs=lambda row: ["vp9" if row.name == "latent" else "h264"])
     assert [sentence.partition(" ")[0] for sentence in warnings(mixed.results)] == ["Files"]
+
+
+@pytest.mark.parametrize(("family", "frames"), [("fid-face", 2048), ("frechet-centerface", 320)])
+def test_each_distance_has_its_own_number_of_frames_that_are_enough(family: str, frames: int) -> None:
+    assert frames_wanted(FAMILIES[family].columns[1].unit) == frames
+
+
+def test_pairs_that_were_not_tested_have_no_win_matrix() -> None:
+    page = page_of(sample(3, METHODS[:2], failures=0))
+    assert "Win matrix" not in page
+    assert "No pair was tested" in page
 
 
 def test_a_method_that_failed_on_as_many_clips_as_it_scored_has_its_fid() -> None:

@@ -30,8 +30,15 @@ from syncdiff_eval.metrics.base import (
 )
 
 Region = Literal["face", "full"]
+FRAMES_WANTED = "at least {:,} wanted"
+"""Unit of the columns that count frames."""
 _ONE_THREAD = ThreadpoolController().wrap(limits=1, user_api="blas")
 """For sums, products and eigenvalues: their last digits depend on the number of threads."""
+
+
+def frames_wanted(unit: str) -> int:
+    """The number in FRAMES_WANTED."""
+    return int("".join(filter(str.isdigit, unit)) or 0)
 
 
 class FeatureNetwork(Protocol):
@@ -226,7 +233,7 @@ def frechet_family(distance: Distance) -> MetricFamily:
             Column(
                 frames,
                 f"{distance.title}, frames",
-                f"at least {distance.enough:,} wanted",
+                FRAMES_WANTED.format(distance.enough),
                 None,
                 0,
                 pooled=True,

@@ -132,7 +132,10 @@ def with_numbers(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) ->
 
 
 def win_matrix(results: Results) -> dict[str, dict[str, int]]:
-    """Win matrix: winner -> loser -> number of metrics with a significant difference; ranked methods only."""
+    """Win matrix: winner -> loser -> number of metrics with a significant difference; ranked methods only. Empty where
+    no pair was tested."""
+    if all(comparison.p_holm is None for comparison in results.comparisons):
+        return {}
     names = [row.name for row in split_ranked(results)[0] if not row.baseline]
     table = {a: dict.fromkeys(names, 0) for a in names}
     for comparison in results.comparisons:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from itertools import count
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
+from syncdiff_eval.metrics.frechet import frames_wanted
 from syncdiff_eval.report.cells import clips_and_sources, counts, failures
 from syncdiff_eval.report.groups import frame_count_of
 from syncdiff_eval.results import MethodResult, Results
 from syncdiff_eval.statistics import LEAST_SOURCES
 
-ENOUGH_FRAMES = 2048
-"""Dimension of FID's features: on fewer frames their covariance is not of full rank."""
 FAR_OFF = 2.0
 """Frames of mean AV offset above which a method's sound is out of step."""
 LATE_MS = 20.0
@@ -76,10 +75,11 @@ def _few_frames(results: Results) -> list[str]:
         base = frame_count_of(metric, results)
         numbers = [row.scores[metric.name].mean for row in _ranked(results)]
         frames = [value for value in numbers if value is not None]
-        if base and frames and min(frames) < ENOUGH_FRAMES:
+        enough = frames_wanted(metric.unit)
+        if base and frames and min(frames) < enough:
             title = next(other.title for other in results.metrics if other.name == base)
             sentences.append(
-                f"{title} was computed from {min(frames):,.0f} frames: under {ENOUGH_FRAMES:,} it depends on their "
+                f"{title} was computed from {min(frames):,.0f} frames: under {enough:,} it depends on their "
                 "number more than on the frames, so do not compare it with numbers outside this table."
             )
     return sentences
