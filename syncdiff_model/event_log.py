@@ -24,7 +24,7 @@ def open_event_log(run: Path, step: int) -> Iterator[EventLog]:
     """
     folder = run / EVENTS
     with _writer_threads_silent():
-        log = SummaryWriter(str(folder), purge_step=step)
+        log = SummaryWriter(str(folder), purge_step=step + 1)
         try:
             yield log
             log.close()

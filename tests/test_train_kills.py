@@ -13,8 +13,10 @@ import pytest
 import torch
 from loader_data import make_dataset, numbered_clip
 from runs import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from syncdiff_model.checkpoint import load_state, load_syncdiff
+from syncdiff_model.checkpoint import fingerprint, load_state, load_syncdiff
+from syncdiff_model.event_log import EVENTS
 
 pytestmark = pytest.mark.slow
 PRESET = """
@@ -26,7 +28,7 @@ gan: {sync: 0, widths: [8, 8]}
 """
 STAGE = (
     "{steps: %d, batch_size: 4, window: 2, learning_rate: 3.0e-3, warmup_steps: 0, ema_decay: 0.9, flip: false, "
-    "loader_workers: 0, checkpoint_every: %d, validate_every: 0}"
+    "loader_workers: 0, checkpoint_every: %d, validate_every: 0, log_every: 1}"
 )
 
 
@@ -81,3 +83,16 @@ def test_ten_steps_a_kill_and_ten_more_are_twenty_steps(data: Path, tmp_path: Pa
     assert states[0]["step"] == states[1]["step"] == 20
     weights = [state["trained"] for state in states]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert fingerprint(one) == fingerprint(other)
+    names = ("loss",) if model == "syncdiff" else ("generator/loss", "discriminator/loss")
+    for name in names:
+        losses = [logged(tmp_path / run, name) for run in ("whole", "killed")]
+        assert list(losses[0]) == list(range(1, 21))
+        assert losses[0] == losses[1]
+
+
+def logged(run: Path, name: str) -> dict[int, float]:
+    """A scalar of every step, as TensorBoard shows it."""
+    events = EventAccumulator(str(run / EVENTS), size_guidance={"scalars": 0})
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars(name)}

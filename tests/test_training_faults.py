@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from syncdiff_data.cli import exit_with_sentence
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
@@ -19,7 +20,7 @@ from syncdiff_data.loader.stream import is_lost_worker
 from syncdiff_data.records import UserError
 from syncdiff_model.checkpoint import list_checkpoints, prune, replace_folder, save_parts, tidy
 from syncdiff_model.distributed import Peers
-from syncdiff_model.event_log import open_event_log
+from syncdiff_model.event_log import EVENTS, open_event_log
 from syncdiff_model.presets import Settings
 from syncdiff_model.runs import RunOptions, TrainingData, open_run, train_autoencoder
 
@@ -97,6 +98,16 @@ def test_a_log_on_a_full_disk_is_a_sentence_without_a_stack(
     with pytest.raises(UserError, match="tensorboard could not be written: No space left"):
         log_a_loss()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_resumed_log_keeps_the_step_of_its_checkpoint_and_hides_later_ones(tmp_path: Path) -> None:
+    for step, losses in ((0, {1: 1.0, 2: 2.0, 3: 3.0}), (2, {3: 30.0, 4: 40.0})):
+        with open_event_log(tmp_path, step) as log:
+            for number, loss in losses.items():
+                log.add_scalar("loss", loss, number)
+    events = EventAccumulator(str(tmp_path / EVENTS))
+    events.Reload()
+    assert {event.step: event.value for event in events.Scalars("loss")} == {1: 1.0, 2: 2.0, 3: 30.0, 4: 40.0}
 
 
 def test_a_full_disk_outside_of_stages_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
