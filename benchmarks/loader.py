@@ -7,6 +7,12 @@ samples of the shards, so that both sides decode the same pictures.
 
     python benchmarks/loader.py --clips CLIPS --features MEL --scratch DIR
 
+A row is a task, whose loader decodes what it asks for: the parts of Wav2Lip's sample are the window, another frame of
+the face and mel windows; the presets' generators ask for frames moved in time or for poses as well, and for landmarks;
+an autoencoder for the window alone. Every round measures every row, so a ratio compares what ran side by side; medians
+over the rounds are printed. "Decoding" is the time in which the same library decodes that many of the same crops that
+lie in memory, as a share of a sample's: the limit of that row.
+
 Cold means that the files' pages are dropped from the page cache before each run (posix_fadvise on every file, after
 a sync; with the right to do so the kernel drops all its caches too, directories included). A run visits as many clips
 as there are, on either side. Both sides have one thread, that of BLAS included, which else spins beside Wav2Lip's
@@ -21,11 +27,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = (
     "1"  # Read when numpy and torch are imported.
 )
 
+import cProfile
+import pstats
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -36,9 +45,13 @@ import tyro
 from torch.utils.data import DataLoader, Dataset
 
 from syncdiff_data.features import mel_windows
-from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
+from syncdiff_data.images import decode_jpeg, decode_jpeg_into
+from syncdiff_data.loader import BatchParts, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.records import SAMPLE_RATE
 from syncdiff_data.shards import read_clips
+from syncdiff_model.presets import load_preset
+from syncdiff_model.tasks.autoencoder import AutoencoderTask
+from syncdiff_model.tasks.syncdiff import SyncDiffTask
 
 WINDOW = 5
 WAV2LIP_SIZE = 96
@@ -57,10 +70,27 @@ class Benchmark:
     workers: int = 0
     """DataLoader workers on both sides; 0 reads in the main process."""
     batch_size: int = 16
-    windows_per_visit: tuple[int, ...] = (1, 2, 4, 8)
-    """Windows the loader cuts each time it reads a clip; one row each."""
-    repeats: int = 3
-    """The median is printed. CPU time tells more than the clock on a busy machine."""
+    windows_per_visit: tuple[int, ...] = ()
+    """Other numbers of windows that the loader cuts each time it reads a clip; a row each, of preset paper."""
+    rounds: int = 5
+    """CPU time tells more than the clock on a busy machine."""
+    cold: bool = True
+    """Measure with an empty page cache too."""
+    profile: Path | None = None
+    """Text file for a profile of the CPU time of preset paper."""
+
+
+FOLDERS = "Wav2Lip's folders"
+TASKS = {
+    "loader, the parts of Wav2Lip's sample": BatchParts(("frames", "identity"), landmarks=False),
+    "loader, SyncDiff, preset compact": SyncDiffTask.batch_parts(load_preset("compact")),
+    "loader, SyncDiff, preset paper": SyncDiffTask.batch_parts(load_preset("paper")),
+    "loader, autoencoder": AutoencoderTask.batch_parts(load_preset("compact")),
+}
+PAPER = "loader, SyncDiff, preset paper"
+DECODED = {"frames": WINDOW, "identity": 1, "pose": 1, "masked": 2 / 3}
+"""Crops that a part adds to a sample, mean: of the poses all but one lie in the window, and so do those of a window
+that was moved by up to one frame."""
 
 
 class Wav2LipFolder(Dataset[dict[str, torch.Tensor]]):
@@ -137,6 +167,24 @@ def bytes_from_disk() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
 
 
+def decoding_ms(clips: Path) -> float:
+    """CPU milliseconds in which a crop is decoded that lies in memory, mean over the crops of some clips."""
+    crops = [jpeg for clip, _ in zip(read_clips(clips), range(20)) for jpeg in clip.face_jpeg]
+    place = decode_jpeg(crops[0])
+    cpu = time.process_time()
+    for jpeg in crops:
+        decode_jpeg_into(jpeg, place)
+    return 1000 * (time.process_time() - cpu) / len(crops)
+
+
+def profile_text(batches: Callable[[], Iterable[dict]], rows: int = 14) -> str:
+    """The functions that take the most CPU time of their own."""
+    profile, text = cProfile.Profile(time.process_time), StringIO()
+    profile.runcall(lambda: sum(1 for _ in batches()))
+    pstats.Stats(profile, stream=text).strip_dirs().sort_stats("tottime").print_stats(rows)
+    return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines()) + "\n"
+
+
 def main(config: Benchmark) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -144,36 +192,73 @@ def main(config: Benchmark) -> None:
     roots = (config.clips, config.features, config.scratch)
     files = [path for root in roots for path in root.rglob("*") if path.is_file()]
 
-    def ours(visit: int) -> Loader:
+    def loader(task: str, visit: int = 4) -> Loader:
         options = LoaderConfig(
-            config.batch_size, WINDOW, context=1, feature="mel", windows_per_visit=visit, epochs=1
+            config.batch_size, WINDOW, parts=TASKS[task], context=1, windows_per_visit=visit, epochs=1
         )
-        return Loader(ClipWindows(config.clips, config.features, options), config.workers)
+        features = None if "autoencoder" in task else config.features
+        return Loader(ClipWindows(config.clips, features, options), config.workers)
 
-    rows: dict[str, Callable[[], Iterable[dict]]] = {
-        f"loader, {visit} windows a visit": partial(ours, visit) for visit in config.windows_per_visit
-    }
     folder_samples = Wav2LipFolder(folders, samples=len(folders))
-    rows["Wav2Lip's folders"] = lambda: DataLoader(
-        folder_samples, config.batch_size, num_workers=config.workers
-    )
-    print(f"{len(folders)} clips, {config.workers} workers, batches of {config.batch_size}")
+    rows: dict[str, Callable[[], Iterable[dict]]] = {
+        FOLDERS: lambda: DataLoader(folder_samples, config.batch_size, num_workers=config.workers)
+    }
+    rows |= {task: partial(loader, task) for task in TASKS}
+    rows |= {
+        f"{PAPER}, {visit} windows a visit": partial(loader, PAPER, visit)
+        for visit in config.windows_per_visit
+    }
+    found: dict[str, list[list[tuple[float, float, float]]]] = {name: [] for name in rows}
+    decoding = []
+    for _ in range(config.rounds):
+        decoding.append(decoding_ms(config.clips))
+        for name, make in rows.items():
+            if config.cold:
+                drop_cache(files)
+            cold = measure(make()) if config.cold else (np.nan, np.nan, np.nan)
+            if not config.cold and not found[name]:
+                measure(make())  # fills the page cache
+            found[name].append([cold, measure(make())])
+    print_table(len(folders), config, found, float(np.median(decoding)))
+    if config.profile:
+        config.profile.write_text(profile_text(rows[PAPER]))
+
+
+def print_table(
+    clips: int,
+    config: Benchmark,
+    found: dict[str, list[list[tuple[float, float, float]]]],
+    decoding: float,
+) -> None:
+    """Medians over the rounds. found: per row and round the samples/s, CPU ms and kB a sample, cold and warm."""
+    print(f"{clips} clips, {config.workers} workers, batches of {config.batch_size}, {config.rounds} rounds")
+    print(f"decoding one crop: {decoding:.3f} ms of CPU")
     print(
-        "| | samples/s cold | samples/s warm | CPU ms a sample, cold | warm | kB a sample from disk, cold |"
+        "| | samples/s warm | x folders | range | CPU ms a sample warm | x folders | range | of it decoding "
+        "| samples/s cold | x folders | CPU ms cold | kB from disk cold |"
     )
-    print("|---|---|---|---|---|---|")
-    for name, make in rows.items():
-        cold, warm = [], []
-        for _ in range(config.repeats):
-            drop_cache(files)
-            cold.append(measure(make()))
-            warm.append(measure(make()))
-        cold_speed, cold_cpu, disk = np.median(cold, axis=0)
-        warm_speed, warm_cpu, _ = np.median(warm, axis=0)
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    theirs = np.array(found[FOLDERS])  # [rounds, cold or warm, 3]
+    for name, values in found.items():
+        ours = np.array(values)
+        speed, cpu = ours[..., 0] / theirs[..., 0], theirs[..., 1] / ours[..., 1]
+        (cold_speed, cold_cpu, disk), (warm_speed, warm_cpu, _) = np.median(ours, axis=0)
+        share = decoded(name) * decoding / warm_cpu
         print(
-            f"| {name} | {cold_speed:.0f} | {warm_speed:.0f} | {cold_cpu:.1f} | {warm_cpu:.1f} | {disk:.0f} |",
-            flush=True,
+            f"| {name} | {warm_speed:.0f} | {spread(speed[:, 1])} | {warm_cpu:.2f} | {spread(cpu[:, 1])} | {share:.0%} "
+            f"| {cold_speed:.0f} | {np.median(speed[:, 0]):.1f} | {cold_cpu:.2f} | {disk:.0f} |"
         )
+
+
+def decoded(row: str) -> float:
+    """Crops that a sample of this row decodes."""
+    parts = next((parts for task, parts in TASKS.items() if row.startswith(task)), None)
+    return sum(DECODED[image] for image in parts.images) if parts else 2 * WINDOW
+
+
+def spread(ratios: np.ndarray) -> str:
+    """Median, and smallest to largest."""
+    return f"{np.median(ratios):.1f} | {ratios.min():.1f} to {ratios.max():.1f}"
 
 
 if __name__ == "__main__":

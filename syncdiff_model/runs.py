@@ -16,7 +16,7 @@ import torch
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.documents import parse_json
-from syncdiff_data.loader import Batch, ClipWindows, Loader, LoaderConfig
+from syncdiff_data.loader import Batch, BatchParts, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.stream import is_lost_worker
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
@@ -25,7 +25,6 @@ from syncdiff_data.stage import exclusive
 from syncdiff_data.weights import find_weights
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, prune, tidy, write_text
 from syncdiff_model.distributed import Peers, run_on_workers
-from syncdiff_model.losses import SYNC_REACH
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
 from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
 from syncdiff_model.tasks.audio import (
@@ -94,11 +93,12 @@ def train_autoencoder(data: TrainingData, settings: Settings, options: RunOption
     data = replace(data, features=None, feature=None)
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
-        loader = _loader(data, settings, config, peers)
+        parts = AutoencoderTask.batch_parts(settings)
+        loader = _loader(data, settings, config, peers, parts)
         torch.manual_seed(config.seed)
-        task = AutoencoderTask(settings, _validation_batches(data, settings, config))
+        task = AutoencoderTask(settings, _validation_batches(data, settings, config, parts))
         if not checkpoint:
-            task.fit_patches(_measured(data, settings, config))
+            task.fit_patches(_measured(data, settings, config, parts))
         return task, loader
 
     with open_run(options, "autoencoder", settings, config):
@@ -111,13 +111,11 @@ class GeneratorKind:
 
     task: type[SyncDiffTask]
     config: Callable[[Settings], TrainConfig]
-    expert: Callable[[Settings], float]
-    """Weight of the sync expert's loss."""
 
 
 GENERATORS = {
-    "syncdiff": GeneratorKind(SyncDiffTask, lambda s: s.train_syncdiff, lambda s: s.loss.sync),
-    "gan": GeneratorKind(GanTask, lambda s: s.train_gan, lambda s: s.gan.sync),
+    "syncdiff": GeneratorKind(SyncDiffTask, lambda s: s.train_syncdiff),
+    "gan": GeneratorKind(GanTask, lambda s: s.train_gan),
 }
 """By `--model`."""
 
@@ -139,19 +137,18 @@ def train_generator(
             f"--model {model} learns from features: give --features, a folder that extract_features.py made."
         )
     kind, stages = GENERATORS[model], stages or Stages()
-    config = kind.config(settings)
-    changes = {"energies": SYNC_REACH if kind.expert(settings) else 0}
+    config, parts = kind.config(settings), kind.task.batch_parts(settings)
     top = avhubert_top(settings, features_encoder(data.features), data, options)
     autoencoder, audio = stages.autoencoder, stages.audio
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
-        loader = _loader(data, settings, config, peers, **changes)
-        held_out = _validation_batches(data, settings, config, **changes)
+        loader = _loader(data, settings, config, peers, parts)
+        held_out = _validation_batches(data, settings, config, parts)
         if checkpoint:
             return kind.task.saved(settings, checkpoint, held_out), loader
         assert autoencoder is not None
         torch.manual_seed(config.seed)
-        few, networks = _measured(data, settings, config), load_autoencoder(autoencoder)
+        few, networks = _measured(data, settings, config, parts), load_autoencoder(autoencoder)
         reader = load_conditioner(audio) if audio else None
         task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, reader)
         return task, loader
@@ -166,15 +163,17 @@ def train_generator(
 
 def train_audio(data: TrainingData, settings: Settings, options: RunOptions, autoencoder: Path) -> Path:
     """Train the audio network of a generator alone; returns its newest checkpoint. autoencoder: the whole model's."""
-    config = settings.train_audio
+    config, parts = settings.train_audio, AudioTask.batch_parts(settings)
 
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
-        loader = _loader(data, settings, config, peers, images=())
-        held_out = _validation_batches(data, settings, config, images=())
+        loader = _loader(data, settings, config, peers, parts)
+        held_out = _validation_batches(data, settings, config, parts)
         if checkpoint:
             return AudioTask(load_conditioner(checkpoint), held_out), loader
         torch.manual_seed(config.seed)
-        few, networks = _measured(data, settings, settings.train_syncdiff), load_autoencoder(autoencoder)
+        frames = replace(parts, images=("frames",))
+        few = _measured(data, settings, settings.train_syncdiff, frames)
+        networks = load_autoencoder(autoencoder)
         conditioner = fresh_conditioner(settings, networks, data_origin(data, loader), few)
         return AudioTask(conditioner, held_out), loader
 
@@ -297,11 +296,9 @@ def _loader(
     settings: Settings,
     config: TrainConfig,
     peers: Peers,
-    **changes: Any,
+    parts: BatchParts,
 ) -> Loader:
-    """changes: fields of LoaderConfig in which the stage differs from what the settings need."""
-    share = loader_config(data, settings, replace(config, batch_size=config.batch_size // peers.count))
-    share = replace(share, **changes)
+    share = loader_config(data, settings, replace(config, batch_size=config.batch_size // peers.count), parts)
     windows = ClipWindows(
         str(data.clips),
         None if data.features is None else str(data.features),
@@ -312,13 +309,13 @@ def _loader(
     return Loader(windows, workers=config.loader_workers)
 
 
-def _measured(data: TrainingData, settings: Settings, config: TrainConfig) -> list[Batch]:
+def _measured(data: TrainingData, settings: Settings, config: TrainConfig, parts: BatchParts) -> list[Batch]:
     """The first batches of a run alone, the same for every number of workers: scales are taken from them."""
-    return list(itertools.islice(_loader(data, settings, config, Peers()).dataset, MEASURED_BATCHES))
+    return list(itertools.islice(_loader(data, settings, config, Peers(), parts).dataset, MEASURED_BATCHES))
 
 
 def _validation_batches(
-    data: TrainingData, settings: Settings, config: TrainConfig, **changes: Any
+    data: TrainingData, settings: Settings, config: TrainConfig, parts: BatchParts
 ) -> list[Batch]:
     """The same ones every time; none without a split for them."""
     if data.validation_split is None:
@@ -326,14 +323,16 @@ def _validation_batches(
     held_out = replace(data, split=data.validation_split)
     size = min(config.batch_size, VALIDATION_BATCH)
     fixed = replace(config, batch_size=size, seed=0, flip=False, windows_per_visit=1)
-    windows = _loader(held_out, settings, fixed, Peers(), **changes).dataset
+    windows = _loader(held_out, settings, fixed, Peers(), parts).dataset
     longest = max(config.window, min(VALIDATION_WINDOW, int(windows.index.num_frames.min())))
     if longest > config.window and data.features is not None:
-        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), **changes).dataset
+        windows = _loader(held_out, settings, replace(fixed, window=longest), Peers(), parts).dataset
     return list(itertools.islice(windows, VALIDATION_WINDOWS // size))
 
 
-def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -> LoaderConfig:
+def loader_config(
+    data: TrainingData, settings: Settings, config: TrainConfig, parts: BatchParts
+) -> LoaderConfig:
     """How a stage reads its batches."""
     return LoaderConfig(
         batch_size=config.batch_size,
@@ -341,7 +340,7 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         pose_offset=settings.conditioning.pose_offset,
         context=settings.conditioning.context + 2 * settings.conditioning.reach,
         identity=settings.identity,
-        images=images_needed(data, settings),
+        parts=parts,
         masked_shift=settings.corruption.masked_shift,
         feature=data.feature,
         split=data.split,
@@ -350,14 +349,6 @@ def loader_config(data: TrainingData, settings: Settings, config: TrainConfig) -
         seed=config.seed,
         flip=config.flip,
     )
-
-
-def images_needed(data: TrainingData, settings: Settings) -> tuple[str, ...]:
-    """Which crops a stage looks at: an autoencoder only those of the window."""
-    if data.features is None:
-        return ("frames",)
-    pose, shift = settings.conditioning.pose != "none", settings.corruption.masked_shift > 0
-    return ("frames", "identity", *(["pose"] if pose else []), *(["masked"] if shift else []))
 
 
 def avhubert_top(

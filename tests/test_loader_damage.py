@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from loader_data import make_dataset, names, numbered_clip, read
 
+from syncdiff_data.loader import BatchParts
 from syncdiff_data.records import UserError
 
 
@@ -65,3 +66,10 @@ def test_features_shorter_than_their_clip_are_refused(tmp_path):
     _, features = make_dataset(tmp_path / "short", [[numbered_clip(0, 11)]])
     with pytest.raises(UserError, match="11 vectors for the 12 frames of clip clip0000"):
         read((clips, features), 1)
+
+
+def test_columns_that_no_part_needs_are_not_read(damaged):
+    flip_a_byte(shard_of(damaged[0], "clips", 2))
+    assert len(read(damaged, 12, parts=BatchParts(images=()))) == 12
+    with pytest.raises(UserError, match="clips-00002-of-00004"):
+        read(damaged, 12, parts=BatchParts(("identity",), landmarks=False))

@@ -9,6 +9,7 @@ from loader_data import SIZE, read
 
 from syncdiff_data.images import decode_jpeg, decode_jpeg_into, encode_jpeg
 from syncdiff_data.landmarks import MIRROR
+from syncdiff_data.loader import BatchParts
 from syncdiff_data.loader.augment import colour_matrix, mirror, recolour
 
 
@@ -32,13 +33,13 @@ def test_a_mirrored_sample_is_the_mirrored_picture_with_its_own_names():
     images = {"frames": (2, 8, 8, 3), "identity": (8, 8, 3), "pose": (2, 8, 8, 3)}
     sample = {name: rng.integers(0, 256, shape, np.uint8) for name, shape in images.items()}
     sample["landmarks"] = rng.uniform(0, 7, (2, 68, 2)).astype(np.float32)
-    mirrored = mirror(sample)
+    mirrored = mirror(sample, 8)
     assert np.array_equal(mirrored["frames"][1, 2, 0], sample["frames"][1, 2, 7])
     right_eye_corner, left_eye_corner = 36, 45
     np.testing.assert_allclose(
         mirrored["landmarks"][:, right_eye_corner], sample["landmarks"][:, left_eye_corner] * [-1, 1] + [7, 0]
     )
-    for name, value in mirror(mirrored).items():
+    for name, value in mirror(mirrored, 8).items():
         np.testing.assert_allclose(value, sample[name], atol=1e-5)
 
 
@@ -64,3 +65,22 @@ def test_a_data_set_whose_mirror_and_colours_are_drawn_alike_for_all_images(data
         assert torch.equal(one["first_frame"], other["first_frame"])
         assert not torch.equal(one["frames"], other["frames"])
         assert torch.equal(other["frames"][:, 0], other["pose"][:, 1])
+
+
+@pytest.mark.parametrize("images", [(), ("frames",), ("identity", "pose")])
+def test_what_is_asked_for_is_the_same_whatever_else_is(dataset, images):
+    options = {"flip": True, "colour_jitter": 0.5, "pose_offset": 2}
+    for whole, part in zip(
+        read(dataset, 6, **options), read(dataset, 6, parts=BatchParts(images, landmarks=False), **options)
+    ):
+        unasked = {"frames", "identity", "pose", "landmarks"} - set(images)
+        assert part.keys() == whole.keys() - unasked
+        assert part.pop("clip_id") == whole["clip_id"]
+        assert all(torch.equal(value, whole[name]) for name, value in part.items())
+
+
+def test_landmarks_alone_are_mirrored_as_with_their_crops(dataset):
+    whole, part = (
+        read(dataset, 6, flip=True, parts=parts) for parts in (BatchParts(), BatchParts(images=()))
+    )
+    assert all(torch.equal(one["landmarks"], other["landmarks"]) for one, other in zip(whole, part))

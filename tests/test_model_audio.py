@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_model_training import CONTEXT, DIM, SETTINGS, SIZE, TRAIN, Batches, batch
 
-from syncdiff_data.loader import LoaderConfig
+from syncdiff_data.loader import BatchParts, LoaderConfig
 from syncdiff_data.loader.sample import choose_frames
 from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import build_autoencoder
@@ -85,7 +85,7 @@ def test_lips_are_told_wherever_the_mouth_lies() -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_masked_frames_are_the_window_moved(most: int) -> None:
-    config = LoaderConfig(window=2, images=("frames", "masked"), masked_shift=most)
+    config = LoaderConfig(window=2, parts=BatchParts(("frames", "masked")), masked_shift=most)
     rng = np.random.default_rng(0)
     moves = set()
     for _ in range(400):

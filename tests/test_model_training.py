@@ -180,3 +180,15 @@ def test_features_that_saw_lips_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="audio features alone"):
         features_encoder(tmp_path)
+
+
+def test_a_batch_of_the_parts_that_a_task_asks_for_is_enough() -> None:
+    always = ("features", "pose_known", "first_frame", "num_frames", "clip_id")
+    for task in (fresh_task(), AutoencoderTask(SETTINGS)):
+        parts = task.batch_parts(SETTINGS)
+        names = (*always, *parts.images, *(["landmarks"] if parts.landmarks else []))
+        asked = {
+            name: batch(3)[name] for name in names if name != "masked"
+        }  # moved frames are not in these batches
+        losses = [torch.random.manual_seed(1) and task(made)[0] for made in (asked, batch(3))]
+        assert torch.equal(*losses)

@@ -14,24 +14,27 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def augment(
-    sample: dict[str, np.ndarray], flip: bool, colour_jitter: float, rng: np.random.Generator
+    sample: dict[str, np.ndarray], side: int, flip: bool, colour_jitter: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Mirror half of the samples (flip); change brightness, contrast and saturation by up to ± colour_jitter."""
+    """Mirror half of the samples (flip); change brightness, contrast and saturation by up to ± colour_jitter.
+
+    side: of the crops, in pixels.
+    """
     if flip and rng.random() < 0.5:
-        sample = mirror(sample)
+        sample = mirror(sample, side)
     if colour_jitter:
         matrix = colour_matrix(*rng.uniform(1 - colour_jitter, 1 + colour_jitter, 3))
         sample = sample | {name: recolour(sample[name], matrix) for name in IMAGES if name in sample}
     return sample
 
 
-def mirror(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def mirror(sample: dict[str, np.ndarray], side: int) -> dict[str, np.ndarray]:
     """The sample in a mirror: images [..., S, S, 3] by column, landmarks [T, 68, 2] by place and by name."""
-    images = {name: sample[name][..., ::-1, :] for name in IMAGES if name in sample}
-    landmarks = sample["landmarks"][:, MIRROR]
-    side = next(iter(images.values())).shape[-2]
-    landmarks[..., 0] = side - 1 - landmarks[..., 0]
-    return sample | images | {"landmarks": landmarks}
+    mirrored = {name: sample[name][..., ::-1, :] for name in IMAGES if name in sample}
+    if "landmarks" in sample:
+        mirrored["landmarks"] = landmarks = sample["landmarks"][:, MIRROR]
+        landmarks[..., 0] = side - 1 - landmarks[..., 0]
+    return sample | mirrored
 
 
 def colour_matrix(brightness: float, contrast: float, saturation: float) -> np.ndarray:

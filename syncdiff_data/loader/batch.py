@@ -85,7 +85,9 @@ class BatchMaker:
             raise DamagedShard(
                 f"{path} holds a clip {encoded.clip_id} that cannot be decoded ({error})"
             ) from error
-        augmented = augment(row, self._config.flip, self._config.colour_jitter, encoded.rng)
+        augmented = augment(
+            row, self._index.crop_size, self._config.flip, self._config.colour_jitter, encoded.rng
+        )
         for name, value in augmented.items():
             if value is not row[name]:
                 row[name][...] = value
@@ -100,18 +102,19 @@ class BatchMaker:
 
 def empty_batch(count: int, config: LoaderConfig, index: Index) -> dict[str, np.ndarray]:
     """The arrays of a batch, images [count, ..., S, S, 3], to be written into."""
-    window, image = config.window, (index.crop_size, index.crop_size, 3)
+    window, parts, image = config.window, config.parts, (index.crop_size, index.crop_size, 3)
     arrays: dict[str, np.ndarray] = {
-        "landmarks": np.empty((count, window, 68, 2), np.float32),
         "first_frame": np.empty(count, np.int64),
         "num_frames": np.empty(count, np.int64),
         "pose_known": np.empty((count, window), bool),
     }
-    for name in config.images:
+    if parts.landmarks:
+        arrays["landmarks"] = np.empty((count, window, 68, 2), np.float32)
+    for name in parts.images:
         shape = (count, *image) if name == "identity" else (count, window, *image)
         arrays[name] = np.empty(shape, np.uint8)
-    if config.energies:
-        arrays["energies"] = np.empty((count, window + 2 * config.energies, LOGFBANK_DIM), np.float32)
+    if parts.energies:
+        arrays["energies"] = np.empty((count, window + 2 * parts.energies, LOGFBANK_DIM), np.float32)
     if index.feature is not None:
         arrays["features"] = np.empty((count, window, config.context, index.feature_dim), np.float32)
     return arrays

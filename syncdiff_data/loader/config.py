@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from syncdiff_data.loader.sync import SyncFilter
+
+
+@dataclass(frozen=True)
+class BatchParts:
+    """What a task uses of a batch. Nothing else is read or decoded; what is there is the same either way."""
+
+    images: tuple[str, ...] = ("frames", "identity", "pose")
+    """Crops; beside these three there is "masked"."""
+    landmarks: bool = True
+    energies: int = 0
+    """Frames of the sync expert's audio input on either side of the window (batch["energies"]); 0 leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,10 @@ class LoaderConfig:
     """Frames that lie at least between the identity frame and the window, where the clip is long enough."""
     identity: Literal["random", "similar"] = "random"
     """Any frame, or one of the same head pose and another mouth, as MuseTalk's authors choose it."""
-    images: tuple[str, ...] = ("frames", "identity", "pose")
-    """Which crops are decoded; the others are left out of the batch. Beside these three there is "masked"."""
+    parts: BatchParts = field(default_factory=BatchParts)
+    """What the task uses of a batch."""
     masked_shift: int = 1
     """The "masked" frames are the window moved by up to so many frames, all by the same, inside the clip."""
-    energies: int = 0
-    """Frames of the sync expert's audio input on either side of the window (batch["energies"]); 0 leaves it out."""
     context: int = 5
     """Feature frames around each frame."""
     feature: str | None = None

@@ -29,13 +29,14 @@ LOST_WORKER = "DataLoader worker (pid"
 class ClipWindows(IterableDataset[Batch]):
     """Batches of windows from a data set of clips and, for all but the autoencoder, its features.
 
-    One item is a whole batch, a dict with T = window, K = context, S = crop size, B = batch_size:
+    One item is a whole batch, a dict with T = window, K = context, S = crop size, B = batch_size. Images, landmarks and
+    energies are there where `config.parts` asks for them:
 
     - frames uint8 [B, T, 3, S, S], identity uint8 [B, 3, S, S], pose uint8 [B, T, 3, S, S]: RGB; memory is laid out
       channels-last;
     - landmarks float32 [B, T, 68, 2] in crop pixels;
     - features float32 [B, T, K, D], when there are features;
-    - energies float32 [B, T + 2 * config.energies, 104], the sync expert's audio input, where config.energies > 0;
+    - energies float32 [B, T + 2 * parts.energies, 104], the sync expert's audio input;
     - pose_known bool [B, T]: False where the clip has no frame that much earlier, and pose shows its first;
     - clip_id list of B str; first_frame, num_frames int64 [B].
 
@@ -93,13 +94,7 @@ class ClipWindows(IterableDataset[Batch]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         if worker:
             cv2.setNumThreads(1)
-        reader = ClipReader(
-            self._clips,
-            self._features,
-            self.index,
-            open_files=max(self.config.shuffle_shards, 1),
-            energies=self.config.energies > 0,
-        )
+        reader = ClipReader(self._clips, self._features, self.index, self.config)
         maker = BatchMaker(self.config, self.index, reader)
         end = self.config.epochs * self.samples_per_epoch or None
         batches = itertools.count() if end is None else range(self._num_batches(end))

@@ -17,7 +17,7 @@ import torch
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
 from syncdiff_data.documents import parse_json
 from syncdiff_data.landmarks import lip_gap
-from syncdiff_data.loader import Batch
+from syncdiff_data.loader import Batch, BatchParts
 from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import Autoencoder, latent_factor
 from syncdiff_model.checkpoint import find_checkpoint, load_parts, save_parts
@@ -53,6 +53,11 @@ class AudioTask(Task):
         super().__init__({"conditioner": conditioner})
         self.conditioner, self.held_out = conditioner, held_out
         self.best_of = "validation/opening" if held_out else None
+
+    @classmethod
+    def batch_parts(cls, settings: Settings) -> BatchParts:
+        """What of a batch the loss and the validation use."""
+        return BatchParts(images=())
 
     def forward(self, batch: Batch, phase: str = "all", step: int = 0) -> Loss:
         """Mean squared error of the lips, in units of their variance."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from syncdiff_data.loader import Batch
+from syncdiff_data.loader import Batch, BatchParts
 from syncdiff_model.autoencoder import autoencoder_loss, build_autoencoder, decode, encode, to_bytes, to_unit
 from syncdiff_model.checkpoint import save_parts
 from syncdiff_model.patches import PatchAutoencoder
@@ -30,6 +30,11 @@ class AutoencoderTask(Task):
             held_out,
         )
         self.best_of = NEGATIVE_LOSS if held_out else None
+
+    @classmethod
+    def batch_parts(cls, settings: Settings) -> BatchParts:
+        """What of a batch the loss and the validation use."""
+        return BatchParts(images=("frames",), landmarks=False)
 
     def fit_patches(self, batches: Iterable[Batch]) -> None:
         """Start a patch autoencoder from the principal components of a few batches; others keep their random start."""

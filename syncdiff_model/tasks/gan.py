@@ -56,6 +56,10 @@ class GanTask(SyncDiffTask):
             self.frozen["sync_expert"] = expert.network.requires_grad_(False)
             self.sync = SyncLoss(expert)
 
+    @staticmethod
+    def sync_weight(settings: Settings) -> float:
+        return settings.gan.sync
+
     def phase_parameters(self, phase: str) -> list[torch.nn.Parameter]:
         names = ("discriminator",) if phase == "discriminator" else ("conditioner", "denoiser")
         return [p for name in names for p in self.trained[name].parameters() if p.requires_grad]

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from syncdiff_data.avhubert.encoder import AVHubertEncoder
-from syncdiff_data.loader import Batch
+from syncdiff_data.loader import Batch, BatchParts
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_model.autoencoder import Autoencoder, latent_factor, measure_scale, to_unit
 from syncdiff_model.checkpoint import PARTS, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner, Context, features_inside
 from syncdiff_model.denoiser import build_denoiser, build_scheduler
-from syncdiff_model.losses import SyncLoss, detail_error, level_weight
+from syncdiff_model.losses import SYNC_REACH, SyncLoss, detail_error, level_weight
 from syncdiff_model.mask import mask_span
 from syncdiff_model.presets import Settings
 from syncdiff_model.rollout import SamplingConfig
@@ -51,6 +51,20 @@ class SyncDiffTask(Task):
             expert = SyncExpert.from_pretrained(self.losses.sync_expert)
             self.frozen["sync_expert"] = expert.network
             self.sync = SyncLoss(expert)
+
+    @classmethod
+    def batch_parts(cls, settings: Settings) -> BatchParts:
+        """What of a batch the loss and the validation use."""
+        pose, shift = settings.conditioning.pose != "none", settings.corruption.masked_shift > 0
+        return BatchParts(
+            images=("frames", "identity", *(["pose"] if pose else []), *(["masked"] if shift else [])),
+            energies=SYNC_REACH if cls.sync_weight(settings) else 0,
+        )
+
+    @staticmethod
+    def sync_weight(settings: Settings) -> float:
+        """Weight of the sync expert's loss."""
+        return settings.loss.sync
 
     @classmethod
     def fresh(
