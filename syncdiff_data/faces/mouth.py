@@ -85,15 +85,21 @@ def warp_region(image: np.ndarray, inverse: np.ndarray, corner: np.ndarray) -> n
     col = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]
     row = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
     padded, row0, col0 = _surroundings(image, row, col)
-    values = UNIT[padded].reshape(-1, image.shape[2])
     low_row, low_col = np.floor(row), np.floor(col)
-    dr, dc = (row - low_row)[..., None], (col - low_col)[..., None]
+    dr, dc = row - low_row, col - low_col
+    up, left = 1 - dr, 1 - dc
+    # indices of the four neighbours [96, 96] in a plane of one channel
     first = ((low_row - row0) * padded.shape[1] + (low_col - col0)).astype(np.intp)
     right, below = (col > low_col).astype(np.intp), (row > low_row) * np.intp(padded.shape[1])
-    top = (1 - dc) * values.take(first, axis=0) + dc * values.take(first + right, axis=0)
-    first += below
-    bottom = (1 - dc) * values.take(first, axis=0) + dc * values.take(first + right, axis=0)
-    return (((1 - dr) * top + dr * bottom) * 255).astype(np.uint8)
+    corners = (first, first + right, first + below, first + right + below)
+    region = np.empty((CROP, CROP, image.shape[2]), np.uint8)
+    for channel in range(image.shape[2]):
+        values = UNIT[padded[..., channel].ravel()]
+        top_left, top_right, bottom_left, bottom_right = (values.take(corner) for corner in corners)
+        top = left * top_left + dc * top_right
+        bottom = left * bottom_left + dc * bottom_right
+        region[..., channel] = (up * top + dr * bottom) * 255
+    return region
 
 
 def _surroundings(image: np.ndarray, row: np.ndarray, col: np.ndarray) -> tuple[np.ndarray, int, int]:
