@@ -27,14 +27,11 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = (
     "1"  # Read when numpy and torch are imported.
 )
 
-import cProfile
-import pstats
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -42,6 +39,7 @@ import numpy as np
 import soundfile
 import torch
 import tyro
+from cpu_profile import profile_text
 from torch.utils.data import DataLoader, Dataset
 
 from syncdiff_data.features import mel_windows
@@ -177,14 +175,6 @@ def decoding_ms(clips: Path) -> float:
     return 1000 * (time.process_time() - cpu) / len(crops)
 
 
-def profile_text(batches: Callable[[], Iterable[dict]], rows: int = 14) -> str:
-    """The functions that take the most CPU time of their own."""
-    profile, text = cProfile.Profile(time.process_time), StringIO()
-    profile.runcall(lambda: sum(1 for _ in batches()))
-    pstats.Stats(profile, stream=text).strip_dirs().sort_stats("tottime").print_stats(rows)
-    return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines()) + "\n"
-
-
 def main(config: Benchmark) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -221,7 +211,7 @@ def main(config: Benchmark) -> None:
             found[name].append([cold, measure(make())])
     print_table(len(folders), config, found, float(np.median(decoding)))
     if config.profile:
-        config.profile.write_text(profile_text(rows[PAPER]))
+        config.profile.write_text(profile_text(lambda: sum(1 for _ in rows[PAPER]())))
 
 
 def print_table(

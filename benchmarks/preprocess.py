@@ -9,7 +9,8 @@ Three things are timed as separate processes, each with one thread per worker:
                every frame, the CNN detector where it finds nothing, 68 points of the last rectangle, gaps
                interpolated, the whole frame warped to 256 x 256 by scikit-image, 96 x 96 cut; nothing is written
 Then the landmarks of both are compared on the same frames. Memory is the largest proportional set size (shared
-pages counted once) of the process tree.
+pages counted once) of the process tree. `--cpu-clips N` compares CPU time instead, clip by clip in one process: of the
+pipeline's clips without Ray and shards, and of the published procedure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -29,8 +31,10 @@ from typing import Any
 import cv2
 import numpy as np
 import tyro
+from cpu_profile import profile_text
 from skimage.transform import warp
 
+from syncdiff_data.clips import ClipConfig, ClipExtractor
 from syncdiff_data.faces import (
     FaceConfig,
     MouthCropper,
@@ -43,6 +47,7 @@ from syncdiff_data.faces import (
 from syncdiff_data.faces.embedded import packaged_file
 from syncdiff_data.faces.mouth import plan_crops
 from syncdiff_data.media import Video
+from syncdiff_data.records import Source
 
 SCRIPT = Path(__file__).resolve().parent.parent / "pipelines" / "preprocess.py"
 
@@ -59,6 +64,10 @@ class Options:
     """Numbers of parallel workers to time."""
     memory_clips: tuple[int, ...] = (10, 40)
     """Numbers of clips for which the memory of the whole pipeline with one worker is measured."""
+    cpu_clips: int = 0
+    """Compare CPU time over so many clips, and nothing else."""
+    profile: Path | None = None
+    """Text file for a profile of the CPU time of --cpu-clips."""
     out: Path | None = None
     """Markdown file to write; unset only prints."""
 
@@ -129,6 +138,37 @@ def prepare_faces(path: Path) -> np.ndarray:
             crop_face(frame, transforms[t], config.crop_size)
             mouths.crop(frame, t)
     return landmarks
+
+
+@cache
+def our_extractor(root: Path) -> ClipExtractor:
+    return ClipExtractor(root, "grid", ClipConfig(), our_backend(), mean_face())
+
+
+def prepare_whole(path: Path) -> None:
+    """The clips of a source as the pipeline makes them: decoding, faces, both crops encoded, audio."""
+    for _ in our_extractor(path.parent).extract_clips(Source(path.name, path.stat().st_size)):
+        pass
+
+
+def cpu_ratios(paths: list[Path]) -> str:
+    """CPU time of both on each clip in turn: medians, and the smallest and largest ratio."""
+    prepare_whole(paths[0])  # loads the networks
+    dlib_models()
+    rows = np.array([[cpu_ms(prepare_whole, path), cpu_ms(prepare_published, path)] for path in paths])
+    ours, theirs = np.median(rows, axis=0)
+    ratios = rows[:, 1] / rows[:, 0]
+    return (
+        f"CPU ms a frame, {len(paths)} clips: pipeline {ours:.2f}, published {theirs:.1f}; "
+        f"{np.median(ratios):.1f} times ({ratios.min():.1f} to {ratios.max():.1f})"
+    )
+
+
+def cpu_ms(prepare: Callable[[Path], object], path: Path) -> float:
+    """CPU milliseconds a frame."""
+    started = time.process_time()
+    prepare(path)
+    return 1000 * (time.process_time() - started) / Video(path).num_frames
 
 
 METHODS = {"faces": prepare_faces, "published": prepare_published}
@@ -217,6 +257,13 @@ def quality(paths: list[Path]) -> str:
 
 def main(options: Options) -> None:
     paths = sorted(options.root.glob("*.mpg"))[: options.clips]
+    if options.cpu_clips:
+        cv2.setNumThreads(1)
+        chosen = paths[: options.cpu_clips]
+        print(cpu_ratios(chosen))
+        if options.profile:
+            options.profile.write_text(profile_text(lambda: [prepare_whole(path) for path in chosen]))
+        return
     few = paths[: options.published_clips]
     lines = [
         "| what | workers | clips | clips/s | speed-up over 1 worker | peak PSS, MiB |",
