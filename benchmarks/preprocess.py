@@ -66,6 +66,8 @@ class Options:
     """Numbers of clips for which the memory of the whole pipeline with one worker is measured."""
     cpu_clips: int = 0
     """Compare CPU time over so many clips, and nothing else."""
+    detect_px: int = 0
+    """Compare the landmarks of a detector at this size with those of the default, and nothing else."""
     profile: Path | None = None
     """Text file for a profile of the CPU time of --cpu-clips."""
     out: Path | None = None
@@ -171,6 +173,20 @@ def cpu_ms(prepare: Callable[[Path], object], path: Path) -> float:
     return 1000 * (time.process_time() - started) / Video(path).num_frames
 
 
+def moved_landmarks(paths: list[Path], detect_px: int) -> str:
+    """How far the 68 points of the first track move with the detector's size."""
+    shares = []
+    for path in paths:
+        frames = decode(path)
+        configs = (FaceConfig(), FaceConfig(detect_px=detect_px))
+        usual, other = (
+            find_tracks(frames, load_backend(config, {}), config)[0][0].landmarks for config in configs
+        )
+        eyes = np.linalg.norm(usual[:, 36:42].mean(axis=1) - usual[:, 42:48].mean(axis=1), axis=-1)
+        shares.append(float((np.linalg.norm(other - usual, axis=-1).mean(axis=1) / eyes).mean()))
+    return f"68 points at detect_px {detect_px}: moved by {np.mean(shares):.2%} of the eye distance"
+
+
 METHODS = {"faces": prepare_faces, "published": prepare_published}
 
 
@@ -257,6 +273,9 @@ def quality(paths: list[Path]) -> str:
 
 def main(options: Options) -> None:
     paths = sorted(options.root.glob("*.mpg"))[: options.clips]
+    if options.detect_px:
+        print(moved_landmarks(paths, options.detect_px))
+        return
     if options.cpu_clips:
         cv2.setNumThreads(1)
         chosen = paths[: options.cpu_clips]
