@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
+from degraded import Images, blurred, noisy, read_images, with_mouth
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run
 from syncdiff_data.faces import load_backend
@@ -34,12 +34,10 @@ from syncdiff_eval.pairing import pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
 from syncdiff_eval.results import Results
 from syncdiff_eval.scoring import Reference, Scorer, driving_audio, measure_reference, shift_audio
-from syncdiff_eval.videos import frames
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from seeded_networks import inception_state, saved
 
-Images = list[np.ndarray]
 PROTOCOL = replace(SYNCDIFF, metrics=("fid-face", "image", "landmarks", "mouth_audio"), resamples=2000)
 LADDERS = {
     "blur": (1.0, 2.0, 4.0),
@@ -146,23 +144,16 @@ def _damages(files: Sequence[Path]) -> Iterator[tuple[str, Callable[[Images, int
     for sigma in LADDERS["blur"]:
         yield (
             f"blur {sigma:g}",
-            lambda images, _, s=sigma: [cv2.GaussianBlur(image, (0, 0), s) for image in images],
+            lambda images, _, s=sigma: blurred(images, s),
         )  # type: ignore[misc]
     for sd in LADDERS["noise"]:
-        yield f"noise {sd:g}", lambda images, i, s=sd: _noisy(images, s, i)  # type: ignore[misc]
+        yield f"noise {sd:g}", lambda images, i, s=sd: noisy(images, s, i)  # type: ignore[misc]
     boxes = _mouth_boxes(files)
-    other = [_images(path) for path in files[1:]] + [_images(files[0])]
+    other = [read_images(path) for path in files[1:]] + [read_images(files[0])]
     yield (
         "other clip's mouth",
-        lambda images, i: _other_mouth(images, boxes[i], other[i], boxes[(i + 1) % len(files)]),
+        lambda images, i: with_mouth(images, boxes[i], other[i], boxes[(i + 1) % len(files)]),
     )
-
-
-def _noisy(images: Images, sd: float, seed: int) -> Images:
-    rng = np.random.default_rng(seed)
-    return [
-        np.clip(np.rint(image + rng.normal(0, sd, image.shape)), 0, 255).astype(np.uint8) for image in images
-    ]
 
 
 def _mouth_boxes(files: Sequence[Path]) -> list[np.ndarray]:
@@ -175,32 +166,12 @@ def _mouth_boxes(files: Sequence[Path]) -> list[np.ndarray]:
     return found
 
 
-def _other_mouth(images: Images, boxes: np.ndarray, others: Images, other_boxes: np.ndarray) -> Images:
-    """The mouth of frame i of another clip in place of one's own, its border softened."""
-    result = []
-    for i, image in enumerate(images):
-        x0, y0, x1, y1 = boxes[min(i, len(boxes) - 1)]
-        u0, v0, u1, v1 = other_boxes[min(i, len(others) - 1)]
-        patch = cv2.resize(others[min(i, len(others) - 1)][v0:v1, u0:u1], (int(x1 - x0), int(y1 - y0)))
-        edge = np.zeros((y1 - y0, x1 - x0, 1), np.float32)
-        edge[3:-3, 3:-3] = 1
-        mask = cv2.GaussianBlur(edge, (0, 0), 2)[..., None]
-        shown = image.copy()
-        shown[y0:y1, x0:x1] = np.rint(mask * patch + (1 - mask) * image[y0:y1, x0:x1])
-        result.append(shown)
-    return result
-
-
 def _write(folder: Path, name: str, files: Iterable[Path], damage: Callable[[Images, int], Images]) -> Method:
     out = folder / name.replace("'", "").replace(" ", "_")
     out.mkdir()
     for i, path in enumerate(files):
-        write_video(out / f"{path.stem}.mp4", damage(_images(path), i), None, crf=0)
+        write_video(out / f"{path.stem}.mp4", damage(read_images(path), i), None, crf=0)
     return Method(name, MethodType.OTHER, None, out)
-
-
-def _images(path: Path) -> Images:
-    return [image for _, image in frames(path)]
 
 
 def _print_table(results: Results) -> None:
@@ -294,7 +265,7 @@ def _outcome(row: pd.Series) -> str:
 
 def _psnr(source: Path, output: Path, clock: str) -> str:
     """Mean PSNR of full frames paired by index, or both resampled to 25 frames per second and then paired."""
-    read = _images if clock == "index" else lambda path: list(Video(path).frames())
+    read = read_images if clock == "index" else lambda path: list(Video(path).frames())
     ours, theirs = read(source), read(output)
     if ours[0].shape != theirs[0].shape:
         return "–"

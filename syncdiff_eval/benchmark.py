@@ -113,7 +113,7 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
         unavailable, files = _find_weights(chosen, config.weights)
         families = {family.name: family for family in chosen if family.name not in unavailable}
-        scoring = _scoring_config(config, families, files)
+        scoring = scoring_config(config, families, files)
         probe_nodes(str(scoring.cache), _samples(config))
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
         foreign = {family.name for family in config.added} | _replaced(config)
@@ -152,7 +152,7 @@ def _check_added(config: BenchmarkConfig) -> None:
         )
 
 
-def _scoring_config(
+def scoring_config(
     config: BenchmarkConfig, families: Mapping[str, MetricFamily], weights: Mapping[str, Path]
 ) -> ScoringConfig:
     return ScoringConfig(

@@ -1,0 +1,615 @@
+"""Which metric agrees with what? The tables of docs/protocols.md, "Which metric agrees with what".
+
+    python benchmarks/metric_agreement.py --videos METHODS --out OUT [--speech DIR] [--grid DIR] [--cost 2]
+
+METHODS holds real videos in `reference` and a folder of outputs for each method of AUTHORS. Every metric that needs no
+download scores them, and the real videos degraded by known amounts. The tables: rank correlation with the authors'
+columns; rank correlation with each other; change under re-encoding; separation of real video from what is not. Real
+speech (--speech, --grid) is told from its frozen first frame and from foreign sound. OUT keeps the reports and a cache:
+a run that was stopped goes on where it was.
+
++ means agreement everywhere: scores are turned round where lower is better, and where a number should be that of the
+real video its distance from it counts (IDEALS).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from degraded import Images, blurred, noisy, read_images, with_late_mouth, with_mouth
+from scipy import stats
+
+from syncdiff_data.cli import RayOptions, run
+from syncdiff_data.faces import load_backend
+from syncdiff_data.media import read_audio, write_video
+from syncdiff_data.records import UserError
+from syncdiff_data.stage import ray_session
+from syncdiff_eval.benchmark import FACES, OWN_CACHE, BenchmarkConfig, benchmark, scoring_config
+from syncdiff_eval.cache import Cache
+from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
+from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.metrics.base import Column, FrameInput, MetricFamily, Values
+from syncdiff_eval.metrics.frechet import FeatureSums, Gaussian
+from syncdiff_eval.pairing import Pair, Pairing, pair_by_name
+from syncdiff_eval.protocols import PROTOCOLS
+from syncdiff_eval.runner import score_methods
+from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
+from syncdiff_eval.statistics import Inference, paired_difference
+from syncdiff_eval.videos import read_facts
+
+REAL = GROUND_TRUTH.name
+AUTHORS: dict[str, dict[str, float]] = {
+    REAL: {"Sync-C": 7.95, "Sync-D": 6.92},
+    "wav2lip": {"Sync-C": 8.56, "Sync-D": 6.70, "CSIM": 0.946, "FID": 24.15, "FVD": 384.8, "SSIM": 0.911},
+    "videoretalking": {"Sync-C": 8.22, "Sync-D": 6.70, "CSIM": 0.910, "FID": 24.59, "FVD": 306.6, "SSIM": 0.883},
+    "musetalk": {"Sync-C": 7.94, "Sync-D": 6.95, "CSIM": 0.957, "FID": 9.68, "FVD": 127.4, "SSIM": 0.943},
+    "diff2lip": {"Sync-C": 8.35, "Sync-D": 6.32, "CSIM": 0.943, "FID": 20.32, "FVD": 285.7, "SSIM": 0.907},
+    "latentsync": {"Sync-C": 8.10, "Sync-D": 6.51, "CSIM": 0.967, "FID": 6.90, "FVD": 117.9, "SSIM": 0.950},
+    "xdub": {"Sync-C": 7.58, "Sync-D": 7.66, "CSIM": 0.898, "FID": 14.76, "FVD": 184.0, "SSIM": 0.831},
+    "lipforcing": {"Sync-C": 7.59, "Sync-D": 7.23, "CSIM": 0.949, "FID": 7.01, "FVD": 107.9, "SSIM": 0.938},
+}  # fmt: skip
+"""Lip Forcing's HDTF table of these methods: other clips, the authors' own code."""
+LOWER_IS_BETTER = ("Sync-D", "FID", "FVD")
+METHODS = tuple(name for name in AUTHORS if name != REAL)
+FAMILY_NAMES = (
+    "expert", "closure", "mouth_audio", "silent-lips", "landmarks", "dynamics", "image", "sharpness", "identity",
+    "frechet-centerface",
+)  # fmt: skip
+SPEECH_FAMILIES = ("expert", "closure", "mouth_audio", "silent-lips")
+PROTOCOL = PROTOCOLS["syncdiff-v3"]
+IDEALS = {
+    "expert_offset": 0.0,
+    "mouth_audio_lag": 0.0,
+    "opening_spread": 1.0,
+    "opening_speed": 1.0,
+    "sharpness_mouth": 1.0,
+    "closure_gap": 0.0,
+    "silent_motion_excess": 0.0,
+}
+"""What a number without a better direction is for real video."""
+FRECHET = "frechet_centerface"
+CONTROL = "encoded"
+"""Real video encoded once, as degraded video is (CRF): metrics that compare with the reference have no value for real
+video itself."""
+CRF = 23
+LINES = 288
+"""Of real video and its degraded copies."""
+RESAMPLES = 500
+INFERENCE = Inference(resamples=10_000, confidence=0.95, seed=0)
+LEAST_ROWS = 4
+"""Of a rank correlation."""
+
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Agreement, stability and separation of metrics, as Markdown tables."""
+
+    videos: Path
+    """Folder with `reference` and a folder of outputs per method."""
+    out: Path
+    """Folder of the reports and of finished work."""
+    speech: Path | None = None
+    """Folder of real speech, a clip a speaker; unset leaves that part out."""
+    grid: Path | None = None
+    """Folder of GRID clips; unset leaves that part out."""
+    grid_clips: int = 60
+    """GRID clips to score, drawn with a fixed seed."""
+    reencoded_clips: int = 3
+    """Clips of every method that are re-encoded, the first by name."""
+    cost: int = 0
+    """Outputs whose scoring is timed, metric by metric; 0 leaves that part out."""
+    ray: RayOptions = field(default_factory=lambda: RayOptions(workers=1))
+
+
+# Pure functions: M methods or other rows, C clips, R resamples.
+
+
+def goodness(values: np.ndarray, name: str, higher_is_better: bool | None) -> np.ndarray:
+    """The values of a metric such that higher is better: its distance from IDEALS turned round, or its direction.
+    A number with neither stays as it is."""
+    if name in IDEALS:
+        return -np.abs(values - IDEALS[name])
+    return -values if higher_is_better is False else values
+
+
+def resampled_means(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """float [M, C], NaN where a clip has no value, and clips drawn int [R, C] -> float64 [1 + R, M]: the means over
+    all clips first, then over each draw. NaN where a method has none."""
+    every = np.concatenate([np.arange(values.shape[1])[None], draws])
+    drawn = values[:, every]  # [M, 1 + R, C]
+    known = np.isfinite(drawn)
+    count = known.sum(axis=-1)
+    total = np.where(known, drawn, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).T
+
+
+def rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rho of each row of float [N, M] with that of b, [N, M] or [M]: float64 [N].
+
+    Methods that are NaN in the first row of either side are left out; NaN under LEAST_ROWS methods, in rows with
+    another NaN, and where one side does not vary.
+    """
+    b = np.broadcast_to(b, a.shape)
+    rows = np.isfinite(a[0]) & np.isfinite(b[0])
+    if rows.sum() < LEAST_ROWS:
+        return np.full(len(a), np.nan)
+    a, b = a[:, rows], b[:, rows]
+    whole = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    ranks = [stats.rankdata(side, axis=1) - (rows.sum() + 1) / 2 for side in (a, b)]
+    norm = np.sqrt((ranks[0] ** 2).sum(axis=1) * (ranks[1] ** 2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = (ranks[0] * ranks[1]).sum(axis=1) / norm
+    return np.where(whole & (norm > 0), rho, np.nan)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with the 2.5th and 97.5th percentile of its resamples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def interval(values: np.ndarray) -> Interval | None:
+    """Of float [1 + R], the number itself first; None where it is NaN, or half of the resamples are."""
+    if not np.isfinite(values[0]) or np.isfinite(values[1:]).mean() < 0.5:
+        return None
+    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
+    return Interval(float(values[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well a metric tells real clips from degraded ones.
+
+    auc: probability that a real clip scores better than a degraded one; None for a pooled metric. p: of no difference,
+    paired by clip. real, degraded: means. n: clips that have both values.
+    """
+
+    auc: float | None
+    p: float | None
+    real: float
+    degraded: float
+    n: int
+
+    def __str__(self) -> str:
+        chance = "" if self.p is None else "<0.001" if self.p < 0.001 else f"{self.p:.3f}"
+        return f"{chance}" if self.auc is None else f"{self.auc:.2f} ({chance or '–'})"
+
+
+def separation(real: np.ndarray, degraded: np.ndarray) -> Separation | None:
+    """Of float [C] twice, higher is better, NaN where a clip has no value; None without a clip that has both."""
+    both = np.isfinite(real) & np.isfinite(degraded)
+    if not both.any():
+        return None
+    real, degraded = real[both], degraded[both]
+    above = np.sign(real[:, None] - degraded[None, :])
+    difference = paired_difference(real, degraded, [str(i) for i in range(len(real))], INFERENCE)
+    return Separation(
+        auc=float((above.mean() + 1) / 2),
+        p=difference.p if difference else None,
+        real=float(real.mean()),
+        degraded=float(degraded.mean()),
+        n=len(real),
+    )
+
+
+def pooled_separation(real: np.ndarray, degraded: np.ndarray) -> Separation:
+    """Of the goodness of two sets of clips, float [1 + R] each: p is twice the share of resamples in which the
+    degraded set is no worse, never under 2 / (1 + R)."""
+    no_worse = (1 + (degraded[1:] >= real[1:]).sum()) / len(real)
+    return Separation(None, float(min(1.0, 2 * no_worse)), float(real[0]), float(degraded[0]), 0)
+
+
+def closest(
+    name: str, correlations: Mapping[tuple[str, str], float], families: Mapping[str, str]
+) -> tuple[str, float]:
+    """The metric of another family that agrees most with this one, and their rho; ("", NaN) where none is known."""
+    found = [
+        (rho, other)
+        for (one, other), rho in correlations.items()
+        if one == name and families[one] != families[other] and np.isfinite(rho)
+    ]
+    rho, other = max(found, default=(float("nan"), ""))
+    return other, rho
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table; None is a dash."""
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    lines += ["| " + " | ".join("–" if cell is None else str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+# Scoring.
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The records of one benchmark, by row, and where its arrays lie."""
+
+    rows: tuple[str, ...]
+    clips: tuple[str, ...]
+    records: Records
+    reencoded: Records
+    cache: Cache
+
+    def values(self, column: Column, reencoded: bool = False) -> np.ndarray:
+        """float64 [M, C], higher is better, NaN where a clip has no value."""
+        found = np.full((len(self.rows), len(self.clips)), np.nan)
+        for record in self.reencoded if reencoded else self.records:
+            value = record.get("values", {}).get(column.name)
+            if value is not None:
+                found[self.rows.index(record["method"]), self.clips.index(record["clip"])] = value
+        return goodness(found, column.name, column.higher_is_better)
+
+    def draws(self) -> np.ndarray:
+        """Clips drawn with replacement, int [RESAMPLES, C]."""
+        return np.random.default_rng(0).integers(len(self.clips), size=(RESAMPLES, len(self.clips)))
+
+    def frechet(self) -> np.ndarray:
+        """Fréchet distance of every row and draw, turned round: float64 [1 + R, M]; NaN for real video."""
+        keys = {
+            (record["method"], record["clip"]): record["arrays"]["frechet-centerface"]
+            for record in self.records
+            if "frechet-centerface" in record.get("arrays", {})
+        }
+        sums = {row: [self._sums(keys.get((row, clip))) for clip in self.clips] for row in self.rows}
+        distances = np.full((1 + RESAMPLES, len(self.rows)), np.nan)
+        for i, drawn in enumerate([np.arange(len(self.clips)), *self.draws()]):
+            real = Gaussian(*_merged(sums[REAL], drawn).compute())
+            for j, row in enumerate(self.rows):
+                if row != REAL:
+                    distances[i, j] = -real.distance(*_merged(sums[row], drawn).compute())
+        return distances
+
+    def _sums(self, key: str | None) -> FeatureSums:
+        sums = FeatureSums()
+        if key is not None:
+            sums.update(self.cache.arrays(key)["features"])
+        return sums
+
+
+def _merged(sums: Sequence[FeatureSums], drawn: np.ndarray) -> FeatureSums:
+    whole = FeatureSums()
+    for clip in drawn:
+        whole.merge(sums[clip])
+    return whole
+
+
+def columns_of(families: Iterable[str]) -> Iterator[tuple[str, Column]]:
+    """(family, column) of every number that exists for a clip with its own sound, but for numbers of frames."""
+    for name in families:
+        for column in FAMILIES[name].columns:
+            if not column.crossed_only and not (column.pooled and column.higher_is_better is None):
+                yield name, column
+
+
+def scored(
+    options: Options, name: str, reference: Path, pairing: Pairing, methods: Sequence[Method],
+    families: tuple[str, ...], reencode: bool = False,
+) -> Scored:  # fmt: skip
+    """Write the report OUT/name, and read its scores back from the cache."""
+    config = BenchmarkConfig(
+        reference, pairing, methods, replace(PROTOCOL, metrics=families), options.out / name, {}, options.ray,
+        reencode_check=reencode, cache=options.out / OWN_CACHE, clip_timeout=300,
+    )  # fmt: skip
+    print(f"== {name}", file=sys.stderr, flush=True)
+    benchmark(config)
+    scoring = scoring_config(config, {family: FAMILIES[family] for family in families}, {})
+    records, reencoded = score_methods(scoring, options.ray, reencode_check=reencode)
+    return Scored(
+        tuple(method.name for method in methods),
+        tuple(pair.clip for pair in pairing.pairs),
+        records,
+        reencoded,
+        Cache(scoring.cache),
+    )
+
+
+def shuffled_pairs(folder: Path, limit: int) -> Pairing:
+    """Clips of a folder in random order: the next clip, whose sound is the foreign one, is not the next by name, which
+    in GRID begins with the same words."""
+    pairs = pair_by_name(folder).pairs
+    order = np.random.default_rng(0).permutation(len(pairs))[:limit]
+    named = tuple(
+        Pair(f"{i:04d}-{pairs[k].clip}", pairs[k].video, pairs[k].audio) for i, k in enumerate(order)
+    )
+    return Pairing("own-audio", named, frozenset(pair.clip for pair in pairs))
+
+
+def write_scaled(reference: Path, out: Path) -> Path:
+    """The real videos with LINES lines and their sound, so that a pixel of blur is the same in all; what is there
+    stays."""
+    scaled = out / "real"
+    scaled.mkdir(parents=True, exist_ok=True)
+    for path in sorted(path for path in reference.iterdir() if path.suffix == ".mp4"):
+        if not (scaled / path.name).exists():
+            images, facts = read_images(path), read_facts(path)
+            size = (2 * round(facts.width * LINES / facts.height / 2), LINES)
+            small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+            sound = read_audio(path, 0.0, len(small))
+            write_video(scaled / path.name, small, sound, facts.fps, crf=0)
+    return scaled
+
+
+def write_degraded(reference: Path, out: Path) -> list[Method]:
+    """The real videos degraded, a folder for each kind, as methods; what is there stays."""
+    files = sorted(reference.iterdir())
+    boxes = [_mouth_boxes(path, out) for path in files]
+    for i, path in enumerate(files):
+        after = (i + 1) % len(files)
+        kinds = _degradations(i, boxes[i], files[after], boxes[after])
+        missing = [name for name in kinds if not (_folder(out, name) / path.name).exists()]
+        images = read_images(path) if missing else []
+        for name in missing:
+            _folder(out, name).mkdir(parents=True, exist_ok=True)
+            write_video(_folder(out, name) / path.name, kinds[name](images), None, read_facts(path).fps, CRF)
+    return [Method(name, MethodType.OTHER, None, _folder(out, name)) for name in kinds]
+
+
+def _folder(out: Path, kind: str) -> Path:
+    return out / kind.replace(" ", "_")
+
+
+def _degradations(
+    seed: int, boxes: np.ndarray, other: Path, other_boxes: np.ndarray
+) -> dict[str, Callable[[Images], Images]]:
+    """What is done to a clip's images. Blur: sigma in pixels. Noise: standard deviation in gray levels."""
+    kinds: dict[str, Callable[[Images], Images]] = {CONTROL: lambda images: images}
+    kinds |= {f"blur {sigma}": partial(blurred, sigma=sigma) for sigma in (2, 4)}
+    kinds |= {f"noise {sd}": partial(noisy, sd=sd, seed=seed) for sd in (8, 16)}
+    kinds["another mouth"] = lambda images: with_mouth(images, boxes, read_images(other), other_boxes)
+    kinds["late mouth"] = lambda images: with_late_mouth(images, boxes)
+    return kinds
+
+
+def _mouth_boxes(path: Path, out: Path) -> np.ndarray:
+    """int32 [T, 4] of a real video, measured once."""
+    kept = out / "boxes" / f"{path.stem}.npy"
+    if not kept.exists():
+        regions = measure_reference(path, Scorer(PROTOCOL, {}, {}, load_backend(FACES, {})), FACES).regions
+        if regions is None or not regions.present.all():
+            raise UserError(f"{path} shows no face in some frames: leave it out.")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, regions.mouth)
+    return np.load(kept)
+
+
+# Tables.
+
+
+def print_agreement(made: Scored) -> dict[str, np.ndarray]:
+    """Rank correlations with the authors' columns; returns the goodness of every metric, float64 [1 + R, M]."""
+    names = list(AUTHORS["wav2lip"])
+    published = {
+        name: np.array([AUTHORS.get(row, {}).get(name, np.nan) for row in made.rows])
+        * (-1 if name in LOWER_IS_BETTER else 1)
+        for name in names
+    }
+    means = {
+        column.name: made.frechet() if column.pooled else resampled_means(made.values(column), made.draws())
+        for _, column in columns_of(FAMILY_NAMES)
+    }
+    for found in means.values():
+        found[:, [row not in AUTHORS for row in made.rows]] = np.nan
+    print(f"### Spearman's rho with the authors' columns, {len(made.clips)} clips\n")
+    print(markdown(
+        ["metric", "rows", *names],
+        ([metric, int(np.isfinite(found[0]).sum()),
+          *(interval(rank_correlations(found, published[name])) for name in names)]
+         for metric, found in means.items()),
+    ))  # fmt: skip
+    print_closest(means)
+    return means
+
+
+def print_closest(means: Mapping[str, np.ndarray]) -> None:
+    """Of every metric the one of another family that agrees most with it."""
+    families = {column.name: family for family, column in columns_of(FAMILY_NAMES)}
+    rhos = {
+        (a, b): float(rank_correlations(means[a][:1], means[b][:1])[0])
+        for a in means
+        for b in means
+        if a != b
+    }
+    print("### Agreement with each other\n")
+    rows = []
+    for name in means:
+        other, rho = closest(name, rhos, families)
+        foreign = [value for (a, b), value in rhos.items() if a == name and families[a] != families[b]]
+        median = np.nanmedian(foreign) if np.isfinite(foreign).any() else float("nan")
+        rows.append([name, other or None, f"{rho:+.2f}", f"{median:+.2f}"])
+    print(markdown(["metric", "agrees most with", "rho", "median rho with other families"], rows))
+
+
+def print_stability(made: Scored) -> None:
+    """What one re-encoding does to every metric of the methods, over the clips that have a value before and after."""
+    rows = []
+    ours = [made.rows.index(name) for name in METHODS]
+    none_drawn = np.empty((0, len(made.clips)), int)
+    for _, column in columns_of(FAMILY_NAMES):
+        before, after = (made.values(column, again)[ours] for again in (False, True))
+        moved = after - before
+        if not np.isfinite(moved).any():
+            continue
+        before, after = (np.where(np.isfinite(moved), side, np.nan) for side in (before, after))
+        means, again = (resampled_means(side, none_drawn)[0] for side in (before, after))
+        shift = float(np.nanmax(np.abs(again - means)))
+        rho = float(rank_correlations(means[None], again)[0])
+        rows.append([column.name, f"{np.nanmean(np.abs(moved)):.4f}", f"{shift:.4f}",
+                     f"{shift / float(np.nanstd(means, ddof=1)):.2f}", f"{rho:+.2f}"])  # fmt: skip
+    print(f"### Re-encoded once, {len(made.clips)} clips of each method\n")
+    print(markdown(
+        ["metric", "mean change of a clip", "largest change of a method's mean", "over the spread of methods",
+         "rho before, after"],
+        rows,
+    ))  # fmt: skip
+
+
+def print_separation(made: Scored, title: str, families: Sequence[str], control: str) -> None:
+    """AUC and p of every metric for the control row against every other."""
+    others = [row for row in made.rows if row not in (REAL, control)]
+    print(f"### {title}: AUC (p)\n")
+    rows = []
+    for _, column in columns_of(families):
+        if column.pooled:
+            found = made.frechet()
+            values = {row: found[:, i] for i, row in enumerate(made.rows)}
+            cells = [
+                pooled_separation(values[control], values[row]) if row != "other_audio" else None
+                for row in others
+            ]
+        else:
+            values = dict(zip(made.rows, made.values(column)))
+            cells = [separation(values[control], values[row]) for row in others]
+        if any(cells):
+            rows.append([column.name, *cells])
+    print(markdown(["metric", *others], rows))
+
+
+def print_against(made: Scored, title: str, column: Column, baseline: str) -> None:
+    """Means of one metric, and every row's difference from a baseline's."""
+    values = dict(zip(made.rows, made.values(column)))
+    rows = []
+    for row in made.rows:
+        found = separation(values[row], values[baseline])
+        if found is not None:
+            rows.append([row, f"{np.nanmean(values[row]):.3f}", None if row == baseline else found, found.n])
+    print(f"### {title}\n")
+    print(markdown(["row", f"mean {column.name}", f"AUC (p) against {baseline}", "clips"], rows))
+
+
+def print_frechet_ladder(made: Scored) -> None:
+    """The distance of every degradation, in the order of its strength."""
+    found = -made.frechet()
+    rows = []
+    for i, row in enumerate(made.rows):
+        if np.isfinite(found[0, i]):
+            low, high = np.percentile(found[1:, i], (2.5, 97.5))
+            rows.append([row, f"{found[0, i]:.4f}", f"{low:.4f} to {high:.4f}"])
+    print("### Fréchet distance, CenterFace\n")
+    print(markdown(["row", "distance", "over resampled clips"], rows))
+
+
+# Cost.
+
+
+class _Nothing:
+    """Scores nothing: what remains is decoding and what `required_inputs` asks for."""
+
+    def update(self, batch: Any) -> None: ...
+
+    def merge(self, other: Any) -> None: ...
+
+    def compute(self) -> Values:
+        return {"nothing": 0.0}
+
+
+def _probe(*inputs: FrameInput) -> MetricFamily:
+    return MetricFamily(
+        name=f"nothing {inputs}",
+        columns=(Column("nothing", "", "", None, 0),),
+        version=1,
+        load=lambda weights, device: lambda context: _Nothing(),
+        required_inputs=frozenset(inputs),
+    )
+
+
+def print_cost(videos: Path, count: int) -> None:
+    """CPU seconds of every family for one output, beside decoding and landmarks, which families share."""
+    backend = load_backend(FACES, {})
+    files = sorted((videos / "reference").iterdir())[:count]
+    bare = Scorer(PROTOCOL, {}, {}, backend)
+    requests = []
+    for path in files:
+        reference = measure_reference(path, bare, FACES)
+        audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
+        requests.append(ScoreRequest(path, reference, videos / METHODS[0] / path.name, audio=audio))
+
+    def seconds(family: MetricFamily) -> float:
+        scorer = Scorer(PROTOCOL, {family.name: family}, {family.name: family.load({}, "cpu")}, backend)
+        score_clip(requests[0], scorer)  # what loads on first use is not counted
+        started = time.process_time()
+        for request in requests:
+            score_clip(request, scorer)
+        return (time.process_time() - started) / len(requests)
+
+    decoding = seconds(_probe())
+    shared = {
+        inputs: seconds(_probe(*inputs))
+        for inputs in (("reference",), ("landmarks",), ("reference", "landmarks"))
+    }
+    rows: list[tuple[str, str, float]] = [
+        ("decoding the output", "", decoding),
+        ("decoding the reference beside it", "", shared["reference",] - decoding),
+        ("landmarks of the output", "", shared["landmarks",] - decoding),
+    ]
+    for name in FAMILY_NAMES:
+        family = FAMILIES[name]
+        inputs = tuple(each for each in ("reference", "landmarks") if each in family.required_inputs)
+        base = shared[inputs] if inputs else decoding  # type: ignore[index]
+        rows.append((f"`{name}`", " and ".join(inputs), max(0.0, seconds(family) - base)))
+    frames = np.mean([request.reference.num_frames for request in requests])
+    print(f"### CPU seconds for an output of {frames:.0f} frames, mean of {len(requests)}\n")
+    print(
+        markdown(["what", "needs", "seconds"], ([what, needs, f"{cost:.2f}"] for what, needs, cost in rows))
+    )
+
+
+def main(options: Options) -> None:
+    out = options.out.absolute()
+    options = replace(options, out=out)
+    reference = (options.videos / "reference").absolute()
+    anchors = baselines(True, (), True)
+    methods = [Method(name, MethodType.OTHER, None, (options.videos / name).absolute()) for name in METHODS]
+    closure = next(column for _, column in columns_of(["closure"]))
+    with ray_session(options.ray):
+        pairing = pair_by_name(reference)
+        rows = [*anchors, *methods]
+        made = scored(options, "methods", reference, pairing, rows, FAMILY_NAMES)
+        print_agreement(made)
+        print_against(made, "Closure", closure, "frozen_first_frame")
+        print_frechet_ladder(made)
+        real = write_scaled(reference, out / "videos")
+        worse = write_degraded(real, out / "videos")
+        degraded = scored(options, "degraded", real, pair_by_name(real), [*anchors, *worse], FAMILY_NAMES)
+        print_separation(
+            degraded, f"Real from degraded video, {len(pairing.pairs)} clips", FAMILY_NAMES, CONTROL
+        )
+        print_frechet_ladder(degraded)
+        for name, folder, limit in (
+            ("speech", options.speech, 1000),
+            ("grid", options.grid, options.grid_clips),
+        ):
+            if folder is not None:
+                pairs = shuffled_pairs(folder.absolute(), limit)
+                heard = scored(options, name, folder.absolute(), pairs, anchors, SPEECH_FAMILIES)
+                print_separation(
+                    heard, f"Real speech, {name}, {len(pairs.pairs)} clips", SPEECH_FAMILIES, REAL
+                )
+                print_against(heard, f"Closure, {name}", closure, REAL)
+        few = replace(pairing, pairs=pairing.pairs[: options.reencoded_clips])
+        print_stability(
+            scored(options, "reencoded", reference, few, [GROUND_TRUTH, *methods], FAMILY_NAMES, True)
+        )
+    if options.cost:
+        print_cost(options.videos.absolute(), options.cost)
+
+
+if __name__ == "__main__":
+    run(main, Options)
