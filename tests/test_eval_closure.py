@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 from syncdiff_data.media import AudioTrack, Video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.sources.layouts import find_transcript
+from syncdiff_data.sync_expert.scoring import SyncScore
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics.base import MissingValue
 from syncdiff_eval.metrics.closure import (
@@ -84,6 +85,43 @@ def test_a_mouth_that_follows_another_sound_closes_nothing() -> None:
     assert abs(np.mean(foreign)) < 0.15
     assert closure(mouth_of(SPOKEN, late_s=0.04))["closure"] == 1, "a frame late is within reach"
     assert closure(mouth_of(SPOKEN, late_s=0.2))["closure"] == -1
+
+
+class Finds:
+    """Stands in for the expert: finds these offsets, of the generated and of the reference's mouth."""
+
+    def __init__(self, *offsets: int) -> None:
+        self.offsets = list(offsets)
+
+    def embed_sound(self, sound: np.ndarray, frames: int) -> np.ndarray:
+        return np.empty((frames, 0))
+
+    def embed_lips(self, crops: np.ndarray) -> np.ndarray:
+        return np.empty((len(crops), 0))
+
+    def score(self, lips: np.ndarray, audio: np.ndarray) -> SyncScore:
+        return SyncScore(self.offsets.pop(0), 0.0, np.empty(0), np.empty(0))
+
+
+def late_closure(late_frames: int, frames: int = FRAMES, **more: Any) -> Any:
+    """Of a mouth that is late, beside a reference that is in step, with an expert that finds both offsets."""
+    context = context_of(mouth_of(SPOKEN)[:frames], speech(FRAMES), **more)
+    state = Closure(context, Says(SPOKEN), Finds(late_frames, 0))
+    blank = [np.zeros((8, 8, 3), np.uint8)] * frames
+    late = mouth_of(SPOKEN, late_s=late_frames / 25)[:frames]
+    return feed(state, context, blank, blank, 8, landmarks(late)).compute()
+
+
+@pytest.mark.parametrize("late_frames", [-5, 5])
+def test_an_offset_is_no_fault_of_closure(late_frames: int) -> None:
+    found = late_closure(late_frames)
+    assert found == pytest.approx({"closure": 1, "closure_hits": 1, "closure_gap": 0}, abs=1e-6)
+
+
+def test_where_the_expert_finds_no_offset_the_mouth_counts_as_it_is() -> None:
+    """Under 50 frames."""
+    assert late_closure(5, frames=49)["closure"] < 0
+    assert late_closure(0, frames=49)["closure"] == 1
 
 
 def test_why_there_is_no_value() -> None:

@@ -1,7 +1,7 @@
 """Are the lips shut where /p/, /b/ and /m/ are spoken? No sound is made without closing them.
 
 No public harness measures it. Phones and their times come from the driving sound (`syncdiff_eval.networks.phones`), the
-same for every method of a clip; the opening from landmarks. English only.
+same for every method of a clip; the opening from landmarks, at the sync expert's offset. English only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from syncdiff_data.reasons import Reason
+from syncdiff_data.records import FPS
+from syncdiff_data.sync_expert.files import expert_sha256
 from syncdiff_eval.metrics.base import (
     ClipContext,
     Column,
+    FrameBatch,
     MetricFactory,
     MetricFamily,
     MissingValue,
@@ -26,9 +29,11 @@ from syncdiff_eval.metrics.base import (
 )
 from syncdiff_eval.metrics.mouth_audio import is_silent
 from syncdiff_eval.metrics.openings import ClipOpenings
+from syncdiff_eval.metrics.sync_expert import MouthScores, load_expert
 from syncdiff_eval.networks.phones import Phone
 
 if TYPE_CHECKING:
+    from syncdiff_data.sync_expert.expert import SyncExpert
     from syncdiff_eval.networks.phones import PhoneRecognizer
 
 BILABIALS = frozenset({"P", "B", "M"})
@@ -41,6 +46,8 @@ LEAST_RANGE = 0.03
 """Of that range, in eye distances. Landmarks of a mouth that does not move tremble by less."""
 PHONES_VERSION = 1
 """Of what the recognizer finds, for the cache."""
+EXPERT = "evaluation"
+"""The instance whose offsets count."""
 
 
 def least_openings(
@@ -79,16 +86,23 @@ def shut_below(opening: np.ndarray) -> float:
 
 
 class Closure(ClipOpenings):
-    """Of one clip.
+    """Of one clip, each mouth moved by its own offset, since an offset is another fault and has its own column; not at
+    all where the expert finds none.
 
     closure: the contrast of /p b m/ with vowels; a mouth that does not move, open or shut, and one that moves to
     another sound have about 0. closure_hits: share of /p b m/ with shut lips. closure_gap: mean least opening at
     /p b m/ less the reference's, in percent of the eye distance.
     """
 
-    def __init__(self, context: ClipContext, recognizer: PhoneRecognizer):
+    def __init__(self, context: ClipContext, recognizer: PhoneRecognizer, expert: SyncExpert | None = None):
         super().__init__(context)
         self._recognizer = recognizer
+        self._scores = MouthScores(context, expert) if expert else None
+
+    def update(self, batch: FrameBatch) -> None:
+        super().update(batch)
+        if self._scores:
+            self._scores.update(batch)
 
     def _own(self) -> Values:
         generated, reference = self.openings()
@@ -98,17 +112,28 @@ class Closure(ClipOpenings):
         if not np.isfinite(generated).any():
             return {column.name: MissingValue(Reason.NO_FACE) for column in CLOSURE.columns}
         fps, times = self.context.fps, self.context.shown_at(len(generated))
+        late_s, real_late_s = self._late_s()
         at_closures, at_vowels = (
-            least_openings(generated, times, fps, phones, labels) for labels in (BILABIALS, VOWELS)
+            least_openings(generated, times - late_s, fps, phones, labels) for labels in (BILABIALS, VOWELS)
         )
         if not len(at_closures) or not len(at_vowels):
             return {column.name: MissingValue(Reason.NO_BILABIALS) for column in CLOSURE.columns}
-        real = least_openings(reference, times, fps, phones, BILABIALS)
+        real = least_openings(reference, times - real_late_s, fps, phones, BILABIALS)
+        gap = (
+            100 * float(at_closures.mean() - real.mean()) if len(real) else MissingValue(Reason.NO_BILABIALS)
+        )
         return {
             "closure": contrast(at_closures, at_vowels),
             "closure_hits": float((at_closures < shut_below(generated)).mean()),
-            "closure_gap": 100 * float(at_closures.mean() - real.mean()),
+            "closure_gap": gap,
         }
+
+    def _late_s(self) -> tuple[float, float]:
+        """Seconds by which the generated and the reference's mouth come after the sound."""
+        scores = self._scores.compute() if self._scores else MissingValue(Reason.TOO_SHORT_FOR_SYNC)
+        if isinstance(scores, MissingValue):
+            return 0.0, 0.0
+        return scores[0].offset / FPS, scores[-1].offset / FPS
 
     def _phones(self) -> list[Phone] | MissingValue:
         """Of the driving sound, kept for the other methods of the clip."""
@@ -141,9 +166,9 @@ class Closure(ClipOpenings):
 def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
     from syncdiff_eval.networks.phones import PhoneRecognizer
 
-    del weights, device
-    recognizer = PhoneRecognizer()
-    return lambda context: Closure(context, recognizer)
+    del weights
+    recognizer, expert = PhoneRecognizer(), load_expert(EXPERT, device)
+    return lambda context: Closure(context, recognizer, expert)
 
 
 CLOSURE = MetricFamily(
@@ -161,7 +186,8 @@ CLOSURE = MetricFamily(
             compares_with_reference=True,
         ),
     ),
-    version=2,
+    version=3,
     load=_load,
-    required_inputs=frozenset({"landmarks"}),
+    required_inputs=frozenset({"reference", "landmarks"}),
+    content_hash=expert_sha256(EXPERT),
 )

@@ -51,54 +51,61 @@ COLUMNS = (
 )
 
 
-class ExpertSync(WholeClip):
-    """The numbers of one clip."""
+class MouthScores:
+    """The expert's scores of one clip: of the generated mouth and, where frames are compared, of the reference's."""
 
     def __init__(self, context: ClipContext, expert: SyncExpert):
-        super().__init__()
         self._context, self._expert = context, expert
         self._mouths = Mouths(context, with_reference=context.compares)
-        self._per_frame: np.ndarray | None = None
 
     def update(self, batch: FrameBatch) -> None:
         self._mouths.update(batch)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """confidence: float32 [frames that have a sound at the offset], for plots."""
-        return {} if self._per_frame is None else {"confidence": self._per_frame}
-
-    def _own(self) -> Values:
+    def compute(self) -> list[SyncScore] | MissingValue:
+        """One score or two, or why there is none."""
         crops = self._mouths.finish()
-        missing = self._missing(crops)
-        if missing is not None or isinstance(crops, MissingValue) or self._context.audio is None:
-            return {column.name: missing or MissingValue(Reason.NO_AUDIO) for column in COLUMNS}
-        audio = self._expert.embed_sound(self._mouths.sound(self._context.audio), crops.shape[1])
-        generated = self._score(crops[0], audio)
-        self._per_frame = generated.per_frame[np.isfinite(generated.per_frame)]
-        values: Values = {
-            "expert_confidence": generated.confidence,
-            "expert_offset": float(generated.offset),
-        }
-        if self._context.compares:
-            real = self._score(crops[1], audio)
-            values["expert_distance_to_reference"] = generated.confidence - real.confidence
-        else:
-            values["expert_distance_to_reference"] = MissingValue(Reason.IDENTICAL_TO_REFERENCE)
-        return values
-
-    def _missing(self, crops: np.ndarray | MissingValue) -> MissingValue | None:
         if isinstance(crops, MissingValue):
             return crops
         if self._context.audio is None:
             return MissingValue(Reason.NO_AUDIO)
         if crops.shape[1] < LEAST_FRAMES:
             return MissingValue(Reason.TOO_SHORT_FOR_SYNC)
-        if is_silent(self._mouths.sound(self._context.audio), FPS, crops.shape[1]):
+        sound = self._mouths.sound(self._context.audio)
+        if is_silent(sound, FPS, crops.shape[1]):
             return MissingValue(Reason.SILENT_AUDIO)
-        return None
+        audio = self._expert.embed_sound(sound, crops.shape[1])
+        return [self._expert.score(self._expert.embed_lips(side), audio) for side in crops]
 
-    def _score(self, crops: np.ndarray, audio: np.ndarray) -> SyncScore:
-        return self._expert.score(self._expert.embed_lips(crops), audio)
+
+class ExpertSync(WholeClip):
+    """The numbers of one clip."""
+
+    def __init__(self, context: ClipContext, expert: SyncExpert):
+        super().__init__()
+        self._scores = MouthScores(context, expert)
+        self._per_frame: np.ndarray | None = None
+
+    def update(self, batch: FrameBatch) -> None:
+        self._scores.update(batch)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """confidence: float32 [frames that have a sound at the offset], for plots."""
+        return {} if self._per_frame is None else {"confidence": self._per_frame}
+
+    def _own(self) -> Values:
+        scores = self._scores.compute()
+        if isinstance(scores, MissingValue):
+            return {column.name: scores for column in COLUMNS}
+        generated, *real = scores
+        self._per_frame = generated.per_frame[np.isfinite(generated.per_frame)]
+        values: Values = {
+            "expert_confidence": generated.confidence,
+            "expert_offset": float(generated.offset),
+            "expert_distance_to_reference": MissingValue(Reason.IDENTICAL_TO_REFERENCE),
+        }
+        if real:
+            values["expert_distance_to_reference"] = generated.confidence - real[0].confidence
+        return values
 
 
 def expert_family(folder: str | PathLike[str], name: str = "expert") -> MetricFamily:
