@@ -1,6 +1,6 @@
 """Which metric agrees with what? The tables of docs/protocols.md, "Which metric agrees with what".
 
-    python benchmarks/metric_agreement.py --videos METHODS --out OUT [--speech DIR] [--grid DIR] [--cost 2]
+    python benchmarks/metric_agreement.py --videos METHODS --speech SPEECH --grid GRID_S1 --out OUT
 
 METHODS holds real videos in `reference` and a folder of outputs for each method of AUTHORS. Every metric that needs no
 download scores them, and the real videos degraded by known amounts. The tables: rank correlation with the authors'
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -37,9 +37,10 @@ from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import Column, FrameInput, MetricFamily, Values
+from syncdiff_eval.metrics.closure import CLOSURE
 from syncdiff_eval.metrics.frechet import FeatureSums, Gaussian
 from syncdiff_eval.pairing import Pair, Pairing, pair_by_name
-from syncdiff_eval.protocols import PROTOCOLS
+from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
 from syncdiff_eval.statistics import Inference, paired_difference
@@ -64,7 +65,6 @@ FAMILY_NAMES = (
     "frechet-centerface",
 )  # fmt: skip
 SPEECH_FAMILIES = ("expert", "closure", "mouth_audio", "silent-lips")
-PROTOCOL = PROTOCOLS["syncdiff-v3"]
 IDEALS = {
     "expert_offset": 0.0,
     "mouth_audio_lag": 0.0,
@@ -88,6 +88,7 @@ LEAST_ROWS = 4
 """Of a rank correlation."""
 
 Records = list[dict[str, Any]]
+Part = Literal["agreement", "damage", "speech", "encoding", "cost"]
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,21 @@ class Options:
     """Folder with `reference` and a folder of outputs per method."""
     out: Path
     """Folder of the reports and of finished work."""
+    parts: tuple[Part, ...] = ("agreement", "damage", "speech", "encoding", "cost")
+    """Tables to print: agreement with the authors' columns and with each other, separation of real from degraded video,
+    of real speech from frozen frames and foreign sound, change under re-encoding, CPU seconds."""
+    families: tuple[str, ...] = FAMILY_NAMES
+    """Metrics of the parts on METHODS."""
     speech: Path | None = None
-    """Folder of real speech, a clip a speaker; unset leaves that part out."""
+    """Folder of real speech, a clip a speaker."""
     grid: Path | None = None
-    """Folder of GRID clips; unset leaves that part out."""
+    """Folder of GRID clips."""
     grid_clips: int = 60
     """GRID clips to score, drawn with a fixed seed."""
     reencoded_clips: int = 3
     """Clips of every method that are re-encoded, the first by name."""
-    cost: int = 0
-    """Outputs whose scoring is timed, metric by metric; 0 leaves that part out."""
+    timed: int = 2
+    """Outputs whose scoring is timed."""
     ray: RayOptions = field(default_factory=lambda: RayOptions(workers=1))
 
 
@@ -242,6 +248,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 class Scored:
     """The records of one benchmark, by row, and where its arrays lie."""
 
+    families: tuple[str, ...]
     rows: tuple[str, ...]
     clips: tuple[str, ...]
     records: Records
@@ -305,7 +312,7 @@ def scored(
 ) -> Scored:  # fmt: skip
     """Write the report OUT/name, and read its scores back from the cache."""
     config = BenchmarkConfig(
-        reference, pairing, methods, replace(PROTOCOL, metrics=families), options.out / name, {}, options.ray,
+        reference, pairing, methods, replace(SYNCDIFF, metrics=families), options.out / name, {}, options.ray,
         reencode_check=reencode, cache=options.out / OWN_CACHE, clip_timeout=300,
     )  # fmt: skip
     print(f"== {name}", file=sys.stderr, flush=True)
@@ -313,6 +320,7 @@ def scored(
     scoring = scoring_config(config, {family: FAMILIES[family] for family in families}, {})
     records, reencoded = score_methods(scoring, options.ray, reencode_check=reencode)
     return Scored(
+        families,
         tuple(method.name for method in methods),
         tuple(pair.clip for pair in pairing.pairs),
         records,
@@ -382,7 +390,7 @@ def _mouth_boxes(path: Path, out: Path) -> np.ndarray:
     """int32 [T, 4] of a real video, measured once."""
     kept = out / "boxes" / f"{path.stem}.npy"
     if not kept.exists():
-        regions = measure_reference(path, Scorer(PROTOCOL, {}, {}, load_backend(FACES, {})), FACES).regions
+        regions = measure_reference(path, Scorer(SYNCDIFF, {}, {}, load_backend(FACES, {})), FACES).regions
         if regions is None or not regions.present.all():
             raise UserError(f"{path} shows no face in some frames: leave it out.")
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -393,8 +401,8 @@ def _mouth_boxes(path: Path, out: Path) -> np.ndarray:
 # Tables.
 
 
-def print_agreement(made: Scored) -> dict[str, np.ndarray]:
-    """Rank correlations with the authors' columns; returns the goodness of every metric, float64 [1 + R, M]."""
+def print_agreement(made: Scored) -> None:
+    """Rank correlations with the authors' columns, and of the metrics with each other."""
     names = list(AUTHORS["wav2lip"])
     published = {
         name: np.array([AUTHORS.get(row, {}).get(name, np.nan) for row in made.rows])
@@ -403,7 +411,7 @@ def print_agreement(made: Scored) -> dict[str, np.ndarray]:
     }
     means = {
         column.name: made.frechet() if column.pooled else resampled_means(made.values(column), made.draws())
-        for _, column in columns_of(FAMILY_NAMES)
+        for _, column in columns_of(made.families)
     }
     for found in means.values():
         found[:, [row not in AUTHORS for row in made.rows]] = np.nan
@@ -414,13 +422,11 @@ def print_agreement(made: Scored) -> dict[str, np.ndarray]:
           *(interval(rank_correlations(found, published[name])) for name in names)]
          for metric, found in means.items()),
     ))  # fmt: skip
-    print_closest(means)
-    return means
+    print_closest(means, {column.name: family for family, column in columns_of(made.families)})
 
 
-def print_closest(means: Mapping[str, np.ndarray]) -> None:
-    """Of every metric the one of another family that agrees most with it."""
-    families = {column.name: family for family, column in columns_of(FAMILY_NAMES)}
+def print_closest(means: Mapping[str, np.ndarray], families: Mapping[str, str]) -> None:
+    """Of every metric the one of another family that agrees most with it. means: goodness, float64 [1 + R, M]."""
     rhos = {
         (a, b): float(rank_correlations(means[a][:1], means[b][:1])[0])
         for a in means
@@ -442,7 +448,7 @@ def print_stability(made: Scored) -> None:
     rows = []
     ours = [made.rows.index(name) for name in METHODS]
     none_drawn = np.empty((0, len(made.clips)), int)
-    for _, column in columns_of(FAMILY_NAMES):
+    for _, column in columns_of(made.families):
         before, after = (made.values(column, again)[ours] for again in (False, True))
         moved = after - before
         if not np.isfinite(moved).any():
@@ -461,12 +467,12 @@ def print_stability(made: Scored) -> None:
     ))  # fmt: skip
 
 
-def print_separation(made: Scored, title: str, families: Sequence[str], control: str) -> None:
+def print_separation(made: Scored, title: str, control: str) -> None:
     """AUC and p of every metric for the control row against every other."""
     others = [row for row in made.rows if row not in (REAL, control)]
     print(f"### {title}: AUC (p)\n")
     rows = []
-    for _, column in columns_of(families):
+    for _, column in columns_of(made.families):
         if column.pooled:
             found = made.frechet()
             values = {row: found[:, i] for i, row in enumerate(made.rows)}
@@ -534,7 +540,7 @@ def print_cost(videos: Path, count: int) -> None:
     """CPU seconds of every family for one output, beside decoding and landmarks, which families share."""
     backend = load_backend(FACES, {})
     files = sorted((videos / "reference").iterdir())[:count]
-    bare = Scorer(PROTOCOL, {}, {}, backend)
+    bare = Scorer(SYNCDIFF, {}, {}, backend)
     requests = []
     for path in files:
         reference = measure_reference(path, bare, FACES)
@@ -542,7 +548,7 @@ def print_cost(videos: Path, count: int) -> None:
         requests.append(ScoreRequest(path, reference, videos / METHODS[0] / path.name, audio=audio))
 
     def seconds(family: MetricFamily) -> float:
-        scorer = Scorer(PROTOCOL, {family.name: family}, {family.name: family.load({}, "cpu")}, backend)
+        scorer = Scorer(SYNCDIFF, {family.name: family}, {family.name: family.load({}, "cpu")}, backend)
         score_clip(requests[0], scorer)  # what loads on first use is not counted
         started = time.process_time()
         for request in requests:
@@ -554,7 +560,7 @@ def print_cost(videos: Path, count: int) -> None:
         inputs: seconds(_probe(*inputs))
         for inputs in (("reference",), ("landmarks",), ("reference", "landmarks"))
     }
-    rows: list[tuple[str, str, float]] = [
+    found: list[tuple[str, str, float]] = [
         ("decoding the output", "", decoding),
         ("decoding the reference beside it", "", shared["reference",] - decoding),
         ("landmarks of the output", "", shared["landmarks",] - decoding),
@@ -563,52 +569,85 @@ def print_cost(videos: Path, count: int) -> None:
         family = FAMILIES[name]
         inputs = tuple(each for each in ("reference", "landmarks") if each in family.required_inputs)
         base = shared[inputs] if inputs else decoding  # type: ignore[index]
-        rows.append((f"`{name}`", " and ".join(inputs), max(0.0, seconds(family) - base)))
+        found.append((f"`{name}`", " and ".join(inputs), max(0.0, seconds(family) - base)))
     frames = np.mean([request.reference.num_frames for request in requests])
     print(f"### CPU seconds for an output of {frames:.0f} frames, mean of {len(requests)}\n")
     print(
-        markdown(["what", "needs", "seconds"], ([what, needs, f"{cost:.2f}"] for what, needs, cost in rows))
+        markdown(
+            ["what", "needs", "seconds"], ([what, needs, f"{spent:.2f}"] for what, needs, spent in found)
+        )
     )
 
 
+ANCHORS = baselines(True, (), True)
+
+
+def agreement(options: Options) -> None:
+    reference = options.videos / "reference"
+    made = scored(
+        options,
+        "methods",
+        reference,
+        pair_by_name(reference),
+        [*ANCHORS, *methods(options)],
+        options.families,
+    )
+    print_agreement(made)
+    print_against(made, "Closure", CLOSURE.columns[0], "frozen_first_frame")
+    print_frechet_ladder(made)
+
+
+def damage(options: Options) -> None:
+    real = write_scaled(options.videos / "reference", options.out / "videos")
+    worse = write_degraded(real, options.out / "videos")
+    made = scored(options, "degraded", real, pair_by_name(real), [*ANCHORS, *worse], options.families)
+    print_separation(made, f"Real from degraded video, {len(made.clips)} clips", CONTROL)
+    print_frechet_ladder(made)
+
+
+def speech(options: Options) -> None:
+    for name, folder, limit in (("speech", options.speech, 1000), ("grid", options.grid, options.grid_clips)):
+        if folder is None:
+            continue
+        pairs = shuffled_pairs(folder, limit)
+        made = scored(options, name, folder, pairs, ANCHORS, SPEECH_FAMILIES)
+        print_separation(made, f"Real speech, {name}, {len(made.clips)} clips", REAL)
+        print_against(made, f"Closure, {name}", CLOSURE.columns[0], REAL)
+
+
+def encoding(options: Options) -> None:
+    reference = options.videos / "reference"
+    pairing = pair_by_name(reference)
+    few = replace(pairing, pairs=pairing.pairs[: options.reencoded_clips])
+    rows = [GROUND_TRUTH, *methods(options)]
+    print_stability(scored(options, "reencoded", reference, few, rows, options.families, reencode=True))
+
+
+def cost(options: Options) -> None:
+    print_cost(options.videos, options.timed)
+
+
+PARTS: dict[Part, Callable[[Options], None]] = {
+    "agreement": agreement,
+    "damage": damage,
+    "speech": speech,
+    "encoding": encoding,
+    "cost": cost,
+}
+
+
+def methods(options: Options) -> list[Method]:
+    return [Method(name, MethodType.OTHER, None, options.videos / name) for name in METHODS]
+
+
 def main(options: Options) -> None:
-    out = options.out.absolute()
-    options = replace(options, out=out)
-    reference = (options.videos / "reference").absolute()
-    anchors = baselines(True, (), True)
-    methods = [Method(name, MethodType.OTHER, None, (options.videos / name).absolute()) for name in METHODS]
-    closure = next(column for _, column in columns_of(["closure"]))
+    folders = {name: getattr(options, name) for name in ("videos", "out", "speech", "grid")}
+    options = replace(
+        options, **{name: path.absolute() for name, path in folders.items() if path is not None}
+    )
     with ray_session(options.ray):
-        pairing = pair_by_name(reference)
-        rows = [*anchors, *methods]
-        made = scored(options, "methods", reference, pairing, rows, FAMILY_NAMES)
-        print_agreement(made)
-        print_against(made, "Closure", closure, "frozen_first_frame")
-        print_frechet_ladder(made)
-        real = write_scaled(reference, out / "videos")
-        worse = write_degraded(real, out / "videos")
-        degraded = scored(options, "degraded", real, pair_by_name(real), [*anchors, *worse], FAMILY_NAMES)
-        print_separation(
-            degraded, f"Real from degraded video, {len(pairing.pairs)} clips", FAMILY_NAMES, CONTROL
-        )
-        print_frechet_ladder(degraded)
-        for name, folder, limit in (
-            ("speech", options.speech, 1000),
-            ("grid", options.grid, options.grid_clips),
-        ):
-            if folder is not None:
-                pairs = shuffled_pairs(folder.absolute(), limit)
-                heard = scored(options, name, folder.absolute(), pairs, anchors, SPEECH_FAMILIES)
-                print_separation(
-                    heard, f"Real speech, {name}, {len(pairs.pairs)} clips", SPEECH_FAMILIES, REAL
-                )
-                print_against(heard, f"Closure, {name}", closure, REAL)
-        few = replace(pairing, pairs=pairing.pairs[: options.reencoded_clips])
-        print_stability(
-            scored(options, "reencoded", reference, few, [GROUND_TRUTH, *methods], FAMILY_NAMES, True)
-        )
-    if options.cost:
-        print_cost(options.videos.absolute(), options.cost)
+        for part in options.parts:
+            PARTS[part](options)
 
 
 if __name__ == "__main__":

@@ -142,10 +142,7 @@ def _damages(files: Sequence[Path]) -> Iterator[tuple[str, Callable[[Images, int
     """Name and function of (a clip's images, its number)."""
     yield "encoded only", lambda images, _: images
     for sigma in LADDERS["blur"]:
-        yield (
-            f"blur {sigma:g}",
-            lambda images, _, s=sigma: blurred(images, s),
-        )  # type: ignore[misc]
+        yield f"blur {sigma:g}", lambda images, _, s=sigma: blurred(images, s)  # type: ignore[misc]
     for sd in LADDERS["noise"]:
         yield f"noise {sd:g}", lambda images, i, s=sd: noisy(images, s, i)  # type: ignore[misc]
     boxes = _mouth_boxes(files)
@@ -209,7 +206,8 @@ def pairs(clips: Path, folder: Path, ray: RayOptions) -> None:
     """Outputs of Wav2Lip, VideoReTalking and others beside the video they were made from."""
     print("### Outputs of real generators\n")
     print(
-        "| output | syncdiff-v3 | syncdiff-index-v3 | PSNR full by index | by time |\n| --- | --- | --- | ---: | ---: |"
+        f"| output | {SYNCDIFF.name} | {SYNCDIFF_INDEX.name} | PSNR full by index | by time |\n"
+        "| --- | --- | --- | ---: | ---: |"
     )
     sources = {"pair_B": "retalk_face1_vfr.mp4", "pair_C": "pair_C_src_man.mp4"}
     for prefix, source in sources.items():

@@ -252,8 +252,8 @@ def main(options: Options) -> None:
 
 
 def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
-    """Peak memory of a worker that scores one long clip under all of syncdiff-v3; first of all, so that nothing else
-    counts. The reference is held against a copy of itself."""
+    """Peak memory of a worker that scores one long clip under all of the default protocol; first of all, so that
+    nothing else counts. The reference is held against a copy of itself."""
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.metrics import FAMILIES

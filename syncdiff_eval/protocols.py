@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from syncdiff_data.records import UserError
@@ -46,6 +46,8 @@ class ProtocolDefinition:
     least_coverage: float = 0.9
     """Share of the clips of the method with the most, under which a method stays out of the shared clips and the
     ranks of a metric."""
+    rules_of: tuple[str, int] | None = None
+    """Name and version of an earlier protocol that differs in its columns alone: scores cached under it count."""
 
     @property
     def standalone(self) -> bool:
@@ -63,11 +65,14 @@ class ProtocolDefinition:
 
     def fingerprint(self) -> dict[str, object]:
         """The part of a clip's cache key: all but the summary, the metrics and the statistics."""
-        statistics = ("summary", "seed", "resamples", "confidence", "least_coverage", "metrics")
-        return {key: value for key, value in asdict(self).items() if key not in statistics}
+        others = ("summary", "seed", "resamples", "confidence", "least_coverage", "metrics", "rules_of")
+        rules = {key: value for key, value in asdict(self).items() if key not in others}
+        if self.rules_of is not None:
+            rules |= dict(zip(("name", "version"), self.rules_of))
+        return rules
 
 
-SYNCDIFF = ProtocolDefinition(
+SYNCDIFF_V3 = ProtocolDefinition(
     name="syncdiff-v3",
     version=3,
     summary=(
@@ -77,13 +82,34 @@ SYNCDIFF = ProtocolDefinition(
     metrics=("expert", "lse", "fid-face", "image", "landmarks", "mouth_audio", "avs", "leak", "leak-avs"),
 )
 
-SYNCDIFF_INDEX = ProtocolDefinition(
+SYNCDIFF_INDEX_V3 = ProtocolDefinition(
     name="syncdiff-index-v3",
     version=3,
     summary="As syncdiff-v3, but frames pair by index alone and lengths may differ by a tenth.",
-    metrics=SYNCDIFF.metrics,
+    metrics=SYNCDIFF_V3.metrics,
     pairing="index",
     max_length_share=0.1,
+)
+
+SYNCDIFF = replace(
+    SYNCDIFF_V3,
+    name="syncdiff-v4",
+    version=4,
+    metrics=(
+        "expert", "lse", "closure", "fid-face", "frechet-centerface", "identity", "sharpness", "image", "landmarks",
+        "dynamics", "avs", "leak", "leak-avs",
+    ),
+    rules_of=(SYNCDIFF_V3.name, SYNCDIFF_V3.version),
+)  # fmt: skip
+"""The columns are those that tell real video from damage (benchmarks/metric_agreement.py)."""
+
+SYNCDIFF_INDEX = replace(
+    SYNCDIFF_INDEX_V3,
+    name="syncdiff-index-v4",
+    version=4,
+    summary="As syncdiff-v4, but frames pair by index alone and lengths may differ by a tenth.",
+    metrics=SYNCDIFF.metrics,
+    rules_of=(SYNCDIFF_INDEX_V3.name, SYNCDIFF_INDEX_V3.version),
 )
 
 WAV2LIP_LRS = ProtocolDefinition(
@@ -144,6 +170,8 @@ PROTOCOLS = {
         MOCHABENCH,
         EXPERT_FILE,
         PYTORCH_FID,
+        SYNCDIFF_V3,
+        SYNCDIFF_INDEX_V3,
     )
 }
 

@@ -100,7 +100,8 @@ def sample(
     results = Results(
         schema_version=3,
         protocol=Protocol(
-            name="syncdiff-v3", version=3, summary=SYNCDIFF.summary, setting="own-audio", pairing="timestamp",
+            name=SYNCDIFF.name, version=SYNCDIFF.version, summary=SYNCDIFF.summary, setting="own-audio",
+            pairing="timestamp",
             max_length_gap=5, face_backend="embedded", seed=3, resamples=500, confidence=0.95, least_coverage=0.9,
         ),
         n_clips=num_clips,

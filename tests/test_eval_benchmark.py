@@ -247,7 +247,7 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
     assert frozen["psnr_mouth"] < 60
     assert rows.loc["ground_truth"]["psnr_full"].isna().all()
     assert dict(rows.loc[("audio_shift_+3", "long"), "null_reasons"])["ssim_face"] == "identical_to_reference"
-    with pytest.raises(UserError, match=r"syncdiff-v3 version 3.*--overwrite"):
+    with pytest.raises(UserError, match=r"syncdiff-v4 version 4.*--overwrite"):
         run(reference, methods, out, protocol=SYNCDIFF_INDEX)
 
     for change, message in (

@@ -26,7 +26,7 @@ from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.leak import Leak, LipLeak, motion_ratio, shared_motion
 from syncdiff_eval.networks.lip_reader import LipReader, load_reader
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
-from syncdiff_eval.protocols import PROTOCOLS, SYNCDIFF
+from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX
 from syncdiff_eval.validate import validate_report
 
 
@@ -214,5 +214,5 @@ def test_a_setting_rules_columns_out() -> None:
         *(c.name for c in FAMILIES["image"].columns),
     }
     assert set(names(False)) & {"leak_motion", "leak_corr", "leak_avs"} == set()
-    for protocol in (PROTOCOLS["syncdiff-v3"], PROTOCOLS["syncdiff-index-v3"]):
+    for protocol in (SYNCDIFF, SYNCDIFF_INDEX):
         assert {"avs", "leak", "leak-avs"} <= set(protocol.metrics)

@@ -178,8 +178,8 @@ def metrics_with(made: Sample, **changes: Any) -> Sample:
 
 
 REFUSED: dict[str, tuple[Callable[[Sample], Sample], str]] = {
-    "protocol": (lambda made: protocol_with(made, name="latentsync"), "protocol name: syncdiff-v3 in the first"),
-    "version": (lambda made: protocol_with(made, version=2), "protocol version: 3 in the first, 2"),
+    "protocol": (lambda made: protocol_with(made, name="latentsync"), "protocol name: syncdiff-v4 in the first"),
+    "version": (lambda made: protocol_with(made, version=2), "protocol version: 4 in the first, 2"),
     "setting": (lambda made: protocol_with(made, setting="crossed-audio"), "protocol setting: own-audio"),
     "statistics": (lambda made: protocol_with(made, seed=4), "protocol seed: 3 in the first, 4"),
     "metric": (lambda made: metrics_with(made, in_protocol=False), "scored in the first, scored, no part"),
@@ -273,7 +273,7 @@ def test_a_benchmark_does_not_write_over_a_joined_report(joined: Path, tmp_path:
 
 def test_a_protocol_that_is_no_longer_computed_is_refused(tmp_path: Path) -> None:
     parts = [write(protocol_with(drawn(*only), version=2), tmp_path / only[0]) for only in HALVES]
-    with pytest.raises(UserError, match="syncdiff-v3 version 2"):
+    with pytest.raises(UserError, match="syncdiff-v4 version 2"):
         merge_reports(parts, tmp_path / "out")
 
 

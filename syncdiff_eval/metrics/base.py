@@ -26,6 +26,7 @@ class ReportGroup(StrEnum):
     SYNC = "Sync"
     MOUTH_AUDIO = "Mouth and audio"
     LIP_READER = "AV-HuBERT sync"
+    REALISM = "Realism and identity"
     PICTURE = "Picture"
     MOUTH_SHAPE = "Mouth shape"
     LEAK = "Leak"

@@ -227,7 +227,7 @@ def frechet_family(distance: Distance) -> MetricFamily:
 
     return MetricFamily(
         name=distance.family,
-        group=ReportGroup.PICTURE,
+        group=ReportGroup.REALISM,
         columns=(
             Column(column, distance.title, "", False, distance.decimals, pooled=True),
             Column(

@@ -92,7 +92,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 IDENTITY = MetricFamily(
     name="identity",
-    group=ReportGroup.PICTURE,
+    group=ReportGroup.REALISM,
     columns=(Column("identity_dlib", "Identity (dlib)", "cosine", True, 4, compares_with_reference=True),),
     version=VERSION,
     load=_load,

@@ -83,7 +83,7 @@ def _load(weights: Mapping[str, Path], device: str) -> MetricFactory:
 
 SHARPNESS = MetricFamily(
     name="sharpness",
-    group=ReportGroup.PICTURE,
+    group=ReportGroup.REALISM,
     columns=(
         Column(
             "sharpness_mouth", "Mouth sharpness", "of the reference's", None, 3, compares_with_reference=True

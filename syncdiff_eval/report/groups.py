@@ -11,8 +11,9 @@ from syncdiff_eval.results import MetricInfo, Results
 
 _QUESTIONS = {
     ReportGroup.SYNC: "Does the mouth move with the sound?",
-    ReportGroup.MOUTH_AUDIO: "Does the mouth open when the sound is loud?",
+    ReportGroup.MOUTH_AUDIO: "Do the lips close and open with the sound?",
     ReportGroup.LIP_READER: "Do the lips match the sound, by AV-HuBERT features?",
+    ReportGroup.REALISM: "Do the faces look real, and like the same person?",
     ReportGroup.PICTURE: "Do the frames look like the real ones?",
     ReportGroup.MOUTH_SHAPE: "Does the mouth take the real mouth’s shapes?",
     ReportGroup.LEAK: "Does the mouth follow the source video where it should follow the sound?",
@@ -22,10 +23,11 @@ _ADDED = ("Added metrics", "Chosen by --metric; they are not part of the protoco
 _HEADLINE = (
     "expert_confidence",
     "lse_c",
-    "lse_d",
+    "closure",
     "avs_u",
     "fid_face",
-    "psnr_face",
+    "frechet_centerface",
+    "identity_dlib",
     "ssim_face",
     "lmd_mouth",
     "leak_corr",
