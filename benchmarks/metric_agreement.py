@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from syncdiff_data.faces import load_backend
 from syncdiff_data.media import read_audio, write_video
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
-from syncdiff_eval.benchmark import FACES, OWN_CACHE, BenchmarkConfig, benchmark, scoring_config
+from syncdiff_eval.benchmark import FACES, OWN_CACHE, BenchmarkConfig, benchmark_with_records
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
@@ -41,7 +41,6 @@ from syncdiff_eval.metrics.closure import CLOSURE
 from syncdiff_eval.metrics.frechet import FeatureSums, Gaussian
 from syncdiff_eval.pairing import Pair, Pairing, pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF
-from syncdiff_eval.runner import score_methods
 from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
 from syncdiff_eval.statistics import Inference, paired_difference
 from syncdiff_eval.videos import read_facts
@@ -82,7 +81,7 @@ video itself."""
 CRF = 23
 LINES = 288
 """Of real video and its degraded copies."""
-RESAMPLES = 500
+RESAMPLES = 300
 INFERENCE = Inference(resamples=10_000, confidence=0.95, seed=0)
 LEAST_ROWS = 4
 """Of a rank correlation."""
@@ -268,6 +267,7 @@ class Scored:
         """Clips drawn with replacement, int [RESAMPLES, C]."""
         return np.random.default_rng(0).integers(len(self.clips), size=(RESAMPLES, len(self.clips)))
 
+    @cached_property
     def frechet(self) -> np.ndarray:
         """Fréchet distance of every row and draw, turned round: float64 [1 + R, M]; NaN for real video."""
         keys = {
@@ -310,22 +310,20 @@ def scored(
     options: Options, name: str, reference: Path, pairing: Pairing, methods: Sequence[Method],
     families: tuple[str, ...], reencode: bool = False,
 ) -> Scored:  # fmt: skip
-    """Write the report OUT/name, and read its scores back from the cache."""
+    """Score, and write the report OUT/name."""
     config = BenchmarkConfig(
         reference, pairing, methods, replace(SYNCDIFF, metrics=families), options.out / name, {}, options.ray,
         reencode_check=reencode, cache=options.out / OWN_CACHE, clip_timeout=300,
     )  # fmt: skip
     print(f"== {name}", file=sys.stderr, flush=True)
-    benchmark(config)
-    scoring = scoring_config(config, {family: FAMILIES[family] for family in families}, {})
-    records, reencoded = score_methods(scoring, options.ray, reencode_check=reencode)
+    made = benchmark_with_records(config)
     return Scored(
         families,
         tuple(method.name for method in methods),
         tuple(pair.clip for pair in pairing.pairs),
-        records,
-        reencoded,
-        Cache(scoring.cache),
+        made.records,
+        made.reencoded,
+        made.cache,
     )
 
 
@@ -409,12 +407,15 @@ def print_agreement(made: Scored) -> None:
         * (-1 if name in LOWER_IS_BETTER else 1)
         for name in names
     }
+    listed = np.array([row in AUTHORS for row in made.rows])
     means = {
-        column.name: made.frechet() if column.pooled else resampled_means(made.values(column), made.draws())
+        column.name: np.where(
+            listed,
+            made.frechet if column.pooled else resampled_means(made.values(column), made.draws()),
+            np.nan,
+        )
         for _, column in columns_of(made.families)
     }
-    for found in means.values():
-        found[:, [row not in AUTHORS for row in made.rows]] = np.nan
     print(f"### Spearman's rho with the authors' columns, {len(made.clips)} clips\n")
     print(markdown(
         ["metric", "rows", *names],
@@ -474,7 +475,7 @@ def print_separation(made: Scored, title: str, control: str) -> None:
     rows = []
     for _, column in columns_of(made.families):
         if column.pooled:
-            found = made.frechet()
+            found = made.frechet
             values = {row: found[:, i] for i, row in enumerate(made.rows)}
             cells = [
                 pooled_separation(values[control], values[row]) if row != "other_audio" else None
@@ -502,7 +503,7 @@ def print_against(made: Scored, title: str, column: Column, baseline: str) -> No
 
 def print_frechet_ladder(made: Scored) -> None:
     """The distance of every degradation, in the order of its strength."""
-    found = -made.frechet()
+    found = -made.frechet
     rows = []
     for i, row in enumerate(made.rows):
         if np.isfinite(found[0, i]):

@@ -96,12 +96,29 @@ class BenchmarkConfig:
     """Clips shown side by side on the page; 0: none."""
 
 
+@dataclass(frozen=True)
+class Benchmarked:
+    """A report's results and what they sum up."""
+
+    results: schema.Results
+    records: list[dict[str, Any]]
+    """One of each method and clip, in order of method, then clip."""
+    reencoded: list[dict[str, Any]]
+    cache: Cache
+    """Where the arrays of the records lie."""
+
+
 def benchmark(config: BenchmarkConfig) -> schema.Results:
     """Score every method on every pair and write the report into `config.out`, resuming what lies there.
 
     Needs an open `ray_session`. Raises UserError; UnexpectedFailures after the report is written, when clips failed
     with exceptions that nobody foresaw.
     """
+    return benchmark_with_records(config).results
+
+
+def benchmark_with_records(config: BenchmarkConfig) -> Benchmarked:
+    """The same, for those who go on with the records."""
     quoted = read_published(config.published) if config.published else []
     with exclusive(str(config.out)):
         sweep_leftovers(config.out)
@@ -113,7 +130,7 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
         unavailable, files = _find_weights(chosen, config.weights)
         families = {family.name: family for family in chosen if family.name not in unavailable}
-        scoring = scoring_config(config, families, files)
+        scoring = _scoring_config(config, families, files)
         probe_nodes(str(scoring.cache), _samples(config))
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
         foreign = {family.name for family in config.added} | _replaced(config)
@@ -124,7 +141,7 @@ def benchmark(config: BenchmarkConfig) -> schema.Results:
         _add_previews(config, scoring, results, records, table, curves)
     unexpected = sum(record["reason"] == Reason.UNEXPECTED_ERROR for record in (*records, *reencoded))
     raise_unexpected(unexpected, len(records) + len(reencoded), "rows", str(config.out / "per_clip.parquet"))
-    return results
+    return Benchmarked(results, records, reencoded, Cache(scoring.cache))
 
 
 def _replaced(config: BenchmarkConfig) -> set[str]:
@@ -152,7 +169,7 @@ def _check_added(config: BenchmarkConfig) -> None:
         )
 
 
-def scoring_config(
+def _scoring_config(
     config: BenchmarkConfig, families: Mapping[str, MetricFamily], weights: Mapping[str, Path]
 ) -> ScoringConfig:
     return ScoringConfig(
