@@ -15,7 +15,6 @@ real video its distance from it counts (IDEALS).
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -36,12 +35,12 @@ from syncdiff_eval.benchmark import FACES, OWN_CACHE, BenchmarkConfig, benchmark
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
-from syncdiff_eval.metrics.base import Column, FrameInput, MetricFamily, Values
+from syncdiff_eval.metrics.base import Column
 from syncdiff_eval.metrics.closure import CLOSURE
 from syncdiff_eval.metrics.frechet import FeatureSums, Gaussian
 from syncdiff_eval.pairing import Pair, Pairing, pair_by_name
-from syncdiff_eval.protocols import SYNCDIFF
-from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
+from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX, ProtocolDefinition
+from syncdiff_eval.scoring import Scorer, measure_reference
 from syncdiff_eval.statistics import Inference, paired_difference
 from syncdiff_eval.videos import read_facts
 
@@ -59,6 +58,8 @@ AUTHORS: dict[str, dict[str, float]] = {
 """Lip Forcing's HDTF table of these methods: other clips, the authors' own code."""
 LOWER_IS_BETTER = ("Sync-D", "FID", "FVD")
 METHODS = tuple(name for name in AUTHORS if name != REAL)
+BY_INDEX = ("xdub",)
+"""Whose files declare other times than the reference's; the others pair in the same way under both protocols."""
 FAMILY_NAMES = (
     "expert", "closure", "mouth_audio", "silent-lips", "landmarks", "dynamics", "image", "sharpness", "identity",
     "frechet-centerface",
@@ -87,7 +88,7 @@ LEAST_ROWS = 4
 """Of a rank correlation."""
 
 Records = list[dict[str, Any]]
-Part = Literal["agreement", "damage", "speech", "encoding", "cost"]
+Part = Literal["agreement", "damage", "speech", "encoding"]
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class Options:
     """Folder with `reference` and a folder of outputs per method."""
     out: Path
     """Folder of the reports and of finished work."""
-    parts: tuple[Part, ...] = ("agreement", "damage", "speech", "encoding", "cost")
+    parts: tuple[Part, ...] = ("agreement", "damage", "speech", "encoding")
     """Tables to print: agreement with the authors' columns and with each other, separation of real from degraded video,
-    of real speech from frozen frames and foreign sound, change under re-encoding, CPU seconds."""
+    of real speech from frozen frames and foreign sound; change under re-encoding."""
     families: tuple[str, ...] = FAMILY_NAMES
     """Metrics of the parts on METHODS."""
     speech: Path | None = None
@@ -111,8 +112,6 @@ class Options:
     """GRID clips to score, drawn with a fixed seed."""
     reencoded_clips: int = 3
     """Clips of every method that are re-encoded, the first by name."""
-    timed: int = 2
-    """Outputs whose scoring is timed."""
     ray: RayOptions = field(default_factory=lambda: RayOptions(workers=1))
 
 
@@ -254,6 +253,16 @@ class Scored:
     reencoded: Records
     cache: Cache
 
+    def joined(self, other: Scored) -> Scored:
+        """With the rows that only the other has."""
+        new = tuple(row for row in other.rows if row not in self.rows)
+        return replace(
+            self,
+            rows=self.rows + new,
+            records=self.records + [record for record in other.records if record["method"] in new],
+            reencoded=self.reencoded + [record for record in other.reencoded if record["method"] in new],
+        )
+
     def values(self, column: Column, reencoded: bool = False) -> np.ndarray:
         """float64 [M, C], higher is better, NaN where a clip has no value."""
         found = np.full((len(self.rows), len(self.clips)), np.nan)
@@ -308,11 +317,11 @@ def columns_of(families: Iterable[str]) -> Iterator[tuple[str, Column]]:
 
 def scored(
     options: Options, name: str, reference: Path, pairing: Pairing, methods: Sequence[Method],
-    families: tuple[str, ...], reencode: bool = False,
+    families: tuple[str, ...], reencode: bool = False, protocol: ProtocolDefinition = SYNCDIFF,
 ) -> Scored:  # fmt: skip
     """Score, and write the report OUT/name."""
     config = BenchmarkConfig(
-        reference, pairing, methods, replace(SYNCDIFF, metrics=families), options.out / name, {}, options.ray,
+        reference, pairing, methods, replace(protocol, metrics=families), options.out / name, {}, options.ray,
         reencode_check=reencode, cache=options.out / OWN_CACHE, clip_timeout=300,
     )  # fmt: skip
     print(f"== {name}", file=sys.stderr, flush=True)
@@ -325,6 +334,23 @@ def scored(
         made.reencoded,
         made.cache,
     )
+
+
+def scored_methods(
+    options: Options, name: str, clips: int | None, baselines: Sequence[Method], reencode: bool = False
+) -> Scored:
+    """The outputs of METHODS, of the first clips by name, those of BY_INDEX under the protocol that pairs by index."""
+    reference = options.videos / "reference"
+    pairing = pair_by_name(reference)
+    pairing = replace(pairing, pairs=pairing.pairs[:clips])
+
+    def score(name: str, rows: Sequence[Method], protocol: ProtocolDefinition) -> Scored:
+        return scored(options, name, reference, pairing, rows, options.families, reencode, protocol)
+
+    methods = {name: Method(name, MethodType.OTHER, None, options.videos / name) for name in METHODS}
+    by_index = [methods.pop(name) for name in BY_INDEX]
+    made = score(name, [*baselines, *methods.values()], SYNCDIFF)
+    return made.joined(score(f"{name}-index", [GROUND_TRUTH, *by_index], SYNCDIFF_INDEX))
 
 
 def shuffled_pairs(folder: Path, limit: int) -> Pairing:
@@ -502,7 +528,9 @@ def print_against(made: Scored, title: str, column: Column, baseline: str) -> No
 
 
 def print_frechet_ladder(made: Scored) -> None:
-    """The distance of every degradation, in the order of its strength."""
+    """The distance of every row from real video."""
+    if "frechet-centerface" not in made.families:
+        return
     found = -made.frechet
     rows = []
     for i, row in enumerate(made.rows):
@@ -513,86 +541,11 @@ def print_frechet_ladder(made: Scored) -> None:
     print(markdown(["row", "distance", "over resampled clips"], rows))
 
 
-# Cost.
-
-
-class _Nothing:
-    """Scores nothing: what remains is decoding and what `required_inputs` asks for."""
-
-    def update(self, batch: Any) -> None: ...
-
-    def merge(self, other: Any) -> None: ...
-
-    def compute(self) -> Values:
-        return {"nothing": 0.0}
-
-
-def _probe(*inputs: FrameInput) -> MetricFamily:
-    return MetricFamily(
-        name=f"nothing {inputs}",
-        columns=(Column("nothing", "", "", None, 0),),
-        version=1,
-        load=lambda weights, device: lambda context: _Nothing(),
-        required_inputs=frozenset(inputs),
-    )
-
-
-def print_cost(videos: Path, count: int) -> None:
-    """CPU seconds of every family for one output, beside decoding and landmarks, which families share."""
-    backend = load_backend(FACES, {})
-    files = sorted((videos / "reference").iterdir())[:count]
-    bare = Scorer(SYNCDIFF, {}, {}, backend)
-    requests = []
-    for path in files:
-        reference = measure_reference(path, bare, FACES)
-        audio = driving_audio(path, reference.start_s, reference.num_frames, reference.facts.fps)
-        requests.append(ScoreRequest(path, reference, videos / METHODS[0] / path.name, audio=audio))
-
-    def seconds(family: MetricFamily) -> float:
-        scorer = Scorer(SYNCDIFF, {family.name: family}, {family.name: family.load({}, "cpu")}, backend)
-        score_clip(requests[0], scorer)  # what loads on first use is not counted
-        started = time.process_time()
-        for request in requests:
-            score_clip(request, scorer)
-        return (time.process_time() - started) / len(requests)
-
-    decoding = seconds(_probe())
-    shared = {
-        inputs: seconds(_probe(*inputs))
-        for inputs in (("reference",), ("landmarks",), ("reference", "landmarks"))
-    }
-    found: list[tuple[str, str, float]] = [
-        ("decoding the output", "", decoding),
-        ("decoding the reference beside it", "", shared["reference",] - decoding),
-        ("landmarks of the output", "", shared["landmarks",] - decoding),
-    ]
-    for name in FAMILY_NAMES:
-        family = FAMILIES[name]
-        inputs = tuple(each for each in ("reference", "landmarks") if each in family.required_inputs)
-        base = shared[inputs] if inputs else decoding  # type: ignore[index]
-        found.append((f"`{name}`", " and ".join(inputs), max(0.0, seconds(family) - base)))
-    frames = np.mean([request.reference.num_frames for request in requests])
-    print(f"### CPU seconds for an output of {frames:.0f} frames, mean of {len(requests)}\n")
-    print(
-        markdown(
-            ["what", "needs", "seconds"], ([what, needs, f"{spent:.2f}"] for what, needs, spent in found)
-        )
-    )
-
-
 ANCHORS = baselines(True, (), True)
 
 
 def agreement(options: Options) -> None:
-    reference = options.videos / "reference"
-    made = scored(
-        options,
-        "methods",
-        reference,
-        pair_by_name(reference),
-        [*ANCHORS, *methods(options)],
-        options.families,
-    )
+    made = scored_methods(options, "methods", None, ANCHORS)
     print_agreement(made)
     print_against(made, "Closure", CLOSURE.columns[0], "frozen_first_frame")
     print_frechet_ladder(made)
@@ -617,15 +570,9 @@ def speech(options: Options) -> None:
 
 
 def encoding(options: Options) -> None:
-    reference = options.videos / "reference"
-    pairing = pair_by_name(reference)
-    few = replace(pairing, pairs=pairing.pairs[: options.reencoded_clips])
-    rows = [GROUND_TRUTH, *methods(options)]
-    print_stability(scored(options, "reencoded", reference, few, rows, options.families, reencode=True))
-
-
-def cost(options: Options) -> None:
-    print_cost(options.videos, options.timed)
+    print_stability(
+        scored_methods(options, "reencoded", options.reencoded_clips, [GROUND_TRUTH], reencode=True)
+    )
 
 
 PARTS: dict[Part, Callable[[Options], None]] = {
@@ -633,12 +580,7 @@ PARTS: dict[Part, Callable[[Options], None]] = {
     "damage": damage,
     "speech": speech,
     "encoding": encoding,
-    "cost": cost,
 }
-
-
-def methods(options: Options) -> list[Method]:
-    return [Method(name, MethodType.OTHER, None, options.videos / name) for name in METHODS]
 
 
 def main(options: Options) -> None:
