@@ -547,6 +547,7 @@ ANCHORS = baselines(True, (), True)
 def agreement(options: Options) -> None:
     made = scored_methods(options, "methods", None, ANCHORS)
     print_agreement(made)
+    print_separation(made, f"Real video from all else, {len(made.clips)} clips", REAL)
     print_against(made, "Closure", CLOSURE.columns[0], "frozen_first_frame")
     print_frechet_ladder(made)
 
