@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -65,12 +64,34 @@ class Index:
 
 @dataclass(frozen=True)
 class ShardContent:
-    """What a shard's footer says: its columns, and per column asked for one value a row group."""
+    """What a shard's footer says."""
 
-    schema: pa.Schema
+    layers: Mapping[str, int]
+    """Columns with a vector a frame, and their widths; empty in a shard of clips."""
     crop_size: int
     """0 in a shard of features."""
-    values: dict[str, list]
+    values: Mapping[str, list]
+    """Per column asked for one value a row group."""
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """Columns of the listed clips, N entries each."""
+
+    shard: np.ndarray
+    """int64"""
+    row_group: np.ndarray
+    """int64"""
+    num_frames: np.ndarray
+    """int64"""
+    clip_id: np.ndarray
+    """str"""
+    split: np.ndarray
+    """object: str or None"""
+
+    def keep(self, chosen: np.ndarray) -> ClipRows:
+        """Those of the mask bool [N]."""
+        return ClipRows(**{column.name: getattr(self, column.name)[chosen] for column in fields(self)})
 
 
 def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> Index:
@@ -93,17 +114,14 @@ def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> I
         shards = [
             check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
         ]
-    rows = [
-        row
-        for number, shard in enumerate(shards)
-        for row in clip_rows(number, shard, config.damaged == "skip")
-    ]
-    rows = [row for row in rows if row["clip_id"] not in rejected]
-    shifts = {row["clip_id"]: 0 for row in rows}
+    rows = clip_rows(shards, config.damaged == "skip")
+    if rejected:
+        rows = rows.keep(np.array([clip_id not in rejected for clip_id in rows.clip_id.tolist()], bool))
+    shifts: Mapping[str, int] = {}
     if config.sync is not None:
         shifts = config.sync.shifts(dataset)
-        in_step = [row for row in rows if row["clip_id"] in shifts]
-        print(f"sync: {len(in_step)} of {len(rows)} clips are in step", file=sys.stderr)
+        in_step = rows.keep(np.array([clip_id in shifts for clip_id in rows.clip_id.tolist()], bool))
+        print(f"sync: {len(in_step.shard)} of {len(rows.shard)} clips are in step", file=sys.stderr)
         rows = in_step
     kept = select(clips, rows, config.split, config.window)
     return Index(
@@ -112,11 +130,11 @@ def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> I
         feature=feature,
         feature_dim=feature_dim,
         crop_size=next(shard.crop_size for shard in shards if isinstance(shard, ShardContent)),
-        shard=np.array([row["shard"] for row in kept]),
-        row_group=np.array([row["row_group"] for row in kept]),
-        num_frames=np.array([row["num_frames"] for row in kept]),
-        clip_id=np.array([row["clip_id"] for row in kept]),
-        sound_late=np.array([shifts[row["clip_id"]] for row in kept]),
+        shard=kept.shard,
+        row_group=kept.row_group,
+        num_frames=kept.num_frames,
+        clip_id=kept.clip_id,
+        sound_late=np.array([shifts.get(clip_id, 0) for clip_id in kept.clip_id.tolist()]),
     )
 
 
@@ -151,8 +169,7 @@ def choose_feature(
     features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None
 ) -> tuple[str, int]:
     """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise."""
-    schema = next((shard.schema for shard in shards if isinstance(shard, ShardContent)), pa.schema([]))
-    layers = frame_features(schema)
+    layers = next((shard.layers for shard in shards if isinstance(shard, ShardContent)), {})
     if feature is None and len(layers) == 1:
         (feature,) = layers
     if feature is None or feature not in layers:
@@ -174,40 +191,54 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
                     f"{store.path(name)} was made by another recipe than its dataset.json says"
                 )
             values = {column: footer_values(metadata, column) for column in columns}
+            if "split" in values:
+                values["split"] = [split and sys.intern(split) for split in values["split"]]
+            layers = frame_features(schema) if dataset.kind == "features" else {}
         except (OSError, ValueError, pa.ArrowException) as error:
             return DamagedShard(f"{store.path(name)} cannot be read ({error})")
-        return ShardContent(schema, footer.crop_size or 0, values)
+        return ShardContent(layers, footer.crop_size or 0, values)
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
         return list(pool.map(read, dataset.shards()))
 
 
-def clip_rows(number: int, shard: ShardContent | DamagedShard, skip_damaged: bool) -> list[dict[str, Any]]:
-    """A shard's clips, one dict each; none of a damaged shard that may be skipped."""
-    if isinstance(shard, ShardContent):
-        rows = zip(*(shard.values[column] for column in CLIP_COLUMNS))
-        return [dict(zip(CLIP_COLUMNS, row), shard=number, row_group=group) for group, row in enumerate(rows)]
-    if not skip_damaged:
-        raise UserError(f"{shard}: make this shard again, or let the loader skip damaged shards") from shard
-    warnings.warn(f"{shard}; all its clips are left out", stacklevel=2)
-    return []
+def clip_rows(shards: Sequence[ShardContent | DamagedShard], skip_damaged: bool) -> ClipRows:
+    """The clips of all shards; none of a damaged shard that may be skipped, else UserError."""
+    numbers, contents = [], []
+    for number, shard in enumerate(shards):
+        if isinstance(shard, ShardContent):
+            numbers.append(number)
+            contents.append(shard.values)
+        elif skip_damaged:
+            warnings.warn(f"{shard}; all its clips are left out", stacklevel=2)
+        else:
+            raise UserError(
+                f"{shard}: make this shard again, or let the loader skip damaged shards"
+            ) from shard
+    lengths = [len(values["clip_id"]) for values in contents]
+    columns = {name: [value for values in contents for value in values[name]] for name in CLIP_COLUMNS}
+    return ClipRows(
+        shard=np.repeat(np.array(numbers, np.int64), lengths),
+        row_group=np.concatenate([np.arange(length) for length in lengths] or [np.arange(0)]),
+        num_frames=np.array(columns["num_frames"], np.int64),
+        clip_id=np.array(columns["clip_id"], str),
+        split=np.array(columns["split"], object),
+    )
 
 
-def select(
-    clips: Store, rows: Sequence[dict[str, Any]], split: str | None, window: int
-) -> list[dict[str, Any]]:
+def select(clips: Store, rows: ClipRows, split: str | None, window: int) -> ClipRows:
     """Keep the clips of the split that are long enough; UserError when that leaves none."""
-    chosen = [row for row in rows if split in (None, row["split"])]
-    kept = [row for row in chosen if row["num_frames"] >= window]
-    if not kept:
-        splits = ", ".join(sorted({str(row["split"]) for row in rows})) or "none"
+    chosen = rows if split is None else rows.keep(rows.split == split)
+    kept = chosen.keep(chosen.num_frames >= window)
+    if not len(kept.shard):
+        splits = ", ".join(sorted({str(name) for name in rows.split.tolist()})) or "none"
         raise UserError(
-            f"{clips.uri} has nothing to train on: it holds {len(rows)} clips (splits: {splits}), "
-            f"{len(chosen)} of them of split {split or 'any'}, none with {window} frames; "
+            f"{clips.uri} has nothing to train on: it holds {len(rows.shard)} clips (splits: {splits}), "
+            f"{len(chosen.shard)} of them of split {split or 'any'}, none with {window} frames; "
             "choose another split or a shorter window"
         )
-    if len(kept) < len(chosen):
-        short = len(chosen) - len(kept)
+    short = len(chosen.shard) - len(kept.shard)
+    if short:
         warnings.warn(
             f"{short} clips of {clips.uri} have under {window} frames and are left out", stacklevel=2
         )

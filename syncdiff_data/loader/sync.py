@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from syncdiff_data.records import UserError
-from syncdiff_data.shards import Dataset, Store, load_dataset, read_features
+from syncdiff_data.shards import Dataset, Store, load_dataset
+from syncdiff_data.shards.dataset import iterate_shards
+from syncdiff_data.shards.schema import feature_columns
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,20 @@ class SyncFilter:
                 f"{dataset.recipe.get('config', {}).get('clips')}): extract `--encoder sync` of this data set."
             )
         found: dict[str, int] = {}
-        for clip_id, columns in read_features(self.folder):
+        for _, shard in iterate_shards(store, dataset):
+            columns = feature_columns(shard.schema_arrow)
             if "sync_offset" not in columns:
                 raise UserError(
                     f"{store.uri} has the columns {', '.join(columns)}: expected sync_offset and sync_confidence, "
                     "which `extract_features.py --encoder sync` makes."
                 )
-            offset, confidence = columns["sync_offset"], columns["sync_confidence"]
-            if (
-                offset.size
-                and abs(int(offset)) <= self.max_offset
-                and float(confidence) >= self.min_confidence
-            ):
-                found[clip_id] = int(offset)
+            table = shard.read(columns=["clip_id", "sync_offset", "sync_confidence"]).to_pydict()
+            found |= {
+                clip_id: offset
+                for clip_id, offset, confidence in zip(*table.values())
+                # Clips that were rejected have null.
+                if offset is not None and abs(offset) <= self.max_offset and confidence >= self.min_confidence
+            }
         return found
 
 

@@ -126,7 +126,11 @@ def shard_path(kind: str, shard: int, num_shards: int) -> str:
 
 def footer_values(metadata: pq.FileMetaData, column: str) -> list:
     """A column's value in each row group of one row; None for null. ValueError where the footer is damaged."""
-    leaf = metadata.schema.names.index(column)
+    if not metadata.num_row_groups:
+        return []
+    # Not by metadata.schema, which refers back to the metadata: half a megabyte a shard would stay until a collection.
+    first = metadata.row_group(0)
+    leaf = [first.column(i).path_in_schema for i in range(first.num_columns)].index(column)
     groups = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
     if any(statistics is None for statistics in groups):
         raise ValueError(f"the footer does not say its {column}")
