@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -90,9 +90,8 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
         for video, audio, clip, speaker in rows
     ]
     _check_speakers(path, pairs)
-    clips = [pair.clip for pair in pairs]
-    if len(set(clips)) < len(clips):
-        twice = next(clip for clip in clips if clips.count(clip) > 1)
+    uses = Counter(pair.clip for pair in pairs)
+    if twice := next((clip for clip, count in uses.items() if count > 1), None):
         raise UserError(f"{path} gives the output {twice!r} to two pairs; outputs must differ.")
     crossed = sum(is_crossed(pair.video, pair.audio) for pair in pairs)
     if 0 < crossed < len(pairs):

@@ -36,6 +36,8 @@ TAIL = (
     ("has_audio", pa.bool_()),
     ("sound_late_s", pa.float64()),
 )
+ROWS_AT_ONCE = 10_000
+"""Rows that are Python objects at a time: 10 kB each, against 0.5 kB in the table."""
 _TEXTS = ("detail", "audio_sha256")
 _FACTS = tuple(name for name, _ in TAIL[3:])
 
@@ -50,7 +52,12 @@ def per_clip_schema(metrics: Sequence[MetricInfo]) -> pa.Schema:
 
 def per_clip_table(records: Sequence[Mapping[str, Any]], metrics: Sequence[MetricInfo]) -> pa.Table:
     """The records of a run as a table of `per_clip_schema`, in their order."""
-    return pa.Table.from_pylist([_row(record, metrics) for record in records], per_clip_schema(metrics))
+    schema = per_clip_schema(metrics)
+    parts = [
+        pa.Table.from_pylist([_row(record, metrics) for record in records[i : i + ROWS_AT_ONCE]], schema)
+        for i in range(0, len(records), ROWS_AT_ONCE)
+    ]
+    return pa.concat_tables([schema.empty_table(), *parts]).combine_chunks()
 
 
 def write_per_clip(table: pa.Table, path: Path) -> None:

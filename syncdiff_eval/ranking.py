@@ -8,7 +8,14 @@ from itertools import combinations
 import numpy as np
 
 from syncdiff_eval.results import Comparison, MetricInfo
-from syncdiff_eval.statistics import Inference, PairedDifference, holm, paired_difference, rank_groups
+from syncdiff_eval.statistics import (
+    Inference,
+    PairedDifference,
+    Sample,
+    holm,
+    paired_differences,
+    rank_groups,
+)
 
 ByMethod = Mapping[str, Mapping[str, float]]
 """method -> clip -> value, of one metric; clips without a value are absent."""
@@ -26,13 +33,9 @@ def paired_comparisons(
     sources: clip -> its source, the unit of the tests."""
     if metric.higher_is_better is None:
         return []
-    found = []
-    for a, b in combinations(competitors, 2):
-        both = sorted(values[a].keys() & values[b].keys())
-        first, second = (np.array([values[name][clip] for clip in both]) for name in (a, b))
-        difference = paired_difference(first, second, [sources[clip] for clip in both], inference)
-        if difference:
-            found.append((a, b, difference))
+    pairs = list(combinations(competitors, 2))
+    differences = paired_differences([_sample(values[a], values[b], sources) for a, b in pairs], inference)
+    found = [(a, b, difference) for (a, b), difference in zip(pairs, differences) if difference]
     # Pairs on too few sources have no p, and the others pay nothing for them.
     tested = {(a, b): difference.p for a, b, difference in found if difference.p is not None}
     corrected = dict(zip(tested, holm(list(tested.values()))))
@@ -40,6 +43,13 @@ def paired_comparisons(
         _comparison(metric, a, b, difference, corrected.get((a, b)), 1 - inference.confidence)
         for a, b, difference in found
     ]
+
+
+def _sample(a: Mapping[str, float], b: Mapping[str, float], sources: Mapping[str, str]) -> Sample:
+    """What both have values of, in order of clip."""
+    both = sorted(a.keys() & b.keys())
+    first, second = (np.array([values[clip] for clip in both]) for values in (a, b))
+    return first, second, [sources[clip] for clip in both]
 
 
 def covered_methods(values: ByMethod, competitors: Sequence[str], least_coverage: float) -> list[str]:

@@ -60,6 +60,7 @@ def method_results(
     """
     competitors = [method.name for method in methods if method.is_competitor]
     scores: dict[str, dict[str, Score]] = {method.name: {} for method in methods}
+    own = _by_method(methods, records)
     comparisons: list[Comparison] = []
     for metric in metrics:
         # records -> method -> clip -> value -> paired comparisons -> ranks -> one Score per method
@@ -70,13 +71,13 @@ def method_results(
         shared, ranked = shared_clips(values, covered), ranks(metric, covered, compared)
         for method in methods:
             name = method.name
-            score = _score(metric, [record for record in records if record["method"] == name], values[name],
-                           pooled.get((name, metric.name)), sources, protocol.inference)  # fmt: skip
+            score = _score(metric, own[name], values[name], pooled.get((name, metric.name)), sources,
+                           protocol.inference)  # fmt: skip
             low_coverage = bool(values[name]) and name in competitors and name not in covered
             if method.type is not MethodType.REFERENCE and not low_coverage:
                 score = score.model_copy(update=_on_shared(values[name], shared) | {"rank": ranked.get(name)})
             scores[name][metric.name] = score.model_copy(update={"low_coverage": low_coverage})
-    rows = [_method_result(method, records, unmatched, scores[method.name]) for method in methods]
+    rows = [_method_result(method, own[method.name], unmatched, scores[method.name]) for method in methods]
     return rows, comparisons
 
 
@@ -176,6 +177,14 @@ def _array_keys(records: Sequence[Row], family: str) -> dict[str, dict[str, str]
     return keys
 
 
+def _by_method(methods: Sequence[Method], records: Sequence[Row]) -> dict[str, list[Row]]:
+    """The records of each method, in their order."""
+    found: dict[str, list[Row]] = {method.name: [] for method in methods}
+    for record in records:
+        found[record["method"]].append(record)
+    return found
+
+
 def _values_by_method(
     metric: str, methods: Sequence[Method], records: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
@@ -234,9 +243,8 @@ def _most_frequent_reason(metric: str, own: Sequence[Row]) -> str:
 
 
 def _method_result(
-    method: Method, records: Sequence[Row], unmatched: Mapping[str, int], scores: dict[str, Score]
+    method: Method, own: Sequence[Row], unmatched: Mapping[str, int], scores: dict[str, Score]
 ) -> MethodResult:
-    own = [record for record in records if record["method"] == method.name]
     failures = Counter(record["reason"] for record in own if record["status"] == "failed")
     facts = [record["facts"] for record in own if "facts" in record]
     media = Counter(_media(each) for each in facts)

@@ -14,6 +14,7 @@ from report_samples import DIFFUSION, GAN, METHODS, Sample, sample
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import UserError
+from syncdiff_eval import per_clip
 from syncdiff_eval.__main__ import command
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.merge import check_same_run, merge_reports
@@ -74,6 +75,16 @@ def test_rows_are_records_again() -> None:
     table = drawn().per_clip
     metrics = drawn().results.metrics
     assert per_clip_table(records_of(table), metrics).equals(table)
+
+
+def test_a_table_made_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = drawn()
+    records = records_of(made.per_clip)
+    for name, at_once in (("whole", len(records)), ("parts", 7)):
+        monkeypatch.setattr(per_clip, "ROWS_AT_ONCE", at_once)
+        write_per_clip(per_clip_table(records, made.results.metrics), tmp_path / name)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert per_clip_table([], made.results.metrics).schema == made.per_clip.schema
 
 
 def test_rows_hold_every_fact_of_a_file() -> None:

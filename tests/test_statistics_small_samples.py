@@ -8,7 +8,14 @@ from syncdiff_eval.methods import GROUND_TRUTH
 from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.tables import markdown
 from syncdiff_eval.report.warnings import warnings
-from syncdiff_eval.statistics import LEAST_SOURCES, Inference, mean_interval, paired_difference, sign_flip_p
+from syncdiff_eval.statistics import (
+    LEAST_SOURCES,
+    Inference,
+    mean_interval,
+    paired_difference,
+    paired_differences,
+    sign_flip_p,
+)
 
 INFERENCE = Inference(resamples=1000, confidence=0.95, seed=1)
 DRAWS = 600
@@ -58,6 +65,18 @@ def test_kind_39_drawn_signs_agree_with_all_signs() -> None:
     assert drawn != exact
     assert drawn == pytest.approx(exact, abs=0.03)
     assert sign_flip_p(np.zeros(30), INFERENCE) == 1
+
+
+def test_tests_that_share_signs_have_the_p_that_each_has_alone() -> None:
+    """Exact ones, drawn ones of several numbers of sources, samples without a test and without a clip."""
+    rng = np.random.default_rng(5)
+    samples = [
+        (rng.normal(shift, 1, n), np.zeros(n), names(n))
+        for shift, n in [(0.5, 40), (1.0, 8), (0.0, 40), (0.2, 41), (0.0, 3), (0.0, 0), (0.1, 40)]
+    ]
+    alone = [paired_difference(*sample, INFERENCE) for sample in samples]
+    assert paired_differences(samples, INFERENCE) == alone
+    assert [found and found.p is not None for found in alone] == [True, True, True, True, False, None, True]
 
 
 @pytest.mark.parametrize("n", [2, 5])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
 from syncdiff_eval.report.cells import split_ranked
@@ -69,18 +70,28 @@ def worst_clips(results: Results, per_clip: pa.Table, curves: Curves) -> list[Wo
     metric = ordering_metric(results)
     if metric is None:
         return []
-    rows = [row for row in per_clip.to_pylist() if row[metric.name] is not None]
-    real = {row["clip"]: row[metric.name] for row in rows if row["method"] == GROUND_TRUTH.name}
+    values = per_clip.select(["method", "clip", metric.name])
+    real = dict(
+        zip(*_of_method(values, GROUND_TRUTH.name).select(["clip", metric.name]).to_pydict().values())
+    )
     return [
         WorstClip(
             method.type, row, real.get(row["clip"]), curves(method.name, row["clip"]),
             curves(GROUND_TRUTH.name, row["clip"]),
         )
         for method in split_ranked(results)[0]
-        for row in _worst([row for row in rows if row["method"] == method.name], metric)
+        for row in per_clip.take(_worst(values, method.name, metric)).to_pylist()
     ]  # fmt: skip
 
 
-def _worst(rows: Sequence[Row], metric: MetricInfo) -> list[Row]:
-    sign = 1 if metric.higher_is_better else -1
-    return sorted(rows, key=lambda row: (sign * row[metric.name], row["clip"]))[:WORST]
+def _of_method(per_clip: pa.Table, method: str) -> pa.Table:
+    return per_clip.filter(pc.equal(per_clip["method"], method))
+
+
+def _worst(values: pa.Table, method: str, metric: MetricInfo) -> pa.Array:
+    """Numbers of the rows of a method's worst clips, worst first. values: method, clip and the metric of every row."""
+    numbered = values.append_column("row", pa.array(np.arange(len(values))))
+    own = _of_method(numbered, method)
+    own = own.filter(pc.is_valid(own[metric.name]))
+    order = "ascending" if metric.higher_is_better else "descending"
+    return own.sort_by([(metric.name, order), ("clip", "ascending")])["row"].slice(0, WORST)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
 from syncdiff_eval.report.cells import plain_reason, split_ranked
@@ -125,8 +126,8 @@ def lay_out(
     results: Results, per_clip: pa.Table, chosen: Sequence[ChosenClip], videos: Videos, curves: Curves
 ) -> list[Preview]:
     """The previews of the chosen clips, worst first, without those that the page has no room for."""
-    names = {each.clip for each in chosen}
-    rows = {(row["method"], row["clip"]): row for row in per_clip.to_pylist() if row["clip"] in names}
+    shown = per_clip.filter(pc.is_in(per_clip["clip"], pa.array([each.clip for each in chosen], pa.string())))
+    rows = {(row["method"], row["clip"]): row for row in shown.to_pylist()}
     made = [_preview(i, each, results, rows, videos, curves) for i, each in enumerate(chosen)]
     return within_limit(made, MOST_BYTES)
 
