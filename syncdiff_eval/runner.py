@@ -6,6 +6,7 @@ protocol, metric or weight file has another key. What a property of a file made 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,49 +54,55 @@ def score_methods(
     """
     videos = sorted({pair.video for pair in config.pairing.pairs})
     tasks = list_tasks(config.methods, config.pairing)
+    shared = config.without_pairs()
     with open_run(config.cache, RETRIED_REASONS if retry_failed else frozenset()) as cache:
-        measure = ReferenceStage(config, cache, videos, config.clip_timeout)
-        measured = run_stage(measure, range(len(videos)), options)
+        measured = run_stage(ReferenceStage(shared, cache, config.clip_timeout), videos, options)
         unread = sum(isinstance(m, dict) and m["reason"] == Reason.READ_ERROR for m in measured)
         refuse_if_unread(unread, len(videos), "references", str(config.reference))
         references = dict(zip(videos, measured))
         score = ScoreStage(
-            config,
-            cache,
-            tasks,
-            references,
-            "scores",
-            config.clip_timeout,
-            plans_together=len(config.methods),
+            shared, cache, heartbeat_timeout=config.clip_timeout, plans_together=len(config.methods)
         )
-        records = _score_all(score, options)
+        records = _score_all(score, tasks, references, options)
         again = [
             replace(task, reencoded=True)
             for task, record in zip(tasks, records)
             if reencode_check and task.has_file and record["status"] == "scored"
         ]
-        return records, _score_all(replace(score, tasks=again, title="re-encoded"), options)
+        return records, _score_all(replace(score, title="re-encoded"), again, references, options)
 
 
-def _score_all(stage: ScoreStage, options: RayOptions) -> list[ClipRecord]:
+def _score_all(
+    stage: ScoreStage,
+    tasks: Sequence[Task],
+    references: Mapping[str, str | ClipRecord],
+    options: RayOptions,
+) -> list[ClipRecord]:
     """The record of every task, in their order. Rows of one video follow one another, so that a worker has its frames
-    for all of them."""
-    tasks = stage.tasks
+    for all of them. references: video -> what ReferenceStage found."""
     order = sorted(range(len(tasks)), key=lambda i: tasks[i].video)
-    found = dict(zip(order, run_stage(stage, order, options)))
+    plans = [ScorePlan(tasks[i], references[tasks[i].video]) for i in order]
+    found = dict(zip(order, run_stage(stage, plans, options)))
     return [
-        {"method": task.method, "clip": task.clip, "source": task.source, **found[i]}
+        {"method": task.method, "clip": task.clip, "source": task.source, **_shared_names(found[i])}
         for i, task in enumerate(tasks)
     ]
 
 
+def _shared_names(record: ClipRecord) -> ClipRecord:
+    """The record with its keys interned: each came with its own copies, half of the memory of a long list."""
+    return {
+        sys.intern(name): _shared_names(value) if isinstance(value, dict) else value
+        for name, value in record.items()
+    }
+
+
 @dataclass(frozen=True)
-class ReferenceStage(Stage[int, "str | ClipRecord"]):
+class ReferenceStage(Stage[str, "str | ClipRecord"]):
     """The regions of one reference video. A result is the key of its cached record, or a failed record."""
 
     config: ScoringConfig
     cache: Cache
-    videos: Sequence[str]
     heartbeat_timeout: float = 0
     title = "references"
     unit = "videos"
@@ -103,11 +110,11 @@ class ReferenceStage(Stage[int, "str | ClipRecord"]):
     def setup(self) -> None:
         load_scorer(self.config)
 
-    def item_name(self, plan: int) -> str:
-        return f"reference {self.videos[plan]}"
+    def item_name(self, plan: str) -> str:
+        return f"reference {plan}"
 
-    def process(self, plan: int, context: Context) -> str | ClipRecord:
-        path = self.config.reference / self.videos[plan]
+    def process(self, plan: str, context: Context) -> str | ClipRecord:
+        path = self.config.reference / plan
         try:
             key = self.config.reference_key(_sha256(path, Reason.REFERENCE_UNREADABLE))
         except ScoringError as error:  # without its content nothing can be cached of it
@@ -125,23 +132,29 @@ class ReferenceStage(Stage[int, "str | ClipRecord"]):
         context.report({"videos": 1})
         return key
 
-    def failed(self, plan: int, failure: Failure) -> str | ClipRecord:
+    def failed(self, plan: str, failure: Failure) -> str | ClipRecord:
         record = failed_record(failure.reason, failure.detail)
         if failure.reason != Reason.WORKER_CRASHED:
             return record
-        key = self.config.reference_key(file_sha256(self.config.reference / self.videos[plan]))
+        key = self.config.reference_key(file_sha256(self.config.reference / plan))
         self.cache.write(key, record)
         return key
 
 
 @dataclass(frozen=True)
-class ScoreStage(Stage[int, ClipRecord]):
-    """The scores of one clip of one method. references: video -> what ReferenceStage found."""
+class ScorePlan:
+    """One row to score. reference: what ReferenceStage found of its video."""
+
+    task: Task
+    reference: str | ClipRecord
+
+
+@dataclass(frozen=True)
+class ScoreStage(Stage[ScorePlan, ClipRecord]):
+    """The scores of one clip of one method."""
 
     config: ScoringConfig
     cache: Cache
-    tasks: Sequence[Task]
-    references: Mapping[str, str | ClipRecord]
     title: str = "scores"
     heartbeat_timeout: float = 0
     plans_together: int = 1
@@ -150,23 +163,21 @@ class ScoreStage(Stage[int, ClipRecord]):
     def setup(self) -> None:
         load_scorer(self.config)
 
-    def item_name(self, plan: int) -> str:
-        task = self.tasks[plan]
-        return f"{self.title}: {task.clip} of {task.method}"
+    def item_name(self, plan: ScorePlan) -> str:
+        return f"{self.title}: {plan.task.clip} of {plan.task.method}"
 
-    def process(self, plan: int, context: Context) -> ClipRecord:
-        task = self.tasks[plan]
+    def process(self, plan: ScorePlan, context: Context) -> ClipRecord:
         try:
-            record = ClipScoring(self.config, self.cache, task, self.references[task.video]).record(context)
+            record = ClipScoring(self.config, self.cache, plan.task, plan.reference).record(context)
         except ScoringError as error:
             record = failed_record(error.reason, str(error))
         context.report({"rows": 1, record["status"]: 1})
         return record
 
-    def failed(self, plan: int, failure: Failure) -> ClipRecord:
-        task, record = self.tasks[plan], failed_record(failure.reason, failure.detail)
+    def failed(self, plan: ScorePlan, failure: Failure) -> ClipRecord:
+        record = failed_record(failure.reason, failure.detail)
         if failure.reason == Reason.WORKER_CRASHED:
-            ClipScoring(self.config, self.cache, task, self.references[task.video]).store_crash(record)
+            ClipScoring(self.config, self.cache, plan.task, plan.reference).store_crash(record)
         return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class ScoringConfig:
     device: str = "cpu"
     clip_timeout: float = 0
     """Seconds without a heartbeat after which a clip's worker is ended; 0: never."""
+
+    def without_pairs(self) -> ScoringConfig:
+        """What every worker gets: the pairs come one by one, in the plans."""
+        return replace(self, pairing=Pairing(self.pairing.setting, ()))
 
     @property
     def crossed(self) -> bool:
