@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.pairing import Pairing, pair_by_name
 from syncdiff_eval.protocols import PROTOCOLS
-from syncdiff_eval.runner import ReferenceStage, ScoreStage
+from syncdiff_eval.runner import ClipScoring, ReferenceStage
 from syncdiff_eval.tasks import ScoringConfig, list_tasks
 
 DEFAULT = (
@@ -168,18 +168,19 @@ def score(options: Options) -> dict[str, Any]:
         config = scoring_config(options, clock, Path(folder))
         cache = Cache(config.cache)
         videos = [pair.video for pair in config.pairing.pairs]
-        measure = ReferenceStage(config, cache, videos)
+        # Other checkouts number their plans: there the stage holds the list.
+        numbered = "videos" in {field.name for field in fields(ReferenceStage)}
+        measure: Any = ReferenceStage(config, cache, *([videos] if numbered else []))
         clock.timed("models", measure.setup)()
         context: Any = Silent()
         with clock.of("faces of the references"):
-            measured = [measure.process(i, context) for i in range(len(videos))]
-        tasks = list_tasks(config.methods, config.pairing)
-        stage = ScoreStage(config, cache, tasks, dict(zip(videos, measured)))
+            plans = range(len(videos)) if numbered else videos
+            references = {video: measure.process(plan, context) for video, plan in zip(videos, plans)}
         values = {}
-        for i in sorted(range(len(tasks)), key=lambda i: tasks[i].video):
-            record = stage.process(i, context)
+        for task in sorted(list_tasks(config.methods, config.pairing), key=lambda task: task.video):
+            record = ClipScoring(config, cache, task, references[task.video]).record(context)
             assert record["status"] == "scored", record
-            values[f"{tasks[i].method}/{tasks[i].clip}"] = record["values"]
+            values[f"{task.method}/{task.clip}"] = record["values"]
         with clock.of(REST):
             pass
     return {"seconds": dict(clock.seconds), "values": values}
