@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.records import UserError
+from syncdiff_data.shards import read_clips
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_data.tables import read_csv
@@ -140,6 +141,7 @@ def main(options: Options) -> None:
     )
     trainings, ray = list_trainings(options, out), RayOptions(workers=options.workers)
     paths = test_videos(videos, options.limit)
+    check_splits(clips)
     announce(trainings, len(paths), options.workers or os.cpu_count() or 1)
     data = Data(clips, features, load_preset(options.preset), out)
     with ray_session(ray):
@@ -294,6 +296,16 @@ def test_videos(videos: Path, limit: int | None) -> list[Path]:
     if len(paths) < 2:
         raise UserError(f"{videos} has {len(paths)} videos of the split test: expected two or more.")
     return paths
+
+
+def check_splits(clips: Path) -> None:
+    """UserError for a data set without clips to train on or to validate with, before anything is trained."""
+    for split in ("train", "validation"):
+        if next(read_clips(clips, split), None) is None:
+            raise UserError(
+                f"{clips} has no clip of the split {split}: make it with preprocess.py of the list given as --videos, "
+                "whose splits are train, validation and test."
+            )
 
 
 def write_pairs(real: Path, paths: Sequence[Path]) -> dict[str, Path]:

@@ -82,6 +82,14 @@ def test_claims_are_decided_by_intervals(tmp_path: Path) -> None:
     assert "ssim" not in text, "a column that nobody scored decides nothing"
 
 
+def test_a_data_set_without_a_split_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "read_clips", lambda clips, split: iter(["clip"] if split == "train" else []))
+    with pytest.raises(UserError, match="no clip of the split validation"):
+        study.check_splits(tmp_path)
+
+
 def test_every_video_is_listed_with_its_own_and_with_the_next_sound(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.mpg" for name in "abc"]
     for path in paths:
