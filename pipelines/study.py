@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import yaml
 
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.records import UserError
@@ -26,6 +27,7 @@ from syncdiff_data.shards import read_clips
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_data.tables import read_csv
+from syncdiff_eval.methods import MethodType
 from syncdiff_eval.statistics import Inference, paired_difference
 from syncdiff_model.checkpoint import list_checkpoints
 from syncdiff_model.dubbing import DubConfig
@@ -57,6 +59,14 @@ class Row:
     """Numbers of sampling steps, a leaderboard row each; () for one pass."""
     main: bool = False
     """Trained with every seed; the others with the first one."""
+
+    @property
+    def type(self) -> MethodType:
+        """The regression is neither."""
+        if self.model == "syncdiff":
+            return MethodType.DIFFUSION
+        adversarial = self.changes.get("gan", {}).get("adversarial", True)
+        return MethodType.GAN if adversarial else MethodType.OTHER
 
 
 ROWS = {
@@ -157,12 +167,11 @@ def main(options: Options) -> None:
                 synthesize.main(
                     synthesize.Options(model=str(training.run), pairs=pairs, out=dubs, config=config, ray=ray)
                 )
-            methods = tuple(f"{name}={out / 'dubs' / kind / name}" for name, _, _ in dub_rows(trainings))
             benchmark.main(
                 benchmark.Options(
                     reference=out / "real",
                     pairs=pairs,
-                    method=methods,
+                    methods=write_methods(out, kind, trainings),
                     metric=METRICS,
                     out=out / kind,
                     ray=ray,
@@ -346,6 +355,17 @@ def announce(trainings: Sequence[Training], videos: int, workers: int) -> None:
         f"{len(left)} of {len(trainings)} trainings, then {rows} rows of {videos} videos with two sounds each"
     )
     print(f"about {estimate(left, rows * videos, workers) / 60:.0f} minutes on {workers} CPUs", flush=True)
+
+
+def write_methods(out: Path, kind: str, trainings: Sequence[Training]) -> Path:
+    """A registry of the rows with their types, by which the report compares GAN and diffusion."""
+    methods = [
+        {"name": name, "type": str(ROWS[training.row].type), "folder": f"dubs/{kind}/{name}"}
+        for name, training, _ in dub_rows(trainings)
+    ]
+    path = out / f"{kind}.yaml"
+    write_atomically(path, lambda file: file.write(yaml.safe_dump({"methods": methods}).encode()))
+    return path
 
 
 VALIDATIONS = {"train_syncdiff": 1, "train_gan": 5}

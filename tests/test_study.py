@@ -12,6 +12,7 @@ import pytest
 from syncdiff_pipelines import study
 
 from syncdiff_data.records import UserError
+from syncdiff_eval.methods import read_methods
 
 OPTIONS = study.Options(Path("videos.csv"), Path("clips"), Path("features"), Path("out"), share=0.01)
 
@@ -46,6 +47,17 @@ def test_rows_are_named_by_steps_and_seed() -> None:
         rows
     )
     assert len(rows) == len(set(rows))
+
+
+def test_the_report_knows_which_rows_are_a_gan_and_which_diffusion(tmp_path: Path) -> None:
+    trainings = study.list_trainings(OPTIONS, tmp_path)
+    for name, _, _ in study.dub_rows(trainings):
+        (tmp_path / "dubs" / "own" / name).mkdir(parents=True)
+    path = study.write_methods(tmp_path, "own", trainings)
+    types = {method.name: str(method.type) for method in read_methods((), path)}
+    assert types["syncdiff-25-seed1"] == types["full-4"] == types["sync-4"] == "diffusion"
+    assert types["gan-seed0"] == "gan"
+    assert types["regression-seed1"] == "other"
 
 
 def test_a_training_is_done_when_its_last_checkpoint_is_there(tmp_path: Path) -> None:
