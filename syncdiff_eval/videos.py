@@ -30,6 +30,9 @@ from syncdiff_data.weights import file_sha256
 
 DECODER = "pyav"
 
+TimedFrame = tuple[float, np.ndarray]
+"""Presentation time in seconds and RGB uint8 [H, W, 3]."""
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -108,7 +111,7 @@ def frame_rate(pts: Sequence[int], time_base: Fraction, declared: Fraction | Non
     return (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
 
 
-def frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+def frames(path: Path) -> Iterator[TimedFrame]:
     """Presentation time in seconds and upright RGB uint8 [H, W, 3] of every coded frame, all of one size. Raises
     MediaError."""
     size: tuple[int, ...] | None = None

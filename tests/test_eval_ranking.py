@@ -91,8 +91,11 @@ def test_kind_25_the_report_says_which_methods_have_no_rank_and_why() -> None:
     order = [row.name for row in split_ranked(made.results)[0]]
     assert order == ["softgan", "wav2lip", "latent", "frozen_first_frame"]
     assert best(made.results, metric) == {"softgan"}
-    # The one diffusion method does not represent its type, but in FID, which has no value per clip.
-    assert [compared.metric.name for compared in type_comparisons(made.results)] == ["fid_face"]
+    # The one diffusion method does not represent its type, but in the Fréchet distances, which have no value per clip.
+    assert [compared.metric.name for compared in type_comparisons(made.results)] == [
+        "fid_face",
+        "frechet_centerface",
+    ]
     sentences = [sentence for sentence in warnings(made.results) if "latent (under" in sentence]
     assert len(sentences) == 1
     assert "less than 90%" in sentences[0]

@@ -33,7 +33,7 @@ def train(data: Data, root: Path) -> None:
 def synthesize(data: Data, root: Path) -> None:
     (root / "pairs.csv").write_text("video,audio,output\nvideos/a.mp4,videos/a.mp4,a.mp4\n")
     module = pipeline("synthesize")
-    module.main(module.Options(model="none", pairs=root / "pairs.csv", out=root / "out"))
+    module.main(module.Options(model="wav2lip", pairs=root / "pairs.csv", out=root / "out"))
 
 
 def benchmark(data: Data, root: Path) -> None:

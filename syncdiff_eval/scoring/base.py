@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,13 +23,9 @@ from syncdiff_eval.metrics.base import (
     reason_inapplicable,
 )
 from syncdiff_eval.protocols import ProtocolDefinition
-from syncdiff_eval.videos import FileFacts
+from syncdiff_eval.scoring.reference_frames import ReferenceFrames
+from syncdiff_eval.videos import FileFacts, TimedFrame
 
-if TYPE_CHECKING:
-    from syncdiff_eval.scoring.reference_frames import ReferenceFrames
-
-TimedFrame = tuple[float, np.ndarray]
-"""Presentation time in seconds and RGB uint8 [H, W, 3]."""
 Heartbeat = Callable[[], None]
 """Called whenever the work advances; a worker that sends none for long is ended."""
 

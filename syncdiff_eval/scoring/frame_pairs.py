@@ -10,8 +10,8 @@ import numpy as np
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError
 from syncdiff_eval.protocols import ProtocolDefinition
-from syncdiff_eval.scoring.base import ScoringError, TimedFrame
-from syncdiff_eval.videos import FileFacts
+from syncdiff_eval.scoring.base import ScoringError
+from syncdiff_eval.videos import FileFacts, TimedFrame
 
 TimestampOnly = tuple[float, None]
 """A frame that no metric needs: its time alone."""

@@ -17,7 +17,6 @@ from syncdiff_eval.scoring.base import (
     Reference,
     Scorer,
     ScoreRequest,
-    TimedFrame,
     applies,
     baseline_frames,
     compute_families,
@@ -25,7 +24,7 @@ from syncdiff_eval.scoring.base import (
 )
 from syncdiff_eval.scoring.frame_pairs import FramePairs, TimestampOnly, check_format
 from syncdiff_eval.scoring.reference_frames import ReferenceFrames
-from syncdiff_eval.videos import FileFacts, frames, read_facts
+from syncdiff_eval.videos import FileFacts, TimedFrame, frames, read_facts
 
 FRAMES_PER_BATCH = 8
 """Frames in memory at a time, of either side."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from syncdiff_eval.scoring.base import TimedFrame
-from syncdiff_eval.videos import FileFacts, frames
+from syncdiff_eval.videos import FileFacts, TimedFrame, frames
 
 T = TypeVar("T")
 
