@@ -334,20 +334,27 @@ def report(size: int, folder: Path, meter: Meter) -> None:
         write_report(Path(out), results, table, lambda method, clip: None)
 
 
-def _received(method: str, sources: dict[str, str], infos: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Drawn records as they come from workers, which read them from JSON."""
-    names = [info.name for info in infos if not info.pooled]
-    rng = np.random.default_rng(len(method) + ord(method[-1]))
+def drawn_record(names: Sequence[str], rng: np.random.Generator) -> ClipRecord:
+    """Of a clip that has every number."""
     facts = {
         "sha256": "0" * 64, "codec": "h264", "width": 256, "height": 256, "fps": 25.0, "bit_rate": 400_000,
         "decoder": "h264", "has_audio": True, "sound_late_s": 0.0,
     }  # fmt: skip
+    values = dict(zip(names, rng.normal(30, 2, len(names)).tolist()))
+    return {
+        "status": "scored", "reason": None, "detail": None, "num_frames": 75, "facts": facts, "audio_sha256": "0" * 64,
+        "values": values, "missing": {}, "arrays": {},
+    }  # fmt: skip
+
+
+def _received(method: str, sources: dict[str, str], infos: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Drawn records as they come from workers, which read them from JSON."""
+    names = [info.name for info in infos if not info.pooled]
+    rng = np.random.default_rng(len(method) + ord(method[-1]))
     for clip, source in sources.items():
         record: dict[str, Any] = failed_record(Reason.UNREADABLE, "stubbed")
         if int(clip) % 100 != 7:
-            values = dict(zip(names, rng.normal(30, 2, len(names)).tolist()))
-            record = {"status": "scored", "num_frames": 75, "facts": facts, "audio_sha256": "0" * 64,
-                      "values": values, "missing": {}, "arrays": {}}  # fmt: skip
+            record = drawn_record(names, rng)
         yield {
             "method": method,
             "clip": clip,
@@ -387,11 +394,16 @@ def ray(size: int, folder: Path, meter: Meter, workers: int = 2) -> None:
     made = make_plans(sources_of(size), SHARD_SIZE)
     options = RayOptions(workers=workers)
     with ray_session(options), watched_store() as store:
-        run_stage(StubbedShards(), made[:64], options, 64 * SHARD_SIZE)  # Ray's processes are there
+        start_workers(options)
         meter.settle()
         with meter.step(f"{SHARD_SIZE} clips a plan, {workers} workers") as notes:
             run_stage(StubbedShards(), made, options, size)
         notes |= store
+
+
+def start_workers(options: RayOptions) -> None:
+    """A few plans, so that Ray's processes and imports are there when time and memory are taken."""
+    run_stage(StubbedShards(), make_plans(sources_of(64 * SHARD_SIZE), SHARD_SIZE), options, 64 * SHARD_SIZE)
 
 
 @contextmanager
@@ -479,7 +491,7 @@ def overhead(size: int, folder: Path, meter: Meter) -> None:
                     heartbeat_timeout=300,
                     writes=writes,
                 )
-                run_stage(StubbedShards(), made[:64], options, 64 * SHARD_SIZE)
+                start_workers(options)
                 before = _cpu_seconds()
                 name = "items begun and ended" + (", shards of small crops written" if writes else "")
                 with meter.step(f"{workers} workers: {name}") as notes:
@@ -520,9 +532,7 @@ class StubbedScores(runner.ScoreStage):
         if number % 100 == 7:
             return failed_record(Reason.UNREADABLE, "stubbed")
         columns = [column.name for family in self.config.families.values() for column in family.columns]
-        draws = np.random.default_rng(number).normal(30, 2, len(columns)).tolist()
-        facts = {"num_frames": 75, "codec": "h264", "bit_rate": 400_000, "fps": 25.0}
-        return {"status": "scored", **facts, "values": dict(zip(columns, draws)), "missing": {}}
+        return drawn_record(columns, np.random.default_rng([number, *plan.task.method.encode()]))
 
 
 def benchmark(size: int, folder: Path, meter: Meter) -> None:
@@ -537,9 +547,11 @@ def benchmark(size: int, folder: Path, meter: Meter) -> None:
         patch.object(runner, "ScoreStage", StubbedScores),
         patch.object(driver, "score_methods", scored),
         watched_store() as store,
-        meter.step("the whole benchmark, with its report") as notes,
     ):
-        driver.benchmark(replace(config, out=Path(out)))
+        start_workers(options)
+        meter.settle()
+        with meter.step("the whole, with its report") as notes:
+            driver.benchmark(replace(config, out=Path(out)))
         notes |= store
 
 
