@@ -20,6 +20,7 @@ from media_files import make_video, numbered
 from report_samples import sample
 from tiny_models import save_tiny_model
 
+from syncdiff_data.avhubert.pickle_reader import read_pt
 from syncdiff_data.cli import LONGEST_SENTENCE, printable
 from syncdiff_data.documents import parse_json, parse_yaml
 from syncdiff_data.faces.mean_face import load_mean_face
@@ -206,6 +207,12 @@ def test_a_checkpoint_names_no_code_that_the_user_does_not(key: str, value: obje
     with pytest.raises(UserError, match="--own-code evil:"):
         check_own_code(str(model), ())
     check_own_code(str(model), ("evil:Encoder", "evil:Backend"))
+
+
+def test_a_pickle_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little") + b"x.")  # BINBYTES8
+    with pytest.raises(UserError, match=r"asks for more memory|not a readable"):
+        read_pt(tmp_path / "a.pt")
 
 
 def test_a_report_of_others_brings_no_markup(tmp_path: Path) -> None:

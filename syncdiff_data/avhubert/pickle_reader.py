@@ -154,8 +154,10 @@ def read_pt(path: Path) -> tuple[Any, list[str]]:
             f"Refused to load {path}: its pickle asks for {refused}, which no AV-HuBERT checkpoint needs; "
             "nothing was run. Get the file again from its publisher."
         ) from refused
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise UserError(
+            f"{path} asks for more memory than there is: it is damaged, or this machine has too little for it."
+        ) from error
     except Exception as error:
         # Whatever a broken pickle trips over (there are a dozen exception types) means the same to the user.
         raise UserError(

@@ -194,6 +194,8 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
             if "split" in values:
                 values["split"] = [split and sys.intern(split) for split in values["split"]]
             layers = frame_features(schema) if dataset.kind == "features" else {}
+            if nameless := [column for column in columns if column != "split" and None in values[column]]:
+                raise ValueError(f"its footer does not say its {nameless[0]}")
         except (OSError, ValueError, pa.ArrowException) as error:
             return DamagedShard(f"{store.path(name)} cannot be read ({error})")
         return ShardContent(layers, footer.crop_size or 0, values)
