@@ -24,6 +24,7 @@ from syncdiff_data.records import MediaError, Reject, Source
 from syncdiff_data.shards.check import clip_problems
 from syncdiff_data.stage.faults import failure_of
 from syncdiff_eval.metrics import FAMILIES
+from syncdiff_eval.pairing import SOUND_SUFFIXES
 from syncdiff_eval.protocols import SYNCDIFF_INDEX
 from syncdiff_eval.reencode import reencode
 from syncdiff_eval.scoring import (
@@ -210,7 +211,8 @@ class LoadedMedia:
         config = ClipConfig(faces=FACES)
         self.extractor = ClipExtractor(scratch, "fuzz", config, self.backend, mean_face())
         self.dubber = Dubber(Still(), DubConfig())
-        self.sound_dubber = Dubber(Still(), DubConfig(face_cache=scratch / "faces", longer_audio="loop"))
+        self.sound_dubber = Dubber(Still(), DubConfig(face_cache=scratch / "faces"))
+        self.loop_dubber = Dubber(Still(), DubConfig(face_cache=scratch / "faces", longer_audio="loop"))
         families = {name: FAMILIES[name] for name in METRICS}
         factories = {name: family.load({}, "cpu") for name, family in families.items()}
         self.scorer = Scorer(SYNCDIFF_INDEX, families, factories, self.backend)
@@ -238,12 +240,14 @@ class LoadedMedia:
         path = self.scratch / name
         path.write_bytes(data)
         out = self.scratch / "out"
+        # A dub as long as its sound may take a minute: sounds alone, and not videos, make such.
+        sound_dubber = self.loop_dubber if path.suffix in SOUND_SUFFIXES else self.sound_dubber
         acts = {
             "probe": lambda: _said(read_facts(path)),
             "preprocess": lambda: self._preprocess(path),
             "dub": lambda: self._dub(self.dubber, DubPair(path, self.good / SOUND, out / "a.mp4")),
             "dub with its sound": lambda: self._dub(
-                self.sound_dubber, DubPair(self.good / REFERENCE, path, out / "b.mp4")
+                sound_dubber, DubPair(self.good / REFERENCE, path, out / "b.mp4")
             ),
             "score": lambda: self._score(path),
             "score against it": lambda: _said(measure_reference(path, self.scorer, FACES)),
