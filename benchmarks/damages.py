@@ -290,11 +290,11 @@ def riff_chunks(
 def riff_edit(data: bytearray, rng: np.random.Generator) -> bytearray:
     """A chunk's size, name, place or content; half the time of one that says the format."""
     pieces = list(riff_chunks(data))
-    told = [
+    naming = [
         p for p in pieces if bytes(data[p.name]) in (b"fmt ", b"strf", b"strh", b"avih", b"idx1", b"data")
     ]
-    if told and rng.random() < 0.5:
-        piece = told[int(rng.integers(len(told)))]
+    if naming and rng.random() < 0.5:
+        piece = naming[int(rng.integers(len(naming)))]
         if rng.random() < 0.3:
             data[piece.size] = number(rng, 4)[::-1]
         for _ in range(int(rng.integers(1, 4))):

@@ -9,7 +9,6 @@ opening, fitted to real crops of the split train.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import tyro
 from sampling import Prepared, generate, prepare
 
 from syncdiff_data.landmarks import opening
+from syncdiff_data.tables import videos_of_split
 from syncdiff_eval.metrics.image import psnr, ssim
 from syncdiff_model.dubbing import Dubber, DubConfig
 from syncdiff_model.generators import load_generator
@@ -48,7 +48,10 @@ def main(options: Options) -> None:
     generator = load_generator(options.model, SamplingConfig(), {})
     assert isinstance(generator, SyncDiffPipeline)
     clips, fitted = (
-        [prepare(generator, path, options.out / "faces") for path in paths_of(options.videos, split)[:count]]
+        [
+            prepare(generator, path, options.out / "faces")
+            for path in videos_of_split(options.videos, split)[:count]
+        ]
         for split, count in ((options.split, options.clips), ("train", options.fitted))
     )
     weights, offset = fit(generator, fitted)
@@ -67,11 +70,6 @@ def main(options: Options) -> None:
             f"{found[4]:10.1f}  {found[5]:10.3f}",
             flush=True,
         )
-
-
-def paths_of(videos: Path, split: str) -> list[Path]:
-    with videos.open(newline="") as file:
-        return [videos.parent / row["path"] for row in csv.DictReader(file) if row["split"] == split]
 
 
 def latents(generator: SyncDiffPipeline, crops: np.ndarray) -> torch.Tensor:

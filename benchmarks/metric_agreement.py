@@ -5,8 +5,8 @@
 METHODS holds real videos in `reference` and a folder of outputs for each method of AUTHORS. Every metric that needs no
 download scores them, and the real videos degraded by known amounts. The tables: rank correlation with the authors'
 columns; rank correlation with each other; change under re-encoding; separation of real video from what is not. Real
-speech (--speech, --grid) is told from its frozen first frame and from foreign sound. OUT keeps the reports and a cache:
-a run that was stopped goes on where it was.
+speech (--speech, --grid) is separated from its frozen first frame and from foreign sound. OUT keeps the reports and a
+cache: a run that was stopped goes on where it was.
 
 + means agreement everywhere: scores are turned round where lower is better, and where a number should be that of the
 real video its distance from it counts (IDEALS).

@@ -9,7 +9,6 @@ finds them too. Every round times all of them in turn; the median of the rounds 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import tyro
 from sampling import dub_rate
 
+from syncdiff_data.tables import videos_of_split
 from syncdiff_model.generator import Generator
 from syncdiff_model.generators import load_generator
 from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
@@ -43,9 +43,7 @@ class Options:
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    with options.videos.open(newline="") as file:
-        rows = [row["path"] for row in csv.DictReader(file) if row["split"] == options.split]
-    paths = [options.videos.parent / path for path in rows[: options.clips]]
+    paths = videos_of_split(options.videos, options.split)[: options.clips]
     opponents, dubs, cache = dict(every_generator(options)), options.out / "dubs", options.out / "faces"
     for generator in opponents.values():  # faces into the cache, networks warm
         dub_rate(generator, paths, dubs, cache)

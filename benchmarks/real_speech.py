@@ -11,7 +11,6 @@ RUN's autoencoder.
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from syncdiff_data.media import AudioTrack, Video, sound_start
 from syncdiff_data.prepared import find_faces
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.tracks import embed_tracks
+from syncdiff_data.tables import videos_of_split
 from syncdiff_eval.metrics.image import psnr, ssim
 from syncdiff_eval.metrics.sharpness import detail_energy
 from syncdiff_eval.protocols import SYNCDIFF
@@ -84,9 +84,7 @@ class Source:
 
 
 def main(options: Options) -> None:
-    with options.videos.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == options.split]
-    paths = [options.videos.parent / row["path"] for row in rows][: options.limit]
+    paths = videos_of_split(options.videos, options.split)[: options.limit]
     expert = SyncExpert.from_pretrained(options.expert)
     models = {name: load_generator(run, options.sampling, {}) for name, run in named(options.model)}
     if options.ceiling:

@@ -9,7 +9,6 @@ correlation is measured on generated crops, with the driving sound's own clip.
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from syncdiff_data.faces import crop_face
 from syncdiff_data.landmarks import opening
 from syncdiff_data.media import AudioTrack, Video, sound_start
 from syncdiff_data.prepared import find_faces
+from syncdiff_data.tables import videos_of_split
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair, typical_frame
 from syncdiff_model.generator import Generator
 from syncdiff_model.generators import load_generator
@@ -57,9 +57,7 @@ class Prepared:
 
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    with options.videos.open(newline="") as file:
-        rows = [row["path"] for row in csv.DictReader(file) if row["split"] == options.split]
-    paths = [options.videos.parent / path for path in rows[: options.clips]]
+    paths = videos_of_split(options.videos, options.split)[: options.clips]
     generator = load_generator(options.model, SamplingConfig(), {})
     assert isinstance(generator, SyncDiffPipeline)
     cache = options.out / "faces"

@@ -10,6 +10,7 @@ again it goes on where it was, to the same report. docs/study.md has what came o
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 import time
@@ -24,9 +25,9 @@ import yaml
 from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import read_clips
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import write_atomically, write_text
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
-from syncdiff_data.tables import read_csv
+from syncdiff_data.tables import videos_of_split
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.statistics import Inference, paired_difference
 from syncdiff_model.checkpoint import list_checkpoints
@@ -59,6 +60,11 @@ class Row:
     """Numbers of sampling steps, a leaderboard row each; () for one pass."""
     main: bool = False
     """Trained with every seed; the others with the first one."""
+
+    @property
+    def stage(self) -> str:
+        """The settings' section that its training goes by."""
+        return "train_gan" if self.model == "gan" else "train_syncdiff"
 
     @property
     def type(self) -> MethodType:
@@ -138,6 +144,12 @@ class Training:
     settings: Settings
     run: Path
 
+    @property
+    def config(self) -> TrainConfig:
+        """Of its generator."""
+        config: TrainConfig = getattr(self.settings, ROWS[self.row].stage)
+        return config
+
 
 def main(options: Options) -> None:
     out = Path(user_path("--out", options.out))
@@ -152,6 +164,7 @@ def main(options: Options) -> None:
     trainings, ray = list_trainings(options, out), RayOptions(workers=options.workers)
     paths = test_videos(videos, options.limit)
     check_splits(clips)
+    lists = write_pairs(out / "real", paths, videos.parent)
     announce(trainings, len(paths), options.workers or os.cpu_count() or 1)
     data = Data(clips, features, load_preset(options.preset), out)
     with ray_session(ray):
@@ -160,7 +173,7 @@ def main(options: Options) -> None:
             TrainingStage(data), [training for training in trainings if not training_done(training)], ray
         )
         keep_times(out / "times.csv", took)
-        for kind, pairs in write_pairs(out / "real", [videos.parent / path for path in paths]).items():
+        for kind, pairs in lists.items():
             for name, training, sampling in dub_rows(trainings):
                 config = DubConfig(sampling=sampling, face_cache=out / "faces")
                 dubs = out / "dubs" / kind / name
@@ -192,7 +205,7 @@ def list_trainings(options: Options, out: Path) -> list[Training]:
         for name, row in sorted(ROWS.items(), key=lambda item: not item[1].main):
             if seed and not row.main:
                 continue
-            stage = "train_gan" if row.model == "gan" else "train_syncdiff"
+            stage = row.stage
             settings = settings_from(merged(to_plain(base), row.changes))
             config = scaled(getattr(settings, stage), options.share, seed, VALIDATIONS[stage])
             full = f"{name}-seed{seed}" if row.main else name
@@ -224,8 +237,7 @@ def scaled(config: TrainConfig, share: float, seed: int, validations: int) -> Tr
 
 
 def training_done(training: Training) -> bool:
-    stage = "train_gan" if ROWS[training.row].model == "gan" else "train_syncdiff"
-    last = f"step-{getattr(training.settings, stage).steps:08d}"
+    last = f"step-{training.config.steps:08d}"
     return any(checkpoint.name == last for checkpoint in list_checkpoints(training.run))
 
 
@@ -299,9 +311,7 @@ def keep_times(path: Path, took: Sequence[tuple[str, float]]) -> None:
 
 def test_videos(videos: Path, limit: int | None) -> list[Path]:
     """The videos of the test split. UserError for fewer than two: a foreign sound is another one's."""
-    paths = [Path(row["path"]) for row in read_csv(videos, ("path", "split")) if row["split"] == "test"][
-        :limit
-    ]
+    paths = videos_of_split(videos, "test")[:limit]
     if len(paths) < 2:
         raise UserError(f"{videos} has {len(paths)} videos of the split test: expected two or more.")
     return paths
@@ -317,22 +327,48 @@ def check_splits(clips: Path) -> None:
             )
 
 
-def write_pairs(real: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    """Copies of the videos side by side, and lists of every one with its own sound and with the next one's, by kind."""
+def write_pairs(real: Path, paths: Sequence[Path], below: Path) -> dict[str, Path]:
+    """Copies of the videos side by side, and lists of every one with its own sound and with the next one's, by kind.
+
+    Copies are named by the folders below `below` and the file: people call every speaker's first video 00001.mp4.
+    UserError where two names are one all the same.
+    """
+    names = [copy_name(path, below) for path in paths]
+    stems = [Path(name).stem for name in names]
+    if same := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise UserError(
+            f"Two videos of the split test are called {same[0]}: rename one, or leave it out of the list."
+        )
     real.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        if not (real / path.name).exists():
-            shutil.copyfile(path, real / path.name)
+    for path, name in zip(paths, names, strict=True):
+        if not (real / name).exists():
+            copy_whole(path, real / name)
     tables = {}
     for kind, ahead in (("own", 0), ("foreign", 1)):
         rows = [
-            (path.name, paths[(number + ahead) % len(paths)].name, f"{path.stem}.mp4")
-            for number, path in enumerate(paths)
+            (name, names[(number + ahead) % len(names)], f"{Path(name).stem}.mp4")
+            for number, name in enumerate(names)
         ]
         tables[kind] = real / f"{kind}.csv"
-        text = "\n".join(",".join(row) for row in [("video", "audio", "output"), *rows]) + "\n"
-        write_atomically(tables[kind], lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("video", "audio", "output"), *rows])
+        write_text(tables[kind], text.getvalue())
     return tables
+
+
+def copy_name(path: Path, below: Path) -> str:
+    """`speaker_00001.mp4` of `speaker/00001.mp4`."""
+    inner = path.relative_to(below) if path.is_relative_to(below) else path.relative_to(path.anchor)
+    return "_".join(inner.parts)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """A copy that is whole or not there. UserError where there is no such video."""
+    try:
+        with source.open("rb") as file:
+            write_atomically(target, lambda out: shutil.copyfileobj(file, out))
+    except FileNotFoundError as error:
+        raise UserError(f"{source}, which --videos lists, does not exist.") from error
 
 
 def dub_rows(trainings: Sequence[Training]) -> list[tuple[str, Training, SamplingConfig]]:
@@ -379,9 +415,8 @@ def estimate(trainings: Sequence[Training], files: int, workers: int) -> float:
     """Seconds."""
     work = 0.0
     for training in trainings:
-        stage = "train_gan" if ROWS[training.row].model == "gan" else "train_syncdiff"
-        config: TrainConfig = getattr(training.settings, stage)
-        work += config.steps * config.batch_size * config.window * SECONDS_A_FRAME[stage]
+        config, seconds = training.config, SECONDS_A_FRAME[ROWS[training.row].stage]
+        work += config.steps * config.batch_size * config.window * seconds
     shared = SECONDS_OF_SHARED_STAGES if trainings else 0
     return shared + (work + 2 * files * SECONDS_A_FILE) / workers
 

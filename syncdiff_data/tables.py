@@ -41,6 +41,12 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
+def videos_of_split(table: Path, split: str) -> list[Path]:
+    """The videos of a CSV with the columns path and split; relative paths are below its folder. Raises UserError."""
+    rows = read_csv(table, ("path", "split"))
+    return [table.parent / row["path"] for row in rows if row["split"] == split]
+
+
 def is_file(path: Path) -> bool:
     """Whether a name out of a table is a file's: none where no file can have it, such as one of 300 letters."""
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for such names

@@ -106,9 +106,29 @@ def test_every_video_is_listed_with_its_own_and_with_the_next_sound(tmp_path: Pa
     paths = [tmp_path / f"{name}.mpg" for name in "abc"]
     for path in paths:
         path.write_bytes(path.name.encode())
-    tables = study.write_pairs(tmp_path / "real", paths)
+    tables = study.write_pairs(tmp_path / "real", paths, tmp_path)
     assert tables["own"].read_text().splitlines()[1] == "a.mpg,a.mpg,a.mp4"
     assert [line.split(",")[1] for line in tables["foreign"].read_text().splitlines()[1:]] == [
         "b.mpg", "c.mpg", "a.mpg",
     ]  # fmt: skip
     assert (tmp_path / "real" / "b.mpg").read_bytes() == b"b.mpg"
+
+
+def test_videos_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
+    paths = [tmp_path / speaker / "00001.mp4" for speaker in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(path.parent.name.encode())
+    tables = study.write_pairs(tmp_path / "real", paths, tmp_path)
+    assert tables["own"].read_text().splitlines()[1:] == [
+        f"{n}_00001.mp4,{n}_00001.mp4,{n}_00001.mp4" for n in ("one", "two")
+    ]
+    assert (tmp_path / "real" / "two_00001.mp4").read_bytes() == b"two"
+
+
+def test_videos_that_cannot_be_copied_are_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.mp4, which --videos lists, does not exist"):
+        study.write_pairs(tmp_path / "real", [tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path)
+    assert not list((tmp_path / "real").iterdir())
+    with pytest.raises(UserError, match="Two videos of the split test are called a"):
+        study.write_pairs(tmp_path / "real", [tmp_path / "a.mp4", tmp_path / "a.mpg"], tmp_path)
