@@ -389,7 +389,7 @@ class StubbedShards(Stage[Plan, "dict[str, int]"]):
         return counts
 
 
-def ray(size: int, folder: Path, meter: Meter, workers: int = 2) -> None:
+def ray_tasks(size: int, folder: Path, meter: Meter, workers: int = 2) -> None:
     """Plans of preprocessing through the engine: one task each."""
     made = make_plans(sources_of(size), SHARD_SIZE)
     options = RayOptions(workers=workers)
@@ -409,10 +409,10 @@ def start_workers(options: RayOptions) -> None:
 @contextmanager
 def watched_store(every_s: float = 0.2) -> Iterator[dict[str, float]]:
     """Fills in the most that Ray's object store held while the body ran."""
-    import ray as session
+    import ray
     from ray._private.internal_api import node_stats
 
-    node = next(node for node in session.nodes() if node["Alive"])
+    node = next(node for node in ray.nodes() if node["Alive"])
     found = {"MiB in the object store": 0.0, "MiB spilled": 0.0}
     stop = threading.Event()
 
@@ -575,7 +575,7 @@ PARTS = {
     "loader": Part(loader, make_dataset),
     "tasks": Part(tasks, make_outputs),
     "report": Part(report),
-    "ray": Part(ray, warm=False),
+    "ray": Part(ray_tasks, warm=False),
     "overhead": Part(overhead, warm=False),
     "benchmark": Part(benchmark, make_outputs, warm=False),
 }
