@@ -71,6 +71,9 @@ class Options:
     """Score every file once more after re-encoding it (H.264 and AAC), and report how far each number moves."""
     previews: int = 3
     """Clips that index.html shows side by side, from the worst to the best (at most 24); 0 turns them off."""
+    previews_by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Column of per_clip.parquet that these clips are chosen by (ssim_mouth); unset takes the one that orders the
+    methods."""
     cache: Path | None = None
     """Folder of finished work. Reports that share one make SyncNet's embeddings of a file once for all protocols; unset
     keeps it in --out."""
@@ -114,6 +117,7 @@ def main(options: Options) -> None:
             published=options.published,
             reencode_check=options.reencode_check,
             previews=options.previews,
+            previews_by=options.previews_by,
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
             families=FAMILIES | own_expert(options),

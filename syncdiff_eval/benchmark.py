@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -94,6 +94,8 @@ class BenchmarkConfig:
     """Scored beside the protocol's, and marked as no part of it."""
     previews: int = 0
     """Clips shown side by side on the page; 0: none."""
+    previews_by: str | None = None
+    """Column that they are chosen by; None: the one that orders the methods."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def benchmark_with_records(config: BenchmarkConfig) -> Benchmarked:
         chosen = applicable(asked, crossed=config.pairing.setting == "crossed-audio")
         unavailable, files = _find_weights(chosen, config.weights)
         families = {family.name: family for family in chosen if family.name not in unavailable}
+        _check_previews(config, families.values())
         scoring = _scoring_config(config, families, files)
         probe_nodes(str(scoring.cache), _samples(config))
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
@@ -166,6 +169,16 @@ def _check_added(config: BenchmarkConfig) -> None:
     if twice:
         raise UserError(
             f"Metrics are named twice ({', '.join(twice)}): leave one out of --metric, or rename it."
+        )
+
+
+def _check_previews(config: BenchmarkConfig, families: Iterable[MetricFamily]) -> None:
+    """UserError, before any work, for a column that clips cannot be ordered by."""
+    columns = [column for family in families for column in family.columns]
+    known = [c.name for c in columns if not c.pooled and c.higher_is_better is not None]
+    if config.previews_by is not None and config.previews_by not in known:
+        raise UserError(
+            f"--previews-by {config.previews_by}: clips cannot be ordered by it. Choose one of: {', '.join(known)}."
         )
 
 
@@ -313,7 +326,7 @@ def _add_previews(
     curves: Curves,
 ) -> None:
     """Write the page again with previews. The report is whole without them: a fault of the run is printed, no more."""
-    chosen = choose_clips(results, table, config.previews)
+    chosen = choose_clips(results, table, config.previews, config.previews_by)
     if not chosen:
         return
     try:
@@ -322,7 +335,7 @@ def _add_previews(
         print(f"The report has no previews: {error}", file=sys.stderr)
         return
     previews = lay_out(results, table, chosen, videos, curves)
-    write_page(config.out, results, table, curves, previews)
+    write_page(config.out, results, table, curves, previews, config.previews_by)
 
 
 def _content_hashes(scoring: ScoringConfig) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -153,10 +154,95 @@ def test_the_page_is_accessible(browser: Any, small: Path, width: int, scheme: s
 def test_a_report_without_optional_parts_has_no_empty_sections(browser: Any, least: Path) -> None:
     page = look(browser, least, 390, "light").page
     sections = page.locator("h2[id]").evaluate_all("all => all.map(each => each.id)")
-    assert sections == ["warnings", "scores", "clips", "settings"]
+    assert sections == ["warnings", "scores", "distributions", "clips", "settings"]
     links = page.locator("nav a").evaluate_all("all => all.map(each => each.hash.slice(1))")
     assert links == sections[1:]
     page.close()
+
+
+@pytest.fixture
+def tables(browser: Any, full: Path) -> Iterator[Any]:
+    view = look(browser, full, 1280, "light")
+    yield view.page
+    assert view.complaints == []
+    view.page.close()
+
+
+def names(page: Any, place: str) -> list[str]:
+    found: list[str] = page.locator(place).evaluate_all(
+        "all => all.filter(each => each.checkVisibility()).map(each => each.dataset.name)"
+    )
+    return found
+
+
+def drawn(page: Any) -> list[str]:
+    """Methods of the first plot from top to bottom."""
+    found: list[str] = page.evaluate(
+        """[...document.querySelector('.plots svg').querySelectorAll('g.row')]
+           .filter(each => !each.hasAttribute('hidden'))
+           .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)
+           .map(each => each.dataset.name)"""
+    )
+    return found
+
+
+OVERVIEW, SYNC = (f"table[aria-label='{title}'] tbody[data-sortable] tr" for title in ("Overview", "Sync"))
+
+
+def test_a_heading_sorts_the_methods_of_all_tables_and_plots(tables: Any) -> None:
+    given = names(tables, OVERVIEW)
+    head = tables.locator("table[aria-label=Overview] th[data-metric=lmd_mouth]")
+    head.locator("button").click()  # lower is better: the best comes first
+    values = tables.locator(f"{OVERVIEW} td[data-metric=lmd_mouth]").evaluate_all(
+        "all => all.map(each => Number(each.dataset.value))"
+    )
+    assert values == sorted(values)
+    assert head.get_attribute("aria-sort") == "ascending"
+    order = names(tables, OVERVIEW)
+    assert order == names(tables, SYNC) == drawn(tables)
+    assert tables.locator("#sort-by").input_value() == "lmd_mouth"
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert names(tables, OVERVIEW) == order[::-1]
+    tables.locator("#sort-by").select_option("")
+    assert names(tables, OVERVIEW) == given == drawn(tables)
+    assert tables.locator("th[aria-sort]").count() == 1, "the table of clips alone"
+
+
+def test_types_are_shown_and_hidden_everywhere(tables: Any) -> None:
+    tables.locator("#clip-search").fill("clip000")
+    everything = names(tables, OVERVIEW)
+    rows = tables.locator("#clip-rows tbody tr").count()
+    tables.locator("input[value=gan]").uncheck()
+    shown = names(tables, OVERVIEW)
+    assert shown == [name for name in everything if name not in ("wav2lip", "softgan")]
+    assert drawn(tables) == names(tables, SYNC) == shown
+    assert tables.locator("#clip-rows tbody tr").count() == rows - 2
+    assert not tables.locator(".scatters g[data-name=wav2lip]").first.is_visible()
+    tables.locator("input[value=gan]").check()
+    assert names(tables, OVERVIEW) == everything == drawn(tables)
+
+
+def test_all_clips_are_searched_sorted_and_shown_by_pages(tables: Any) -> None:
+    rows, count = tables.locator("#clip-rows tbody tr"), tables.locator("#clip-count")
+    assert (rows.count(), count.text_content()) == (25, "25 of 280 rows")
+    tables.locator("#clip-more").click()
+    assert rows.count() == 50
+    tables.locator("#clip-search").fill("LATENT  unread")
+    assert count.text_content() == "2 rows"
+    assert not tables.locator("#clip-more").is_visible()
+    tables.locator("#clip-search").fill("latent")
+    tables.locator("#clip-columns").select_option(label="Picture")
+    tables.locator("#clip-rows th button", has_text="PSNR face").click()
+    values = rows.evaluate_all("all => all.map(each => each.cells[2].textContent)")
+    numbers = [float(value) for value in values]
+    assert numbers == sorted(numbers), "the worst come first"
+    tables.locator("#clip-rows th button", has_text="PSNR face").click()
+    assert float(rows.first.locator("td").nth(1).text_content()) == max(
+        float(value) for value in rows.evaluate_all("all => all.map(each => each.cells[2].textContent)")
+    )
+    tables.locator("#clip-search").fill("no such clip")
+    assert (rows.count(), count.text_content()) == (0, "0 rows")
 
 
 SHOWN = "[...document.querySelectorAll('.preview[open] video')]"
@@ -210,13 +296,31 @@ def test_arrows_step_all_videos_by_a_frame_and_the_slider_scrubs(player: Any) ->
     assert player.evaluate(FRAMES) == [101, 101]
 
 
-def test_a_row_of_the_clips_leads_to_its_preview(player: Any) -> None:
-    links = player.locator(".worst a")
+@pytest.mark.parametrize("table", ["#clip-rows", ".worst"])
+def test_a_row_of_the_clips_leads_to_its_preview(player: Any, table: str) -> None:
+    links = player.locator(f"{table} a")
     assert links.count() >= 2
-    link = player.locator(".worst a[href='#preview-1']").first
+    link = player.locator(f"{table} a[href='#preview-1']").first
     clip = link.text_content()
     link.click()
     player.wait_for_function(f"document.querySelector('#preview-1').open && {READY}")
     assert clip in player.locator(".preview[open] summary").text_content()
     assert player.evaluate("document.activeElement.ariaLabel") == f"Videos of {clip}"
     assert player.evaluate("document.querySelectorAll('.preview:not([open]) video[src]').length") == 0
+
+
+def test_previews_are_ordered_by_any_metric(player: Any) -> None:
+    summaries = player.locator(".preview summary small")
+    before = summaries.all_text_contents()
+    assert before[0].startswith("Worst: Expert confidence")
+    player.locator("#preview-by").select_option("lmd_mouth")
+    after = summaries.all_text_contents()
+    assert all(": LMD mouth " in text for text in after)
+    levels = [float(text.split()[-1]) for text in after]
+    assert levels == sorted(levels, reverse=True), "the worst comes first"
+    values = player.locator(".preview").first.locator("figure .value").all_text_contents()
+    assert values[0] == ""
+    assert re.fullmatch(r"\d\.\d\d", values[1])
+    player.wait_for_function(READY)
+    player.locator("#preview-by").select_option("expert_confidence")
+    assert summaries.all_text_contents() == before

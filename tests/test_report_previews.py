@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,31 @@ def test_three_clips_are_the_worst_the_median_and_the_best(made: Sample) -> None
     assert [turned[0].clip, turned[-1].clip] == [chosen[-1].clip, chosen[0].clip]
 
 
+def test_clips_are_chosen_by_any_metric_and_placed_under_all(made: Sample) -> None:
+    rows = made.per_clip.to_pandas()
+    rows = rows[rows["method"].isin([method.name for method in METHODS])]
+    level = rows.groupby("clip")["lmd_mouth"].mean()  # lower is better
+    worst, _, best = choose_clips(made.results, made.per_clip, 3, "lmd_mouth")
+    assert (worst.clip, best.clip) == (level.idxmax(), level.idxmin())
+    videos = {(row.name, worst.clip): "not made" for row in made.results.methods}
+    videos[GROUND_TRUTH.name, worst.clip] = PreviewVideo(b"mp4", np.zeros(75, np.float32), 0)
+    (preview,) = lay_out(made.results, made.per_clip, [worst], videos, made.curve)
+    assert {"lmd_mouth", CONFIDENCE} <= set(preview.places)
+    place = preview.places["lmd_mouth"]
+    assert (place.index, place.label, place.level) == (0, "Worst", f"{level[worst.clip]:.2f}")
+    own = rows[rows["clip"] == worst.clip].set_index("method")["lmd_mouth"]
+    values = dict(zip((tile.name for tile in preview.tiles), place.values))
+    assert values == {GROUND_TRUTH.name: ""} | {
+        method.name: "" if np.isnan(own[method.name]) else f"{own[method.name]:.2f}" for method in METHODS
+    }
+    order = np.sort(level_of(rows, CONFIDENCE))
+    assert preview.places[CONFIDENCE].index == np.searchsorted(order, level_of(rows, CONFIDENCE)[worst.clip])
+
+
+def level_of(rows: Any, metric: str) -> Any:
+    return rows.groupby("clip")[metric].mean().dropna()
+
+
 @pytest.mark.parametrize(
     ("wanted", "labels"),
     [(0, []), (1, ["Worst"]), (2, ["Worst", "Best"]), (4, ["Worst", "14 of 40", "27 of 40", "Best"])],
@@ -77,7 +103,7 @@ def test_at_most_so_many_clips_and_never_one_twice(made: Sample) -> None:
 
 
 def _sized(number: int, size: int) -> Preview:
-    tile = Tile("ground_truth", GROUND_TRUTH.type, None, "x" * size, None)
+    tile = Tile("ground_truth", GROUND_TRUTH.type, "x" * size, None)
     return Preview(number, ChosenClip(f"clip{number}", 0.0, ""), 25, (tile,))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report.groups import ordering_metric
+from syncdiff_eval.report.groups import groups, ordering_metric
 from syncdiff_eval.results import MethodResult, MetricInfo, PublishedNumber, Results, Score
 
 ARROWS = {True: "\u00a0↑", False: "\u00a0↓", None: ""}
@@ -124,6 +124,13 @@ def best(results: Results, metric: MetricInfo) -> set[str]:
     found = {row.name: row.scores[metric.name].rank for row in results.methods}
     ranks = {name: rank for name, rank in found.items() if rank is not None}
     return {name for name, rank in ranks.items() if rank == 1} if len(set(ranks.values())) > 1 else set()
+
+
+def sortable_metrics(results: Results) -> list[MetricInfo]:
+    """Metrics under which two methods or more have a number, in the order of their tables."""
+    rows = split_ranked(results)[0]
+    shown = [metric for group in groups(results) for metric in group.metrics]
+    return [m for m in shown if sum(row.scores[m.name].mean is not None for row in rows) > 1]
 
 
 def with_numbers(rows: Sequence[MethodResult], metrics: Sequence[MetricInfo]) -> list[MethodResult]:

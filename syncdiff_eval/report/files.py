@@ -55,7 +55,12 @@ def write_report(out: Path, results: Results, per_clip: pa.Table, curves: Curves
 
 
 def write_page(
-    out: Path, results: Results, per_clip: pa.Table, curves: Curves, previews: Sequence[Preview] = ()
+    out: Path,
+    results: Results,
+    per_clip: pa.Table,
+    curves: Curves,
+    previews: Sequence[Preview] = (),
+    previews_by: str | None = None,
 ) -> None:
-    """Write index.html alone, atomically."""
-    write_text(out / "index.html", render_page(results, per_clip, curves, previews))
+    """Write index.html alone, atomically. Arguments as of `render_page`."""
+    write_text(out / "index.html", render_page(results, per_clip, curves, previews, previews_by))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from syncdiff_eval.methods import MethodType
-from syncdiff_eval.report import by_type, cells, clips, plots, reencoded
+from syncdiff_eval.report import by_type, cells, clips, plots, reencoded, scatter
+from syncdiff_eval.report.clip_table import clip_table
+from syncdiff_eval.report.command import command_line
 from syncdiff_eval.report.groups import groups, ordering_metric, overview_metrics
-from syncdiff_eval.report.previews import Preview
+from syncdiff_eval.report.previews import Place, Preview, preview_metric, preview_metrics
+from syncdiff_eval.report.scatter import scatters
 from syncdiff_eval.report.warnings import warnings
 from syncdiff_eval.results import Comparison, Results
 
@@ -24,11 +29,17 @@ _FILTERS = (
 
 
 def render_page(
-    results: Results, per_clip: pa.Table, curves: clips.Curves, previews: Sequence[Preview] = ()
+    results: Results,
+    per_clip: pa.Table,
+    curves: clips.Curves,
+    previews: Sequence[Preview] = (),
+    previews_by: str | None = None,
 ) -> str:
-    """The page as HTML: style, tables, SVG plots and videos inline, no external file; a script only for previews.
+    """The page as HTML: style, scripts, tables, SVG plots and videos inline, no external file. Without scripts it lacks
+    sorting, filters, previews and the table of all clips.
 
-    curves: confidence of sync over a clip, for the few clips that are shown.
+    curves: confidence of sync over a clip, for the few clips that are shown. previews_by: the metric that orders the
+    previews, None: the one that orders the methods.
     """
     environment = Environment(
         loader=PackageLoader("syncdiff_eval.report"),
@@ -37,11 +48,12 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {function.__name__: function for function in (*_FILTERS, breakable)}
+    environment.filters |= {function.__name__: function for function in (*_FILTERS, breakable, places)}
     ranked, real = cells.split_ranked(results)
     worst = clips.worst_clips(results, per_clip, curves)
     first = ordering_metric(results)
     comparisons = {metric.name: _comparisons(results, metric.name) for metric in results.metrics}
+    preview_of = {preview.chosen.clip: preview.number for preview in previews}
     return environment.get_template("index.html.j2").render(
         results=results,
         types=cells.TYPES,
@@ -55,6 +67,7 @@ def render_page(
         groups=groups(results),
         best={metric.name: cells.best(results, metric) for metric in results.metrics},
         width=plots.WIDTH,
+        most_points=plots.MOST_POINTS,
         forests=plots.forests(results),
         type_comparisons=by_type.type_comparisons(results),
         type_counts=by_type.count_types(results),
@@ -71,7 +84,15 @@ def render_page(
         reencoding_notes=reencoded.notes(results) if results.reencoding else [],
         published=cells.published_tables(results),
         previews=previews,
-        preview_of={preview.chosen.clip: preview.number for preview in previews},
+        preview_of=preview_of,
+        preview_metric=preview_metric(results, previews_by),
+        preview_metrics=preview_metrics(results),
+        sortable=cells.sortable_metrics(results),
+        scatters=scatters(results),
+        scatter_size=(scatter.WIDTH, scatter.HEIGHT, scatter.LEFT, scatter.RIGHT, scatter.TOP, scatter.BOTTOM),
+        distributions=plots.distributions(results, per_clip) if ranked else [],
+        clip_table=clip_table(results, per_clip, preview_of),
+        command=command_line(results),
     )  # fmt: skip
 
 
@@ -82,3 +103,8 @@ def _comparisons(results: Results, metric: str) -> list[Comparison]:
 def breakable(name: str) -> Markup:
     """A name that may break after its underscores and hyphens."""
     return Markup(str(escape(name)).replace("_", "_<wbr>").replace("-", "-<wbr>"))
+
+
+def places(found: Mapping[str, Place]) -> str:
+    """As JSON, for the script that orders the previews by another metric."""
+    return json.dumps({name: asdict(place) for name, place in found.items()}, ensure_ascii=False)

@@ -6,10 +6,11 @@ Names are left of the plotted field, one row per method in the order of the tabl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
 from syncdiff_eval.report.by_type import TypeComparison
@@ -17,11 +18,15 @@ from syncdiff_eval.report.cells import TYPES, best, frames, interval, number, sp
 from syncdiff_eval.report.groups import ranked_metrics
 from syncdiff_eval.results import MethodResult, MetricInfo, Results, Score
 
-WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 280, 116, 272, 18, 19, 20
+WIDTH, LEFT, RIGHT, TOP, ROW, FOOT = 280, 122, 272, 18, 19, 20
 LONGEST_NAME = 18
 """Characters left of the field; the whole name is in the mark's title."""
 SPARK_WIDTH, SPARK_HEIGHT = 160, 30
 HALF_BAR = 72
+MOST_POINTS = 150
+"""Clips drawn of one method; of more, so many quantiles."""
+JITTER = 5.0
+"""Points lie so far above and below the line at most."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Mark:
     high: float | None
     best: bool
     words: str
+    points: str = ""
+    """Of single clips: a path of dots relative to y, empty where they are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,41 @@ class Forest:
 
 def forests(results: Results) -> dict[str, Forest]:
     """By metric name, for every ranked metric: marks of the ranked methods that have a number."""
-    return {metric.name: _forest(results, metric) for metric in ranked_metrics(results)}
+    return {metric.name: _forest(results, metric, {}) for metric in ranked_metrics(results)}
 
 
-def _forest(results: Results, metric: MetricInfo) -> Forest:
+def distributions(results: Results, per_clip: pa.Table) -> list[Forest]:
+    """The same with the value of every clip, for every ranked metric that has one per clip."""
+    metrics = [metric for metric in ranked_metrics(results) if not metric.pooled]
+    return [_forest(results, metric, clip_values(per_clip, metric.name)) for metric in metrics]
+
+
+def clip_values(per_clip: pa.Table, column: str) -> dict[str, np.ndarray]:
+    """method -> the values of its clips that have one, ascending: float64 [n]."""
+    values = per_clip[column].to_numpy().astype(np.float64)
+    methods = per_clip["method"].to_numpy()
+    found = {name: np.sort(values[methods == name]) for name in dict.fromkeys(methods.tolist())}
+    return {name: own[: np.isfinite(own).sum()] for name, own in found.items()}
+
+
+def _forest(results: Results, metric: MetricInfo, clips: Mapping[str, np.ndarray]) -> Forest:
+    """clips: method -> values of single clips to draw, ascending."""
     rows = [row for row in split_ranked(results)[0] if row.scores[metric.name].mean is not None]
     truth = next((row for row in results.methods if row.name == GROUND_TRUTH.name), None)
     real = truth.scores[metric.name].mean if truth else None
     shown = [value for row in rows for value in _extent(row.scores[metric.name])]
+    for row in rows:
+        shown += clips[row.name][[0, -1]].tolist() if len(clips.get(row.name, ())) else []
     low, high, ticks = axis([*shown, *([] if real is None else [real])], metric.decimals)
 
     def x(value: float) -> float:
         return round(LEFT + (value - low) / (high - low) * (RIGHT - LEFT), 1)
 
     leaders = best(results, metric)
-    marks = [_mark(row, metric, TOP + (i + 0.5) * ROW, x, row.name in leaders) for i, row in enumerate(rows)]
+    marks = [
+        _mark(row, metric, TOP + (i + 0.5) * ROW, x, row.name in leaders, clips.get(row.name, np.empty(0)))
+        for i, row in enumerate(rows)
+    ]
     words = [mark.words for mark in marks]
     return Forest(
         metric,
@@ -80,7 +107,14 @@ def _forest(results: Results, metric: MetricInfo) -> Forest:
     )
 
 
-def _mark(row: MethodResult, metric: MetricInfo, y: float, x: Callable[[float], float], best: bool) -> Mark:
+def _mark(
+    row: MethodResult,
+    metric: MetricInfo,
+    y: float,
+    x: Callable[[float], float],
+    best: bool,
+    clips: np.ndarray,
+) -> Mark:
     score = row.scores[metric.name]
     assert score.mean is not None
     facts = (number(score.mean, metric), interval(score, metric), frames(row, metric))
@@ -94,7 +128,21 @@ def _mark(row: MethodResult, metric: MetricInfo, y: float, x: Callable[[float], 
         None if score.high is None else x(score.high),
         best,
         f"{row.name} ({TYPES[row.type]}): {' '.join(fact for fact in facts if fact)}",
+        dots([x(value) for value in thinned(clips).tolist()]),
     )
+
+
+def thinned(values: np.ndarray) -> np.ndarray:
+    """Ascending float [n]: all of them, or MOST_POINTS quantiles with both ends."""
+    return values if len(values) <= MOST_POINTS else np.quantile(values, np.linspace(0, 1, MOST_POINTS))
+
+
+def dots(xs: Sequence[float]) -> str:
+    """A path of a dot (a line of no length with round caps) at each x. Neighbours lie at different heights, in a fixed
+    order that fills -JITTER to JITTER evenly."""
+    golden = (math.sqrt(5) - 1) / 2
+    heights = (((i + 1) * golden % 1 - 0.5) * 2 * JITTER for i in range(len(xs)))
+    return "".join(f"M{x:g} {y:.1f}h0" for x, y in zip(xs, heights))
 
 
 def _extent(score: Score) -> list[float]:

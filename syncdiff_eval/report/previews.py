@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from syncdiff_eval.methods import GROUND_TRUTH, MethodType
-from syncdiff_eval.report.cells import plain_reason, split_ranked
+from syncdiff_eval.report.cells import number, plain_reason, split_ranked
 from syncdiff_eval.report.clips import Curves
-from syncdiff_eval.report.groups import ordering_metric
+from syncdiff_eval.report.groups import ordering_metric, ranked_metrics
 from syncdiff_eval.report.plots import SPARK_HEIGHT, SPARK_WIDTH, value_range
 from syncdiff_eval.results import MethodResult, MetricInfo, Results
 
@@ -45,11 +45,22 @@ Videos = Mapping[tuple[str, str], "PreviewVideo | str"]
 
 @dataclass(frozen=True)
 class ChosenClip:
-    """A clip to preview. level: mean of the ordering metric over the compared methods."""
+    """A clip to preview. level: mean of the metric over the compared methods."""
 
     clip: str
     level: float
     label: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a clip stands among all under one metric. index: from the worst on. Level and values are formatted."""
+
+    index: int
+    label: str
+    level: str
+    values: tuple[str, ...]
+    """Of each tile, empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,6 @@ class Tile:
 
     name: str
     type: MethodType
-    value: float | None
-    """Of the ordering metric."""
     source: str | None
     """data: URI of the video."""
     reason: str | None
@@ -76,6 +85,8 @@ class Preview:
     chosen: ChosenClip
     num_frames: int
     tiles: tuple[Tile, ...]
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """By metric, of every metric that clips can be ordered by."""
 
     @property
     def reference(self) -> Tile:
@@ -92,17 +103,38 @@ def compared_methods(results: Results) -> list[MethodResult]:
     return [row for row in split_ranked(results)[0] if not row.baseline]
 
 
-def choose_clips(results: Results, per_clip: pa.Table, number: int) -> list[ChosenClip]:
-    """`number` clips (at most MOST_CLIPS), evenly spread from the worst to the best by the ordering metric: three are
-    the worst, the median and the best. Fewer where there are fewer; none without a compared method's number."""
-    metric = ordering_metric(results)
+def preview_metrics(results: Results) -> list[MetricInfo]:
+    """Those that clips can be ordered by, the ordering metric first."""
+    return [metric for metric in ranked_metrics(results) if not metric.pooled]
+
+
+def preview_metric(results: Results, by: str | None) -> MetricInfo | None:
+    """The metric of that name, if clips can be ordered by it; the ordering metric without a name."""
+    if by is None:
+        return ordering_metric(results)
+    return next((metric for metric in preview_metrics(results) if metric.name == by), None)
+
+
+def choose_clips(
+    results: Results, per_clip: pa.Table, number: int, by: str | None = None
+) -> list[ChosenClip]:
+    """`number` clips (at most MOST_CLIPS), evenly spread from the worst to the best by a metric (the ordering metric
+    if None): three are the worst, the median and the best. Fewer where there are fewer; none without a compared
+    method's number."""
+    metric = preview_metric(results, by)
     if metric is None or number <= 0:
         return []
+    order = _ordered(results, per_clip, metric)
+    places = np.linspace(0, len(order) - 1, min(number, MOST_CLIPS, len(order))).round().astype(int)
+    return [order[i] for i in places.tolist()]
+
+
+def _ordered(results: Results, per_clip: pa.Table, metric: MetricInfo) -> list[ChosenClip]:
+    """Every clip with a number of a compared method, worst first."""
     levels = _levels(results, per_clip, metric)
     sign = 1 if metric.higher_is_better else -1
     order = sorted(levels, key=lambda clip: (sign * levels[clip], clip))
-    places = np.linspace(0, len(order) - 1, min(number, MOST_CLIPS, len(order))).round().astype(int)
-    return [ChosenClip(order[i], levels[order[i]], _label(i, len(order))) for i in places.tolist()]
+    return [ChosenClip(clip, levels[clip], _label(i, len(order))) for i, clip in enumerate(order)]
 
 
 def _levels(results: Results, per_clip: pa.Table, metric: MetricInfo) -> dict[str, float]:
@@ -128,8 +160,30 @@ def lay_out(
     """The previews of the chosen clips, worst first, without those that the page has no room for."""
     shown = per_clip.filter(pc.is_in(per_clip["clip"], pa.array([each.clip for each in chosen], pa.string())))
     rows = {(row["method"], row["clip"]): row for row in shown.to_pylist()}
-    made = [_preview(i, each, results, rows, videos, curves) for i, each in enumerate(chosen)]
-    return within_limit(made, MOST_BYTES)
+    made = within_limit(
+        [_preview(i, each, results, rows, videos, curves) for i, each in enumerate(chosen)], MOST_BYTES
+    )
+    orders = {metric.name: _ordered(results, per_clip, metric) for metric in preview_metrics(results)}
+    return [replace(preview, places=_places(preview, results, orders, rows)) for preview in made]
+
+
+def _places(
+    preview: Preview,
+    results: Results,
+    orders: Mapping[str, Sequence[ChosenClip]],
+    rows: Mapping[tuple[str, str], Row],
+) -> dict[str, Place]:
+    """By metric, where the clip has a number under it."""
+    found = {}
+    for metric in preview_metrics(results):
+        at = next((i for i, each in enumerate(orders[metric.name]) if each.clip == preview.chosen.clip), None)
+        if at is None:
+            continue
+        each = orders[metric.name][at]
+        values = (rows[tile.name, each.clip][metric.name] for tile in preview.tiles)
+        texts = tuple("" if value is None else number(value, metric) for value in values)
+        found[metric.name] = Place(at, each.label, number(each.level, metric), texts)
+    return found
 
 
 def within_limit(previews: Sequence[Preview], most: int) -> list[Preview]:
@@ -157,7 +211,7 @@ def _preview(
     found = {name: videos[name, chosen.clip] for name in types}
     real = found[GROUND_TRUTH.name]
     if isinstance(real, str):
-        return Preview(number, chosen, 0, (Tile(GROUND_TRUTH.name, GROUND_TRUTH.type, None, None, real),))
+        return Preview(number, chosen, 0, (Tile(GROUND_TRUTH.name, GROUND_TRUTH.type, None, real),))
     shown = {name: video for name, video in found.items() if isinstance(video, PreviewVideo)}
     openings = strips({name: (video.opening, 0) for name, video in shown.items()}, len(real.opening))
     syncs = strips(
@@ -168,12 +222,10 @@ def _preview(
         },
         len(real.opening),
     )
-    metric = ordering_metric(results)
     tiles = [
         Tile(
             name,
             kind,
-            rows[name, chosen.clip][metric.name] if metric else None,
             data_uri(shown[name].mp4) if name in shown else None,
             None if name in shown else str(found[name]),
             syncs.get(name),

@@ -1,4 +1,3 @@
-"use strict";
 // Previews: the videos of a clip follow the clock of the first one, which has the driving sound.
 (() => {
   const FRAME = 1 / 25;  // seconds
@@ -194,6 +193,26 @@
     const player = new Player(root);
     preview.addEventListener("toggle", () => preview.open ? player.load() : player.unload());
     if (preview.open) player.load();
+  }
+
+  // Another metric: its worst clip first, its numbers below the videos.
+  const list = document.getElementById("preview-list"), by = document.getElementById("preview-by");
+  function reorder() {
+    const metric = by.value, title = by.selectedOptions[0].textContent.split("\u00a0")[0];
+    const place = preview => JSON.parse(preview.dataset.places)[metric];
+    const all = [...list.children].map(preview => ({preview, at: place(preview)}));
+    all.sort((a, b) => (a.at?.index ?? Infinity) - (b.at?.index ?? Infinity));
+    for (const {preview, at} of all) {
+      list.append(preview);
+      preview.open = false;
+      preview.querySelector("summary small").textContent = at ? `${at.label}: ${title} ${at.level}` : `no ${title}`;
+      preview.querySelectorAll("figure .value").forEach((each, i) => each.textContent = at?.values[i] ?? "");
+    }
+    all[0].preview.open = true;
+  }
+  if (by) {
+    by.addEventListener("change", reorder);
+    document.getElementById("preview-tools").hidden = false;
   }
 
   // A link to a preview opens it and gives it the keyboard.

@@ -1,0 +1,108 @@
+"""Sync against fidelity, distributions, the table of all clips and the command, as the page gets them."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_samples import DIFFUSION, GAN, METHODS, Sample, sample
+
+from syncdiff_eval.methods import Method
+from syncdiff_eval.report.clip_table import clip_table, kept_clips
+from syncdiff_eval.report.command import command_line
+from syncdiff_eval.report.plots import JITTER, LEFT, MOST_POINTS, RIGHT, distributions, dots, thinned
+from syncdiff_eval.report.scatter import LABEL_GAP, LETTER, label_places, scatters
+
+
+@pytest.fixture(scope="module")
+def made() -> Sample:
+    return sample(20, published="HDTF", reencoded=True)
+
+
+def test_right_and_up_is_better_in_every_panel(made: Sample) -> None:
+    """Sample methods are better from the first to the last under every metric."""
+    panels = scatters(made.results)
+    assert [panel.y.name for panel in panels] == ["ssim_face", "identity_dlib", "fid_face"]
+    order = [method.name for method in METHODS]
+    for panel in panels:
+        points = {point.name: point for point in panel.points}
+        assert set(points) == set(order), "no baselines"
+        first, last = points[order[0]], points[order[-1]]
+        assert first.x < last.x
+        if panel.y.name != "identity_dlib":
+            assert first.y > last.y, "SVG counts down"
+        assert all((point.y_range is None) == panel.y.pooled for point in panel.points)
+
+
+def test_a_panel_needs_two_methods_and_both_metrics(made: Sample) -> None:
+    assert scatters(sample(8, METHODS[:1], failures=0).results) == []
+    without = [m for m in made.results.metrics if m.name not in ("expert_confidence", "lse_c")]
+    assert scatters(made.results.model_copy(update={"metrics": without})) == []
+
+
+@given(
+    st.lists(st.tuples(st.floats(44, 352), st.floats(18, 262)), min_size=1, max_size=12),
+    st.integers(1, 18),
+)
+def test_labels_do_not_overlap(places: list[tuple[float, float]], length: int) -> None:
+    wide = length * LETTER
+    found = label_places(places, ["x" * length] * len(places))
+    boxes = [(x if anchor == "start" else x - wide, y) for x, y, anchor in found]
+    for (ax, ay), (bx, by) in combinations(boxes, 2):
+        assert abs(ax - bx) >= wide - 1e-6 or abs(ay - by) >= LABEL_GAP - 1e-6
+
+
+def test_every_clip_is_a_dot_in_the_field(made: Sample) -> None:
+    plots = {plot.metric.name: plot for plot in distributions(made.results, made.per_clip)}
+    assert "fid_face" not in plots
+    rows = made.per_clip.to_pandas()
+    for mark in plots["lse_c"].marks:
+        values = rows[rows["method"] == mark.name]["lse_c"].dropna()
+        drawn = np.array([[float(v) for v in dot[:-2].split()] for dot in mark.points.split("M")[1:]])
+        assert len(drawn) == len(values)
+        assert drawn[:, 0].min() >= LEFT
+        assert drawn[:, 0].max() <= RIGHT
+        assert np.abs(drawn[:, 1]).max() <= JITTER
+
+
+def test_of_many_clips_quantiles_are_drawn() -> None:
+    values = np.sort(np.random.default_rng(0).normal(size=1000))
+    few = thinned(values)
+    assert len(few) == MOST_POINTS
+    assert (few[0], few[-1]) == (values[0], values[-1])
+    assert dots([]) == ""
+
+
+def test_the_table_of_clips_has_every_row_and_value(made: Sample) -> None:
+    table = json.loads(json.dumps(clip_table(made.results, made.per_clip, {"clip003": 7})))
+    rows = made.per_clip.to_pandas()
+    assert table["all"] == len(table["rows"]) == len(rows)
+    assert table["clips"][3] == {"name": "clip003", "preview": 7}
+    titles = [metric["title"].split("\u00a0")[0] for metric in table["metrics"]]
+    at = titles.index("PSNR face")
+    for (method, clip, reason, *values), row in zip(table["rows"], rows.to_dict("records")):
+        assert table["methods"][method]["name"] == row["method"]
+        assert table["clips"][clip]["name"] == row["clip"]
+        assert (reason is None) == (row["status"] == "scored")
+        assert values[at] == (None if np.isnan(row["psnr_face"]) else round(row["psnr_face"], 2))
+    assert [each["title"] for each in table["sets"]][:2] == ["Overview", "Sync"]
+    for each in table["sets"]:
+        assert 1 <= len(each["metrics"]) <= 8
+
+
+def test_beyond_the_bound_clips_with_previews_stay(made: Sample) -> None:
+    assert kept_clips(made.per_clip, 3, {"clip010": 1, "clip015": 0}) == ["clip000", "clip010", "clip015"]
+    assert len(kept_clips(made.per_clip, 100, {})) == 20
+
+
+def test_the_command_makes_the_report_again(made: Sample) -> None:
+    words = command_line(made.results).split()
+    assert words[:4] == ["python", "pipelines/benchmark.py", "--reference", "REFERENCE"]
+    assert [word for word in words if word.endswith("=FOLDER")] == [f"{m.name}=FOLDER" for m in METHODS]
+    assert "--published HDTF --reencode-check --out REPORT" in command_line(made.results)
+    odd = command_line(sample(6, [Method("-59c", GAN), Method("a b", DIFFUSION)]).results)
+    assert "--method=-59c=FOLDER --method 'a b=FOLDER'" in odd
