@@ -92,8 +92,8 @@ def baselines(frozen: bool, audio_shift: tuple[int, ...], other_audio: bool) -> 
 
 
 def method_key(name: str) -> str:
-    """One spelling of a method's name: `Wav2Lip + GAN` is `wav2lip-gan`, as registries and papers write it."""
-    return "-".join(re.findall(r"[^\W_]+", name.lower()))
+    """The letters and digits of a method's name, which all its spellings share: `X-Dub`, `x_dub` and `xdub`."""
+    return "".join(re.findall(r"[^\W_]+", name.lower()))
 
 
 def read_methods(

@@ -39,7 +39,7 @@ LEAST_FRAMES = 50
 """Of a score: shifts of 15 frames are compared."""
 COLUMNS = (
     Column("expert_confidence", "Expert confidence", "", True, 3),
-    Column("expert_offset", "Expert offset", "frames", None, 0),
+    Column("expert_offset", "Expert offset", "frames", None, 1),
     Column(
         "expert_distance_to_reference",
         "Expert confidence less the real video's",

@@ -65,7 +65,10 @@ def forests(results: Results) -> dict[str, Forest]:
 
 
 def distributions(results: Results, per_clip: pa.Table) -> list[Forest]:
-    """The same with the value of every clip, for every ranked metric that has one per clip."""
+    """The same with the value of every clip, for every ranked metric that has one per clip; without the
+    baselines, which are so far off that the methods would share a narrow strip."""
+    shown = [row for row in results.methods if row.type is MethodType.REFERENCE or not row.baseline]
+    results = results.model_copy(update={"methods": shown})
     metrics = [metric for metric in ranked_metrics(results) if not metric.pooled]
     return [_forest(results, metric, clip_values(per_clip, metric.name)) for metric in metrics]
 

@@ -17,9 +17,17 @@ LABEL_GAP = 12.0
 """Between the baselines of two labels."""
 LETTER = 5.9
 """About the width of a label's letter."""
+MARK, CENTRE = 5.0, 4.0
+"""Half the width of a mark, and how far a label's baseline lies below the middle of its letters."""
+STEPS = (0, -8, 8, -12, 12, -18, 18)
+"""Pixels up or down that a label may be moved."""
 SYNC = ("expert_confidence", "lse_c")
 FIDELITY = (("ssim_face",), ("identity_dlib",), ("fid_face", "frechet_centerface"))
 """A panel each: the first of them that has numbers."""
+
+
+Taken = tuple[float, float, float]
+"""Left, right and baseline of what a label would overlap."""
 
 
 @dataclass(frozen=True)
@@ -118,22 +126,34 @@ def _scale(
 def label_places(
     places: Sequence[tuple[float, float]], labels: Sequence[str]
 ) -> list[tuple[float, float, str]]:
-    """Where each point's label begins or ends (x, baseline, SVG's text-anchor): right of the point, left of it where
-    the panel ends, and moved up or down until no two labels overlap."""
+    """Where each point's label begins or ends (x, baseline, SVG's text-anchor): beside the point, right rather than
+    left, over no other label and, where there is room, over no point."""
     found: dict[int, tuple[float, float, str]] = {}
-    taken: list[tuple[float, float, float]] = []  # left, right, baseline
+    points = [(x - MARK, x + MARK, y + CENTRE) for x, y in places]
+    taken: list[Taken] = []
     for i in sorted(range(len(places)), key=lambda i: places[i][1]):
         x, y = places[i]
         wide = len(labels[i]) * LETTER
-        fits = x + 8 + wide <= RIGHT
-        left = x + 8 if fits else x - 8 - wide
-        baseline = _free(y + 4, left, left + wide, taken)
+        sides = [(x + 8, "start"), (x - 8 - wide, "end")]
+        if x + 8 + wide > RIGHT:
+            sides.reverse()
+        tries = [(left, y + CENTRE + step, anchor) for step in STEPS for left, anchor in sides]
+        others = [*taken, *points[:i], *points[i + 1 :]]
+        free = (each for each in tries if _is_free(each[0], each[0] + wide, each[1], others))
+        left, anchor = sides[0]
+        left, baseline, anchor = next(free, (left, _free(y + CENTRE, left, left + wide, taken), anchor))
         taken.append((left, left + wide, baseline))
-        found[i] = (left, baseline, "start") if fits else (left + wide, baseline, "end")
+        found[i] = (left if anchor == "start" else left + wide, baseline, anchor)
     return [found[i] for i in range(len(places))]
 
 
-def _free(wanted: float, left: float, right: float, taken: Sequence[tuple[float, float, float]]) -> float:
+def _is_free(left: float, right: float, baseline: float, taken: Sequence[Taken]) -> bool:
+    if left < LEFT or right > RIGHT + 8:
+        return False
+    return all(right <= a or b <= left or abs(baseline - other) >= LABEL_GAP for a, b, other in taken)
+
+
+def _free(wanted: float, left: float, right: float, taken: Sequence[Taken]) -> float:
     """The baseline nearest to `wanted` that is LABEL_GAP from every label beside or over this one."""
     near = [baseline for a, b, baseline in taken if a < right and left < b]
     tries = [wanted, *(baseline + step for baseline in near for step in (-LABEL_GAP, LABEL_GAP))]
