@@ -99,6 +99,15 @@ def test_cells_hold_mean_interval_and_rank_and_the_best_is_bold(results: Results
     assert "no value (identical to reference, unreadable)" in text
 
 
+def test_a_shared_first_rank_and_rows_without_numbers_are_left_out() -> None:
+    few = latex(sample(6, METHODS[2:], failures=0).results)
+    assert "(1)" not in few
+    assert "\\textbf" not in few
+    picture = few.partition("\\label{tab:leaderboard-picture}")[2].partition("\\end{table}")[0]
+    assert "ground" not in picture
+    assert picture.count("\\midrule") == 1
+
+
 def test_warnings_are_comments(results: Results) -> None:
     lines = latex(results).splitlines()
     assert lines[0] == "% \\usepackage{booktabs}"

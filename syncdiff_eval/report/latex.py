@@ -19,6 +19,7 @@ from syncdiff_eval.report.cells import (
     number,
     plain_reason,
     split_ranked,
+    with_numbers,
 )
 from syncdiff_eval.report.groups import groups, overview_metrics
 from syncdiff_eval.report.warnings import warnings
@@ -69,13 +70,14 @@ def _tables(results: Results, title: str, metrics: Sequence[MetricInfo]) -> Iter
 
 def _table(results: Results, title: str, part: int, metrics: Sequence[MetricInfo]) -> str:
     ranked, real = split_ranked(results)
+    real = with_numbers(real, metrics)
     bodies = [[_method_rows(row, metrics, results) for row in rows] for rows in (ranked, real) if rows]
     body = "\\midrule\n".join("\\addlinespace\n".join(rows) for rows in bodies)
     label = (
         f"tab:leaderboard-{'-'.join(re.findall('[a-z0-9]+', title.lower()))}{f'-{part + 1}' if part else ''}"
     )
     return (
-        "\\begin{table}\n\\centering\\small\\setlength{\\tabcolsep}{4pt}\n"
+        "\\begin{table}\n\\centering\\small\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}\n"
         f"\\caption{{{_caption(results, title, metrics)}}}\n\\label{{{label}}}\n"
         f"\\begin{{tabular}}{{l{'r' * len(metrics)}}}\n\\toprule\n{_heading_rows(metrics)}\\midrule\n{body}"
         "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
@@ -87,11 +89,12 @@ def _caption(results: Results, title: str, metrics: Sequence[MetricInfo]) -> str
     sentences = [
         f"{title}: {protocol.name} (version {protocol.version}), {protocol.setting}, {clips_and_sources(results)}.",
         f"Mean, rank in parentheses, and {protocol.confidence:.0%} interval over sources. Methods without a "
-        "significant difference share a rank; baselines and real video are not ranked. Bold: rank 1.",
+        "significant difference share a rank, and where all share the first, none is printed; baselines and real video "
+        "are not ranked. Bold: rank 1.",
     ]
     reasons = {
         plain_reason(row.scores[metric.name].reason or "")
-        for row in results.methods
+        for row in [*split_ranked(results)[0], *with_numbers(split_ranked(results)[1], metrics)]
         for metric in metrics
         if row.scores[metric.name].mean is None
     }
@@ -131,12 +134,11 @@ def _cell(row: MethodResult, metric: MetricInfo, results: Results) -> list[str]:
 
 
 def _rank(row: MethodResult, metric: MetricInfo, results: Results) -> str:
-    """`(1)`; as wide a gap for a number without a rank below numbers with one."""
+    """`(1)`; as wide a gap for a number without a rank below numbers with one. Nothing where all share the first."""
+    if not best(results, metric):
+        return ""
     rank = row.scores[metric.name].rank
-    if rank is not None:
-        return f" ({rank})"
-    ranked = any(other.scores[metric.name].rank is not None for other in results.methods)
-    return "\\phantom{ (1)}" if ranked else ""
+    return "\\phantom{ (1)}" if rank is None else f" ({rank})"
 
 
 def _small(text: str) -> str:
