@@ -169,7 +169,7 @@ def test_a_pooled_metric_has_two_numbers_and_no_test(first: Report) -> None:
     assert (change.a, change.b, change.paired) == (10.5, 3.0, None)
     line = next(line for line in printed(found).splitlines() if line.strip().startswith("FID face"))
     assert "−7.50" in line
-    assert "one number per method" in line
+    assert "no test   pooled" in line
 
 
 @pytest.mark.parametrize("other", [{"name": "latentsync"}, {"version": 2}, {"setting": "crossed-audio"}])

@@ -70,8 +70,8 @@ def _files(method: MethodChange) -> str:
 def _table(changes: Sequence[MetricChange]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in ("first", "second", "difference", "", "p", "clips"):
-        table.add_column(name, justify="right")
+    for name in ("first", "second", "difference", "p", "clips"):
+        table.add_column(name, justify="right", no_wrap=True)
     for change in changes:
         table.add_row(escape(heading(change.metric)), *map(escape, _cells(change)))
     return table
@@ -81,9 +81,10 @@ def _cells(change: MetricChange) -> list[str]:
     metric, paired = change.metric, change.paired
     sides = [number(change.a, metric), number(change.b, metric)]
     if paired is None:
-        return [*sides, number(change.b - change.a, metric, "+"), "", "one number per method", ""]
+        return [*sides, number(change.b - change.a, metric, "+"), "no test", "pooled"]
     interval = span(paired.low, paired.high, metric, "+")
-    return [*sides, number(paired.mean, metric, "+"), interval, p_value(paired.p), str(paired.n)]
+    difference = f"{number(paired.mean, metric, '+')} {interval}".strip()
+    return [*sides, difference, p_value(paired.p), str(paired.n)]
 
 
 def _listed(names: Sequence[str]) -> str:
