@@ -38,7 +38,7 @@ from syncdiff_data.stage import (
     run_stage,
 )
 from syncdiff_data.stage.actor import RunClient
-from syncdiff_data.stage.session import SOCKET_BELOW_TEMP, _short_temp_folder
+from syncdiff_data.stage.session import SOCKET_BELOW_TEMP, STARTS, _short_temp_folder, _start_ray
 
 SCRIPT = """
 import sys
@@ -135,6 +135,30 @@ def test_kind_4_a_removed_working_directory(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: the working directory is gone")
     assert len(done.stderr.splitlines()) == 1
+
+
+class BusyRay:
+    """`ray.init` of a machine that is too busy for the first `late` starts."""
+
+    def __init__(self, late: int):
+        self.late, self.starts = late, 0
+
+    def __call__(self, **options: object) -> None:
+        self.starts += 1
+        if self.starts <= self.late:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+
+def test_kind_4_a_busy_machine_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", busy := BusyRay(late=STARTS - 1))
+    _start_ray()
+    assert busy.starts == STARTS
+    monkeypatch.setattr(ray, "init", busy := BusyRay(late=STARTS))
+    with pytest.raises(UserError, match="less busy machine"):
+        _start_ray()
+    assert busy.starts == STARTS
 
 
 # Kind 24: what every node must see

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ RAY_ENVIRONMENT = {
 GIVEN_ADDRESS = {"RAY_NUM_REDIS_GET_RETRIES": "10"}
 ANSWER_WITHIN_S = 5.0
 SOCKET_BELOW_TEMP = "/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+STARTS = 3
+"""Of a local Ray, before the command gives up: Ray waits 30 s for itself, too short on a busy machine."""
+START_TIMED_OUT = "timed out during startup"
 LONGEST_SOCKET = 107
 """Bytes of the path of a Unix socket."""
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -99,26 +103,46 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
     with _token_without_home(), _short_temp_folder() as folder:
         place: dict[str, Any] = {"_temp_dir": folder} if folder else {}
         cpus = len(os.sched_getaffinity(0))
-        try:
-            ray.init(
-                address="local",
-                # More workers than CPUs where the user asks for it; else Ray counts, and heeds a container's limit.
-                num_cpus=options.workers if (options.workers or 0) > cpus else None,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=log_to_driver,
-                **place,
-            )
-        except Exception as error:
-            raise UserError(
-                f"Ray could not be started on this machine: {type(error).__name__}: {_first_line(error)}. It needs a "
-                "temporary folder that can be written ($TMPDIR or /tmp) and free memory."
-            ) from error
+        _start_ray(
+            address="local",
+            # More workers than CPUs where the user asks for it; else Ray counts, and heeds a container's limit.
+            num_cpus=options.workers if (options.workers or 0) > cpus else None,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=log_to_driver,
+            **place,
+        )
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start_ray(**options: Any) -> None:
+    """`ray.init`, again where the machine is too busy to answer in time. UserError where it cannot be started."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            busy = START_TIMED_OUT in str(error)
+            if busy and left:
+                print(
+                    "Ray did not start in time: this machine is busy. Trying again.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                continue
+            needs = "a temporary folder that can be written ($TMPDIR or /tmp) and free memory"
+            if busy:
+                needs = f"a less busy machine: {STARTS} starts took too long"
+            raise UserError(
+                f"Ray could not be started on this machine: {type(error).__name__}: {_first_line(error)}. "
+                f"It needs {needs}."
+            ) from error
 
 
 @contextmanager
