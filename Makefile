@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint prove clean
+.PHONY: demo test lint prove prove-kills clean
 
 demo: $(INSTALLED)  ## generated clips -> data set -> features -> training -> dubbed videos -> leaderboard
 	$(BIN)/python pipelines/demo.py --out demo
@@ -20,6 +20,9 @@ lint: $(INSTALLED)
 
 prove: $(INSTALLED)  ## the proofs that take minutes: kills, clusters, whole corpora
 	$(BIN)/pytest -m slow
+
+prove-kills: $(INSTALLED)  ## 1,000 kills at random moments, in hours; KILLS=100 is a tenth; run it again to go on
+	$(BIN)/python benchmarks/kills.py --out proofs/kills --kills $(or $(KILLS),1000)
 
 $(INSTALLED): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

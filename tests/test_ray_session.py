@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_kind_24_an_output_that_cannot_be_written(tmp_path: Path, ray_session: N
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"/file/out.* could not be written"):
         probe_nodes(str(tmp_path / "file" / "out"), {})
+
+
+def test_a_node_that_is_lost_during_the_check_is_left_out(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    here = ray.nodes()
+    lost = {"NodeID": "ab" * 28, "Alive": True, "Resources": {"CPU": 1}, "NodeManagerHostname": "lost"}
+    monkeypatch.setattr("ray.nodes", Mock(side_effect=[[*here, lost], here]))
+    probe_nodes(str(tmp_path), {})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("ray.nodes", lambda: [*here, lost])
+    with pytest.raises(UserError, match=r"^node lost was lost during the check"):
+        probe_nodes(str(tmp_path), {})
 
 
 def test_kind_24_folders_of_one_name_on_two_machines(tmp_path: Path) -> None:

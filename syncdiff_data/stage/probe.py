@@ -34,7 +34,7 @@ def probe_nodes(out: str, samples: Mapping[str, int]) -> None:
 
     samples: absolute path -> size in bytes, as the driver sees them. Every node stats them, reads a token that the
     driver wrote into the output and leaves one that the driver reads. Needs an open `ray_session`. UserError names
-    the node and what is wrong there.
+    the node and what is wrong there; a node that is lost meanwhile is left out, as it is later.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -68,6 +68,9 @@ def _problem(ref: Any, store: Store, token: str, node: str) -> str | None:
     except ray.exceptions.GetTimeoutError:
         return f"did not answer within {ANSWER_WITHIN_S:.0f} s: does a mount hang there?"
     except ray.exceptions.RayError as error:
+        if not any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node):
+            _remove(store, answer_name(token, node))
+            return None
         return f"was lost during the check ({str(error).splitlines()[0]}): run the same command again."
     if answer.problem:
         return answer.problem
