@@ -162,6 +162,29 @@ def test_kind_4_a_busy_machine_is_asked_again(monkeypatch: pytest.MonkeyPatch) -
     assert busy.starts == STARTS
 
 
+RELEASED_LATE = """
+import threading
+from syncdiff_data.cli import RayOptions, exit_with_sentence
+from syncdiff_data.stage import ray_session
+def release(refs):
+    while refs:
+        refs.pop()
+def act():
+    with ray_session(RayOptions(workers=1)):
+        import ray
+        refs = [ray.put(number) for number in range(20_000)]
+        threading.Thread(target=release, args=(refs,), name="StreamingExecutor-0", daemon=True).start()
+    print("ended well")
+exit_with_sentence(act)
+"""
+
+
+@pytest.mark.slow
+def test_ray_data_that_releases_objects_late_does_not_end_the_process() -> None:
+    done = python(RELEASED_LATE)
+    assert (done.returncode, done.stdout) == (0, "ended well\n"), done.stderr
+
+
 # Kind 24: what every node must see
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -9,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,8 @@ RAY_ENVIRONMENT = {
 # A second each, of asking what listens at an address whether it is a Ray after all.
 GIVEN_ADDRESS = {"RAY_NUM_REDIS_GET_RETRIES": "10"}
 ANSWER_WITHIN_S = 5.0
+RAY_DATA_THREADS = ("StreamingExecutor-", "ray-data-")
+THREADS_END_WITHIN_S = 60.0
 SOCKET_BELOW_TEMP = "/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 STARTS = 3
 """Of a local Ray, before the command gives up: Ray waits 30 s for itself, too short on a busy machine."""
@@ -72,6 +76,7 @@ def _connection(address: str, log_to_driver: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        _release_objects()
         ray.shutdown()
 
 
@@ -116,6 +121,7 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
         try:
             yield
         finally:
+            _release_objects()
             ray.shutdown()
 
 
@@ -143,6 +149,15 @@ def _start_ray(**options: Any) -> None:
                 f"Ray could not be started on this machine: {type(error).__name__}: {_first_line(error)}. "
                 f"It needs {needs}."
             ) from error
+
+
+def _release_objects() -> None:
+    """An object that is released in another thread while Ray shuts down ends this process with status 1: release what
+    is left in cycles, and wait for Ray Data's threads, which it does for 2 s only."""
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith(RAY_DATA_THREADS):
+            thread.join(THREADS_END_WITHIN_S)
 
 
 @contextmanager
