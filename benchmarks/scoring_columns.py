@@ -148,7 +148,7 @@ def scoring_config(options: Options, clock: Clock, cache: Path) -> ScoringConfig
         reference=reference,
         pairing=Pairing(pairing.setting, pairing.pairs[: options.clips], pairing.references),
         methods=(*baselines(frozen=False, audio_shift=(), other_audio=False), *methods),
-        protocol=next(p for name, p in PROTOCOLS.items() if name.startswith("syncdiff-v")),
+        protocol=next(p for name, p in PROTOCOLS.items() if name.startswith("syncdiff-index")),
         families={family.name: timed_family(family, clock) for family in families},
         weights={},
         weight_hashes={},

@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from report_samples import METHODS, Sample, sample
 
@@ -77,6 +78,23 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _written(sample(2, METHODS[:1], failures=0), tmp_path_factory.mktemp("least"))
 
 
+ODD_NAMES = (
+    "-59cJcC2HJY_NA_111", "Zo\N{LATIN SMALL LETTER E WITH ACUTE} <b>x</b> & \"q\" 's' #5%", "x" * 90, "-",
+    "</script><script>odd = 1</script>", "{{ 7 * 7 }} `code` |pipe|", "\u202eright to left", "\u65e5\u672c\u8a9e",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory, talker: PreviewVideo) -> Path:
+    """Clips whose names are long, markup, or in other scripts."""
+    made = sample(len(ODD_NAMES), METHODS[1:3], failures=1)
+    named = dict(zip(dict.fromkeys(made.per_clip["clip"].to_pylist()), ODD_NAMES))
+    clips = pa.array([named[clip] for clip in made.per_clip["clip"].to_pylist()])
+    at = made.per_clip.schema.get_field_index("clip")
+    made = replace(made, per_clip=made.per_clip.set_column(at, "clip", clips))
+    return _written(made, tmp_path_factory.mktemp("odd"), _previews(made, talker, len(ODD_NAMES)))
+
+
 def _written(made: Sample, folder: Path, previews: Sequence[Preview] = ()) -> Path:
     path = folder / "index.html"
     path.write_text(render_page(made.results, made.per_clip, made.curve, previews), encoding="utf-8")
@@ -137,6 +155,20 @@ def test_everything_is_in_the_page_and_fits(browser: Any, full: Path, width: int
     assert page.locator("figure svg").count() >= 10
     assert page.locator("svg.spark").count() >= 10
     page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_odd_names_are_text_and_fit(browser: Any, odd: Path, width: int) -> None:
+    view = look(browser, odd, width, "light")
+    assert view.complaints == []
+    assert view.page.evaluate("typeof odd") == "undefined"
+    assert view.page.evaluate("document.documentElement.scrollWidth") == width
+    view.page.locator("#clip-more").click()
+    names = view.page.locator("#clip-rows tbody a").all_text_contents()
+    assert set(names) == set(ODD_NAMES)
+    view.page.locator("#clip-search").fill("ZOE\N{COMBINING ACUTE ACCENT} <b>")
+    assert view.page.locator("#clip-rows tbody tr").count() == 4
+    view.page.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -243,6 +275,24 @@ def test_all_clips_are_searched_sorted_and_shown_by_pages(tables: Any) -> None:
     )
     tables.locator("#clip-search").fill("no such clip")
     assert (rows.count(), count.text_content()) == (0, "0 rows")
+
+
+def test_tab_reaches_every_control_in_the_order_of_the_page(browser: Any, small: Path) -> None:
+    view = look(browser, small, 1280, "light")
+    page = view.page
+    wanted = page.evaluate(
+        """window.wanted = [...document.querySelectorAll('a[href], button, select, input, summary, [tabindex="0"]')]
+           .filter(each => each.checkVisibility()); window.wanted.length"""
+    )
+    reached = []
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("window.wanted.indexOf(document.activeElement)"))
+    assert reached == list(range(wanted))
+    page.keyboard.press("Shift+Tab")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.close()
 
 
 SHOWN = "[...document.querySelectorAll('.preview[open] video')]"
