@@ -13,14 +13,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import torch
 
 from syncdiff_data.demo import make_talkers
 from syncdiff_data.demo.talkers import LIST_NAME
+from syncdiff_model.checkpoint import load_state
+from syncdiff_model.training import STATE
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("preprocess", "extract_features", "train", "train_on_workers", "synthesize", "benchmark")
@@ -138,9 +142,30 @@ class Chain:
 def outputs(folder: Path) -> dict[str, bytes]:
     """Every file below a stage's output but those that hold times: relative path to bytes."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    found = {path.relative_to(folder).as_posix(): content(path) for path in files}
     aside = {MADE_BY_RAY, EVENTS}
     return {name: data for name, data in found.items() if not aside & set(Path(name).parts) and name != LOCK}
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes; of a training state its values, since equal values are pickled differently after a resume."""
+    if path.name != STATE:
+        return path.read_bytes()
+    return b"".join(flat(load_state(path)))
+
+
+def flat(value: Any, name: str = "") -> Iterator[bytes]:
+    """Names and values of a nested state."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from flat(part, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from flat(part, f"{name}[{number}]")
+    elif isinstance(value, torch.Tensor):
+        yield f"{name} {value.dtype} {list(value.shape)} ".encode() + value.numpy().tobytes()
+    else:
+        yield f"{name} {value!r} ".encode()
 
 
 def losses(run: Path) -> dict[int, float]:

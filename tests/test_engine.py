@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_kind_14_only_faults_of_the_run_end_it(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         numbers(tmp_path, what)
+
+
+def test_after_a_fault_of_the_run_ray_data_works_no_longer(tmp_path: Path, ray_session: None) -> None:
+    """Its thread would go on with the other blocks, and start another Ray once this one is shut down."""
+    with pytest.raises(UserError) as caught:
+        numbers(tmp_path, "disk full", count=300, plans_per_block=1)
+    assert caught.tb  # which holds the frames of the run
+    assert not [
+        name for name in (thread.name for thread in threading.enumerate()) if "StreamingExecutor" in name
+    ]
+    assert notes_of(tmp_path, "try") < 300
 
 
 SLOW = pytest.mark.slow

@@ -7,7 +7,8 @@ import math
 import pickle
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 from syncdiff_data.cli import RayOptions
@@ -43,8 +44,10 @@ def run_stage(
     shared = _share(stage, run, workers, gpus)
     blocks = _blocks(plans, workers, stage.plans_per_block, stage.plans_together)
     try:
-        with ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total):
-            return _collect(_outcomes(blocks, shared, cpus, gpus, workers))
+        progress = ProgressPrinter(stage.title, len(plans) if total is None else total, stage.unit, run.total)
+        # Closed where a fault ends it, else Ray Data goes on with the other blocks, also when Ray is shut down.
+        with progress, closing(_outcomes(blocks, shared, cpus, gpus, workers)) as outcomes:
+            return _collect(outcomes)
     finally:
         run.stop()
 
@@ -80,7 +83,7 @@ def _plans_of(row: Mapping[str, Any]) -> list[Any]:
 
 def _outcomes(
     blocks: list[dict[str, Any]], shared: SharedStage, cpus: int, gpus: float, workers: int
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """(number of the first plan, outcome) of every block, in the order they finish."""
     import ray
 
