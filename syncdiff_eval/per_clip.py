@@ -35,6 +35,7 @@ TAIL = (
     ("decoder", pa.string()),
     ("has_audio", pa.bool_()),
     ("sound_late_s", pa.float64()),
+    ("sound_lag_s", pa.float64()),
 )
 ROWS_AT_ONCE = 10_000
 """Rows that are Python objects at a time: 10 kB each, against 0.5 kB in the table."""

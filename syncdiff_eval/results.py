@@ -119,6 +119,10 @@ class MethodResult(StrictModel):
     sound_late_ms: float | None = None
     """Milliseconds by which the audio stream starts after the video stream, as containers declare it (negative: before
     it); the lower median over its files, null where no file declares both."""
+    n_sound_shifted: int = 0
+    """Files whose own sound lies over 20 ms before or after the driving audio, by their cross-correlation."""
+    sound_shift_ms: float | None = None
+    """Lower median over those, positive where the sound comes late; null without any."""
     scores: dict[str, Score]
     """By metric name; every metric of the table."""
 

@@ -17,6 +17,7 @@ from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.ranking import covered_methods, paired_comparisons, ranks, shared_clips
 from syncdiff_eval.reencode import ENCODER
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo, Reencoding, Score, Shift
+from syncdiff_eval.scoring.sound import SHIFTED_S
 from syncdiff_eval.statistics import Inference, mean_interval
 
 Row = Mapping[str, Any]
@@ -250,6 +251,7 @@ def _method_result(
     media = Counter(_media(each) for each in facts)
     bit_rates = [each["bit_rate"] for each in facts if each["bit_rate"]]
     late = [each["sound_late_s"] for each in facts if each.get("sound_late_s") is not None]
+    lags = [each["sound_lag_s"] for each in facts if abs(each.get("sound_lag_s") or 0.0) > SHIFTED_S]
     return MethodResult(
         name=method.name,
         type=method.type,
@@ -263,6 +265,8 @@ def _method_result(
         codecs=sorted({each["codec"] for each in facts}),
         bit_rate=int(np.median(bit_rates)) if bit_rates else None,
         sound_late_ms=round(1000 * median_low(late), 1) if late else None,
+        n_sound_shifted=len(lags),
+        sound_shift_ms=round(1000 * median_low(lags), 1) if lags else None,
         scores=scores,
     )
 

@@ -41,7 +41,8 @@ class FileFacts:
     fps: mean rate of its presentation times (see `frame_rate`). bit_rate: of the whole file in bit/s, from
     size and duration. sound_late_s: seconds by which the audio stream starts after the video stream (negative: before
     it), as the container declares; silence that is encoded does not count. None where it does not declare both, and in
-    a record from before this fact."""
+    a record from before this fact. sound_lag_s: seconds by which the sound of an output lies after the driving audio,
+    measured (`sound_lag`); None without one, and in a record from before this fact."""
 
     sha256: str
     codec: str
@@ -52,6 +53,7 @@ class FileFacts:
     has_audio: bool
     decoder: str = DECODER
     sound_late_s: float | None = None
+    sound_lag_s: float | None = None
 
 
 def read_facts(path: Path) -> FileFacts:

@@ -23,7 +23,7 @@ def warnings(results: Results) -> list[str]:
     """Sentences, the most important first; may be empty."""
     return [
         *_few_sources(results), *_low_coverage(results), *_failures(results), *_few_frames(results),
-        *_encoding(results), *_late_sound(results), *_offsets(results),
+        *_encoding(results), *_shifted_sound(results), *_late_sound(results), *_offsets(results),
     ]  # fmt: skip
 
 
@@ -102,13 +102,32 @@ def _offsets(results: Results) -> list[str]:
     return sentences
 
 
+def _shifted_sound(results: Results) -> list[str]:
+    """Methods with files whose sound is the driving audio at another place, whatever their containers declare."""
+    named = [
+        f"{row.name} ({row.n_sound_shifted} of {row.n_scored} files, {abs(row.sound_shift_ms):.0f} ms "
+        f"{'late' if row.sound_shift_ms > 0 else 'early'})"
+        for row in _ranked(results)
+        if row.sound_shift_ms is not None
+    ]
+    if not named:
+        return []
+    return [
+        f"The files' own sound is not where the driving audio is: {', '.join(named)}. Whoever plays them hears it; the "
+        "numbers do not include it, since all methods are scored with the driving audio."
+    ]
+
+
 def _late_sound(results: Results) -> list[str]:
     """Methods whose files declare an audio stream that starts after the video stream, compared with real video's."""
     real = next((row.sound_late_ms for row in results.methods if row.name == GROUND_TRUTH.name), None) or 0.0
     late = {
         row.name: row.sound_late_ms
         for row in _ranked(results)
-        if not row.baseline and row.sound_late_ms is not None and row.sound_late_ms - real > LATE_MS
+        if not row.baseline
+        and row.sound_late_ms is not None
+        and row.sound_late_ms - real > LATE_MS
+        and not row.n_sound_shifted
     }
     if not late:
         return []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from syncdiff_data.records import MediaError
+from syncdiff_data.stage import is_transient
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, FrameInput, Metric, Regions
 from syncdiff_eval.regions import build_regions, generated_landmarks, speaker_of
 from syncdiff_eval.scoring.base import (
@@ -24,7 +27,8 @@ from syncdiff_eval.scoring.base import (
 )
 from syncdiff_eval.scoring.frame_pairs import FramePairs, TimestampOnly, check_format
 from syncdiff_eval.scoring.reference_frames import ReferenceFrames
-from syncdiff_eval.videos import FileFacts, TimedFrame, frames, read_facts
+from syncdiff_eval.scoring.sound import driving_audio, sound_lag
+from syncdiff_eval.videos import FileFacts, TimedFrame, frames, read_facts, sound_start
 
 FRAMES_PER_BATCH = 8
 """Frames in memory at a time, of either side."""
@@ -64,7 +68,7 @@ class PairedScoring:
 
     def score(self, request: ScoreRequest, scorer: Scorer) -> ClipScore:
         reference = request.reference
-        facts = read_facts(request.output) if request.output else reference.facts
+        facts = _output_facts(request)
         check_format(reference.facts, facts, scorer.protocol)
         # Families whose columns cannot exist for this row get no metric, and cause no decoding.
         families = requested_families(request, scorer)
@@ -86,6 +90,23 @@ class PairedScoring:
         num_frames = _update_all(metrics, pairs, inputs, reference.regions, scorer.backend, request.heartbeat)
         pairs.check_lengths(request.crossed, request.audio_s)
         return ClipScore(num_frames, facts, compute_families(metrics, families, request))
+
+
+def _output_facts(request: ScoreRequest) -> FileFacts:
+    """Of the output, with its sound's lag; of the reference for a baseline."""
+    if request.output is None:
+        return request.reference.facts
+    facts = read_facts(request.output)
+    if request.audio is None or not facts.has_audio:
+        return facts
+    fps = request.reference.facts.fps
+    try:
+        own = driving_audio(request.output, sound_start(request.output), request.reference.num_frames, fps)
+    except MediaError as error:
+        if is_transient(error):
+            raise
+        return facts  # the sound of a file that is scored with another one
+    return replace(facts, sound_lag_s=sound_lag(own, request.audio))
 
 
 def _context(request: ScoreRequest, shared: ReferenceFrames) -> ClipContext:

@@ -1,13 +1,20 @@
-"""The driving audio of a clip."""
+"""The driving audio of a clip, and by how much a file's own sound lies after it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import correlate
 
 from syncdiff_data.media import AudioTrack
 from syncdiff_data.records import FPS, SAMPLE_RATE
+
+MOST_LAG_S = 0.5
+SHIFTED_S = 0.02
+"""Half a frame: lags beyond it are told to the user."""
+LEAST_LIKENESS = 0.5
+"""Of two waveforms at their best lag, as a cosine: below it they are taken for different sounds."""
 
 
 def driving_audio(path: Path, start_s: float, num_frames: int, fps: float) -> np.ndarray:
@@ -30,3 +37,18 @@ def shift_audio(audio: np.ndarray, frames_late: int, fps: float) -> np.ndarray:
     else:
         shifted[:samples] = audio[-samples:]
     return shifted
+
+
+def sound_lag(own: np.ndarray, driving: np.ndarray) -> float | None:
+    """Seconds by which `own` lies after `driving` (negative: before it), both int16 at 16 kHz on the clock of the first
+    frame: the lag of the highest cross-correlation, up to MOST_LAG_S. None where the two are not one sound."""
+    a, b = own.astype(np.float64), driving.astype(np.float64)
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    if norm == 0:
+        return None
+    products = correlate(a, b, mode="full", method="fft") / norm
+    zero = len(b) - 1
+    most = min(round(MOST_LAG_S * SAMPLE_RATE), zero, len(a) - 1)
+    near = products[zero - most : zero + most + 1]
+    best = int(near.argmax())
+    return (best - most) / SAMPLE_RATE if near[best] >= LEAST_LIKENESS else None
