@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint prove prove-kills clean
+.PHONY: demo test lint prove prove-kills prove-disk clean
 
 demo: $(INSTALLED)  ## generated clips -> data set -> features -> training -> dubbed videos -> leaderboard
 	$(BIN)/python pipelines/demo.py --out demo
@@ -18,11 +18,14 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-prove: $(INSTALLED)  ## the proofs that take minutes: kills, clusters, whole corpora
+prove: $(INSTALLED)  ## the proofs that take minutes to an hour: kills, full disks, clusters, whole corpora
 	$(BIN)/pytest -m slow
 
 prove-kills: $(INSTALLED)  ## 1,000 kills at random moments, in hours; KILLS=100 is a tenth; run it again to go on
 	$(BIN)/python benchmarks/kills.py --out proofs/kills --kills $(or $(KILLS),1000)
+
+prove-disk: $(INSTALLED)  ## the disk full at every multiple of 64 KiB
+	$(BIN)/python benchmarks/full_disk.py --out proofs/disk
 
 $(INSTALLED): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
