@@ -1,5 +1,5 @@
-"""The proofs in benchmarks/ that take hours, in part: a tenth of the kills, every fourth size of the disk. What they compare
-by."""
+"""The proofs in benchmarks/ that take hours: a tenth of the kills, every fourth size of the disk, and what they
+compare by."""
 
 from __future__ import annotations
 
