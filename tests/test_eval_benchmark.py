@@ -234,9 +234,7 @@ def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
         )
     )
     page = (out / "index.html").read_text()
-    assert not any(
-        word in page for word in ("http://", "https://", "src=", "@import", str(tmp_path))
-    )
+    assert not any(word in page for word in ("http://", "https://", "src=", "@import", str(tmp_path)))
     text = (out / "results.json").read_text()
     assert str(tmp_path) not in text
     rows = pd.read_parquet(out / "per_clip.parquet").set_index(["method", "clip"])
