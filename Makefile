@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint prove prove-kills prove-disk clean
+.PHONY: demo test lint prove prove-kills prove-disk soak clean
 
 demo: $(INSTALLED)  ## generated clips -> data set -> features -> training -> dubbed videos -> leaderboard
 	$(BIN)/python pipelines/demo.py --out demo
@@ -26,6 +26,9 @@ prove-kills: $(INSTALLED)  ## 1,000 kills at random moments, in hours; KILLS=100
 
 prove-disk: $(INSTALLED)  ## the disk full at every multiple of 64 KiB
 	$(BIN)/python benchmarks/full_disk.py --out proofs/disk
+
+soak: $(INSTALLED)  ## two hours of preprocess and benchmark in a loop
+	$(BIN)/python benchmarks/soak.py --out proofs/soak --minutes $(or $(MINUTES),120)
 
 $(INSTALLED): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

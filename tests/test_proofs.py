@@ -1,5 +1,5 @@
-"""The proofs in benchmarks/ that take hours: a tenth of the kills, every fourth size of the disk, and what they
-compare by."""
+"""The proofs in benchmarks/ that take hours: a tenth of the kills, every fourth size of the disk, some turns of the
+soak, and what they compare by."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_table_of_kills_adds_up() -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     "line",
-    [("kills.py", "--kills", "100"), ("full_disk.py", "--step", "256")],
+    [("kills.py", "--kills", "100"), ("full_disk.py", "--step", "256"), ("soak.py", "--minutes", "5")],
     ids=lambda line: line[0],
 )
 def test_a_part_of_the_proof(line: tuple[str, ...], tmp_path: Path) -> None:
