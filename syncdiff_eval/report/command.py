@@ -17,8 +17,9 @@ def command_line(results: Results) -> str:
     if all(row.name != "frozen_first_frame" for row in results.methods):
         words.append("--no-frozen")
     words += ["--protocol", results.protocol.name]
+    own_expert = _has_own_expert(results)
     for name in _added(results):
-        words += ["--sync-expert", "FOLDER"] if name == "expert" else ["--metric", name]
+        words += ["--sync-expert", "FOLDER"] if name == "expert" and own_expert else ["--metric", name]
     if results.published:
         words += ["--published", results.published[0].dataset]
     if results.reencoding:
@@ -43,5 +44,15 @@ def _of_row(row: MethodResult) -> list[str]:
 def _added(results: Results) -> list[str]:
     """Families of the metrics that are no part of the protocol: names, or MODULE:NAME for those of others."""
     added = {metric.name for metric in results.metrics if not metric.in_protocol}
-    known = {column.name: name for name, family in FAMILIES.items() for column in family.columns}
+    # Of families with a column of one name the first compares with a reference, the others score files alone.
+    families = reversed(FAMILIES.items())
+    known = {column.name: name for name, family in families for column in family.columns}
     return list(dict.fromkeys(known.get(name, "MODULE:NAME") for name in sorted(added)))
+
+
+def _has_own_expert(results: Results) -> bool:
+    """Whether the sync expert that scored is another one than comes with syncdiff."""
+    return any(
+        results.weights.get(name, FAMILIES[name].content_hash) != FAMILIES[name].content_hash
+        for name in ("expert", "expert-file")
+    )
