@@ -121,7 +121,7 @@ class Reason(StrEnum):
     SOUND_NOT_SILENT = "sound_not_silent"
     """The metric needs silent driving audio."""
     NOT_SCORABLE = "not_scorable"
-    """A sync scorer from outside this project returned no score."""
+    """A sync scorer from outside this project returned no score, or a metric a number that is not finite."""
 
     @property
     def kind(self) -> Kind:

@@ -325,3 +325,18 @@ def test_mouth_and_sound_fit_best_where_they_belong(shared: Path, scorer: Scorer
         assert abs(int(np.argmax(curve(shift))) - MAX_LAG - natural - shift) <= 1
     at_zero = {shift: curve(shift)[MAX_LAG] for shift in (-10, -5, 0, 5, 10)}
     assert max(at_zero, key=lambda shift: at_zero[shift]) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("-inf")])
+def test_a_number_that_is_not_finite_is_a_missing_value(tmp_path: Path, value: float) -> None:
+    """results.json and the page hold finite numbers; a metric of somebody's own may compute others."""
+
+    class Divides(_Deaf):
+        def compute(self) -> Values:
+            return {"ratio": value}
+
+    path = make_video(tmp_path / "real.mkv", range(5))
+    family = MetricFamily("ratio", (Column("ratio", "Ratio", "", True, 2),), 1, lambda files, device: Divides)
+    scorer = Scorer(SYNCDIFF, {"ratio": family}, {"ratio": Divides}, None)
+    scored = score_clip(ScoreRequest(path, reference_of(path), path), scorer)
+    assert (scored.values, scored.missing) == ({}, {"ratio": "not_scorable"})

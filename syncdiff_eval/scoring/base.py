@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -182,6 +183,8 @@ def compute_families(
             value = MissingValue(reason) if reason else computed[column.name]
             if isinstance(value, MissingValue):
                 missing[column.name] = str(value.reason)
+            elif not math.isfinite(value):
+                missing[column.name] = str(Reason.NOT_SCORABLE)
             else:
                 values[column.name] = value
         key = metric.cached_arrays() if isinstance(metric, CachesArrays) else None
