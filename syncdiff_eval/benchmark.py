@@ -328,6 +328,11 @@ def _add_previews(
     """Write the page again with previews. The report is whole without them: a fault of the run is printed, no more."""
     chosen = choose_clips(results, table, config.previews, config.previews_by)
     if not chosen:
+        if config.previews and config.previews_by:
+            print(
+                f"The report has no previews: no clip has a number under {config.previews_by}.",
+                file=sys.stderr,
+            )
         return
     try:
         videos = make_videos(scoring, records, {each.clip for each in chosen}, config.ray)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +15,7 @@ from report_samples import DIFFUSION, GAN, METHODS, Sample, sample
 from syncdiff_eval.methods import Method
 from syncdiff_eval.report.clip_table import clip_table, kept_clips
 from syncdiff_eval.report.command import command_line
+from syncdiff_eval.report.page import render_page
 from syncdiff_eval.report.plots import JITTER, LEFT, MOST_POINTS, RIGHT, distributions, dots, thinned
 from syncdiff_eval.report.scatter import LABEL_GAP, LETTER, label_places, scatters
 
@@ -106,3 +108,35 @@ def test_the_command_makes_the_report_again(made: Sample) -> None:
     assert "--published HDTF --reencode-check --out REPORT" in command_line(made.results)
     odd = command_line(sample(6, [Method("-59c", GAN), Method("a b", DIFFUSION)]).results)
     assert "--method=-59c=FOLDER --method 'a b=FOLDER'" in odd
+
+
+def test_the_command_tells_an_expert_of_ones_own_from_an_added_one() -> None:
+    made = sample(6, METHODS[:1]).results
+    metrics = [
+        m.model_copy(update={"in_protocol": not m.name.startswith(("expert", "lse"))}) for m in made.metrics
+    ]
+    added = made.model_copy(update={"metrics": metrics})
+    assert "--metric expert --metric lse --out" in command_line(added)
+    own = added.model_copy(update={"weights": {"expert": "0" * 64}})
+    assert "--sync-expert FOLDER --metric lse --out" in command_line(own)
+
+
+def test_a_method_has_one_place_under_a_metric_in_all_tables() -> None:
+    """Sorting reads the mean over shared clips where there is one, also where the mean over all clips is printed."""
+    made = sample(10, failures=1)
+    page = render_page(made.results, made.per_clip, made.curve)
+    cells = re.findall(r'<tr data-name="([^"]+)"|data-metric="(\w+)" data-value="([^"]+)"', page)
+    values: dict[tuple[str, str], set[float]] = {}
+    name = ""
+    for row, metric, value in cells:
+        name = row or name
+        if metric:
+            values.setdefault((name, metric), set()).add(float(value))
+    shared = {
+        (row.name, metric): {score.mean_shared}
+        for row in made.results.methods
+        for metric, score in row.scores.items()
+        if score.mean_shared not in (None, score.mean)
+    }
+    assert shared
+    assert {key: values[key] for key in shared} == shared
