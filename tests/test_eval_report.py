@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -225,6 +226,17 @@ def test_axis_contains_every_value_and_its_labels_match_its_ticks(values: list[f
         assert low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high)
         assert float(label.replace("−", "-")) == pytest.approx(tick, abs=1e-6 * (high - low))
     assert len({label for _, label in ticks}) == len(ticks) <= 6
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5056], [0.8743], [11.5], [-0.4071, -0.4069], [0.31, 0.36], [20.0, 31.5]]
+)
+def test_the_labels_of_an_axis_do_not_touch(values: list[float]) -> None:
+    low, high, ticks = axis(values, 4)
+    assert len(ticks) >= 2
+    for (a, label), (b, other) in itertools.pairwise(ticks):
+        gap = (b - a) / (high - low) * (RIGHT - LEFT)
+        assert gap > 5.5 * (len(label) + len(other)) / 2
 
 
 def test_marks_are_at_the_coordinates_of_their_numbers(made: Sample) -> None:

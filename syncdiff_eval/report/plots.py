@@ -23,6 +23,8 @@ LONGEST_NAME = 18
 """Characters left of the field; the whole name is in the mark's title."""
 SPARK_WIDTH, SPARK_HEIGHT = 160, 30
 HALF_BAR = 72
+DIGIT = 6.0
+"""About the width of a character below an axis."""
 MOST_POINTS = 150
 """Clips drawn of one method; of more, so many quantiles."""
 JITTER = 5.0
@@ -164,8 +166,12 @@ def axis(values: Sequence[float], decimals: int) -> tuple[float, float, list[tup
     )
     step, more = next((step, places) for step, places in steps if step >= (high - low) / 4 * (1 - 1e-9))
     places = max(0, more - power)
-    ticks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    return low, high, [(tick, f"{tick:z.{places}f}".replace("-", "−")) for tick in ticks]
+    numbers = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    ticks = [(tick, f"{tick:z.{places}f}".replace("-", "−")) for tick in numbers]
+    # Some are left out where their labels would touch.
+    gap = step / (high - low) * (RIGHT - LEFT)
+    every = math.ceil(max(len(label) for _, label in ticks) * DIGIT / gap)
+    return low, high, ticks[:: max(1, min(every, len(ticks) - 1))]
 
 
 @dataclass(frozen=True)
