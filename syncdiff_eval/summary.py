@@ -12,7 +12,7 @@ import numpy as np
 from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
-from syncdiff_eval.metrics.base import MetricFamily, MissingValue, Values
+from syncdiff_eval.metrics.base import MetricFamily, MissingValue, Values, finite
 from syncdiff_eval.protocols import ProtocolDefinition
 from syncdiff_eval.ranking import covered_methods, paired_comparisons, ranks, shared_clips
 from syncdiff_eval.reencode import ENCODER
@@ -111,7 +111,7 @@ def pooled_values(
                 if method.type is not MethodType.REFERENCE:
                     generated = family.pool.gather(cache.arrays(keys[method.name][clip]) for clip in clips)
                     computed = family.pool.compare(generated, reference)
-                values |= {(method.name, name): computed[name] for name in names}
+                values |= {(method.name, name): finite(computed[name]) for name in names}
     return values
 
 

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from syncdiff_data.reasons import Reason
 from syncdiff_eval.cache import Cache
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType
-from syncdiff_eval.metrics.base import MissingValue
+from syncdiff_eval.metrics.base import MissingValue, Pool
 from syncdiff_eval.metrics.fid import FID_FACE
 from syncdiff_eval.summary import pooled_values
 
@@ -53,6 +55,15 @@ def test_kind_35_a_method_without_any_clip_has_a_reason() -> None:
     records = [record(GROUND_TRUTH, 0), record(PARTLY, 0, has_arrays=False)]
     values = pooled_values([GROUND_TRUTH, PARTLY], records, [FID_FACE], cast(Cache, Arrays()))
     assert isinstance(values[PARTLY.name, "fid_face"], MissingValue)
+
+
+def test_a_pooled_number_that_is_not_finite_is_a_missing_value() -> None:
+    pool = Pool(list, lambda generated, reference: {"fid_face": float("nan"), "fid_face_frames": 40.0})
+    records = [record(GROUND_TRUTH, 0), record(COPY, 0)]
+    family = replace(FID_FACE, pool=pool)
+    values = pooled_values([GROUND_TRUTH, COPY], records, [family], cast(Cache, Arrays()))
+    assert values[COPY.name, "fid_face"] == MissingValue(Reason.NOT_SCORABLE)
+    assert values[COPY.name, "fid_face_frames"] == 40
 
 
 DISTANCE = """

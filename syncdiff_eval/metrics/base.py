@@ -5,6 +5,7 @@ T = frames of a clip, B = frames of a batch, H, W = height and width in source p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -242,6 +243,13 @@ def reason_inapplicable(column: Column, crossed: bool, real: bool) -> Reason | N
     if column.crossed_only and not crossed:
         return Reason.OWN_AUDIO
     return None
+
+
+def finite(value: float | MissingValue) -> float | MissingValue:
+    """The value; of a number that is not finite, which no report can hold, that it is missing."""
+    if isinstance(value, MissingValue) or math.isfinite(value):
+        return value
+    return MissingValue(Reason.NOT_SCORABLE)
 
 
 def applicable(families: Sequence[MetricFamily], crossed: bool) -> list[MetricFamily]:

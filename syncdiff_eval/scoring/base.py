@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from syncdiff_eval.metrics.base import (
     MetricFamily,
     MissingValue,
     Regions,
+    finite,
     reason_inapplicable,
 )
 from syncdiff_eval.protocols import ProtocolDefinition
@@ -180,11 +180,9 @@ def compute_families(
             if column.pooled:
                 continue
             reason = reason_inapplicable(column, request.crossed, request.real)
-            value = MissingValue(reason) if reason else computed[column.name]
+            value = MissingValue(reason) if reason else finite(computed[column.name])
             if isinstance(value, MissingValue):
                 missing[column.name] = str(value.reason)
-            elif not math.isfinite(value):
-                missing[column.name] = str(Reason.NOT_SCORABLE)
             else:
                 values[column.name] = value
         key = metric.cached_arrays() if isinstance(metric, CachesArrays) else None
