@@ -27,8 +27,8 @@ from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import RunOptions, SyncTrainingData, train_sync
 
-FOREIGN = 5
-"""Other clips whose sound each clip of SPEECH is scored with."""
+FOREIGN = 10
+"""Other clips whose sound each clip is scored with."""
 WINDOW = 25
 """Frames of the short windows that a clip's confidence is averaged over, to compare with one over the whole clip."""
 
@@ -148,17 +148,37 @@ def windowed_confidence(expert: SyncExpert, lips: np.ndarray, audio: np.ndarray)
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a clip is scored: how its lips are embedded, and what its confidence is."""
+
+    view: View = View()
+    confidence: Callable[[SyncExpert, np.ndarray, np.ndarray], float] = clip_confidence
+
+
+WAYS = {
+    "as shipped": Way(),
+    "without landmarks": Way(View(landmarks=False)),
+    "picture and mirror image averaged": Way(View(mirrored=True)),
+    f"mean over windows of {WINDOW} frames": Way(confidence=windowed_confidence),
+}
+
+
+def sound_of(expert: SyncExpert, clip: Clip) -> np.ndarray:
+    """Embeddings of the sound of its first LONGEST frames."""
+    return expert.embed_audio(align_frames(logfbank(clip.audio), clip.num_frames)[:LONGEST])
+
+
 def own_and_foreign(
-    expert: SyncExpert, clips: Sequence[Clip], view: View, confidence: Callable[..., float] = clip_confidence
+    expert: SyncExpert, clips: Sequence[Clip], sounds: Sequence[Clip], way: Way = WAYS["as shipped"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences of N clips with their own sound [N] and with that of the next ones [N, FOREIGN]."""
-    lips = [view.lips(expert, clip) for clip in clips]
-    audio = [
-        expert.embed_audio(align_frames(logfbank(clip.audio), clip.num_frames)[:LONGEST]) for clip in clips
-    ]
-    own = [confidence(expert, v, a) for v, a in zip(lips, audio)]
+    """Confidences of N clips with the sound of the clip of the same place in `sounds` [N], and with that of the next
+    ones [N, FOREIGN]."""
+    lips = [way.view.lips(expert, clip) for clip in clips]
+    audio = [sound_of(expert, clip) for clip in sounds]
+    own = [way.confidence(expert, v, a) for v, a in zip(lips, audio, strict=True)]
     foreign = [
-        [confidence(expert, v, audio[(i + k) % len(clips)]) for k in range(1, FOREIGN + 1)]
+        [way.confidence(expert, v, audio[(i + k) % len(clips)]) for k in range(1, FOREIGN + 1)]
         for i, v in enumerate(lips)
     ]
     return np.array(own), np.array(foreign)
@@ -175,72 +195,54 @@ def area_with_interval(own: np.ndarray, foreign: np.ndarray, resamples: int) -> 
     return f"{auc(own.tolist(), foreign.ravel().tolist()):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def on_methods(expert: SyncExpert, folder: Path) -> tuple[float, float, float]:
-    """Areas under the curve on real video and, their mean, on methods' outputs; share of moved sounds found."""
-    rows = {name: embed(expert, folder / name) for name in SYNC_C if (folder / name).exists()}
-    areas = {name: area_of_row(expert, clips, rows["reference"]) for name, clips in rows.items()}
-    moved = np.mean([moved_within_one(expert, clips, 10) for clips in rows.values()])
-    others = [area for name, area in areas.items() if name != "reference"]
-    return areas["reference"], float(np.mean(others)), float(moved)
-
-
-def area_of_row(expert: SyncExpert, clips: Mapping, reference: Mapping) -> float:  # type: ignore[type-arg]
-    """Own against foreign sound, of the outputs of one method."""
-    own = [expert.score(e.lips, e.audio).confidence for e in clips.values()]
-    foreign = [
-        expert.score(e.lips, other.audio).confidence
-        for name, e in clips.items()
-        for another, other in reference.items()
-        if another != name
-    ]
-    return auc(own, foreign)
+def area_on(expert: SyncExpert, clips: Mapping[str, Clip], reference: Mapping[str, Clip], way: Way) -> float:
+    """Area under the curve of the outputs of one method, with the sound of the real videos."""
+    names = sorted(clips.keys() & reference.keys())
+    own, foreign = own_and_foreign(expert, [clips[n] for n in names], [reference[n] for n in names], way)
+    return auc(own.tolist(), foreign.ravel().tolist())
 
 
 def main(options: Options) -> None:
-    """Train and score arm by arm, the first seed of all before the second."""
-    speech = one_clip_each(options.speech)
-    print("| arm | seed | AUC, speech | own, foreign | AUC, real | AUC, methods | moved sound found |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    """Train and score arm by arm, the first seed of all before the second; then the ways to score."""
+    speech = list(first_clips(options.speech, 2 * WINDOW).values())
+    rows = {name: first_clips(options.methods / name) for name in SYNC_C if (options.methods / name).exists()}
+    print(f"| arm | seed | AUC, speech | own, foreign | {' | '.join(rows)} | moved sound found |")
+    print(f"| --- | ---: | ---: | ---: |{' ---: |' * len(rows)} ---: |")
     for seed in options.seeds:
         for arm in options.arms or ARMS:
             expert = expert_of(arm, seed, options)
-            own, foreign = own_and_foreign(expert, speech, View())
-            real, methods, moved = on_methods(expert, options.methods)
-            cells = [arm, seed, area_with_interval(own, foreign, options.resamples)]
-            cells += [
-                f"{own.mean():.3f}, {foreign.mean():.3f}",
-                f"{real:.3f}",
-                f"{methods:.3f}",
-                f"{moved:.0%}",
-            ]
-            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+            moved = moved_within_one(expert, embed(expert, options.methods / "reference"), 10)
+            cells = scores(expert, speech, rows, WAYS["as shipped"], options.resamples)
+            print(f"| {arm} | {seed} | {' | '.join(cells)} | {moved:.0%} |", flush=True)
+    print(f"\n| weights | scored | AUC, speech | own, foreign | {' | '.join(rows)} |")
+    print(f"| --- | --- | ---: | ---: |{' ---: |' * len(rows)}")
     for name in ("evaluation", "training"):
-        print_views(SyncExpert.from_pretrained(name), name, speech, options.resamples)
+        expert = SyncExpert.from_pretrained(name)
+        for how, way in WAYS.items():
+            cells = scores(expert, speech, rows, way, options.resamples)
+            print(f"| {name} | {how} | {' | '.join(cells)} |", flush=True)
 
 
-def one_clip_each(folder: Path) -> list[Clip]:
-    """The first clip of each video that has sound and is long enough."""
+def scores(
+    expert: SyncExpert,
+    speech: Sequence[Clip],
+    rows: Mapping[str, Mapping[str, Clip]],
+    way: Way,
+    resamples: int,
+) -> list[str]:
+    """Cells of a row: area under the curve and confidences on speech, areas on real video and methods."""
+    own, foreign = own_and_foreign(expert, speech, speech, way)
+    areas = [f"{area_on(expert, clips, rows['reference'], way):.3f}" for clips in rows.values()]
+    return [area_with_interval(own, foreign, resamples), f"{own.mean():.3f}, {foreign.mean():.3f}", *areas]
+
+
+def first_clips(folder: Path, shortest: int = 1) -> dict[str, Clip]:
+    """By file name, the first clip of each video that has sound and so many frames."""
     found: dict[str, Clip] = {}
     for clip in read_clips(folder):
-        if clip.num_frames >= 2 * WINDOW and np.any(clip.audio):
-            found.setdefault(clip.source, clip)
-    return list(found.values())
-
-
-def print_views(expert: SyncExpert, name: str, clips: Sequence[Clip], resamples: int) -> None:
-    """What ways to score with the same weights give."""
-    print(f"\n| {name}, scored | AUC, speech | own, foreign |\n| --- | ---: | ---: |")
-    ways = {
-        "as shipped": (View(), clip_confidence),
-        "without landmarks": (View(landmarks=False), clip_confidence),
-        "picture and mirror image averaged": (View(mirrored=True), clip_confidence),
-        f"mean over windows of {WINDOW} frames": (View(), windowed_confidence),
-    }
-    for way, (view, confidence) in ways.items():
-        own, foreign = own_and_foreign(expert, clips, view, confidence)
-        print(
-            f"| {way} | {area_with_interval(own, foreign, resamples)} | {own.mean():.3f}, {foreign.mean():.3f} |"
-        )
+        if clip.num_frames >= shortest and np.any(clip.audio):
+            found.setdefault(Path(clip.source).stem, clip)
+    return found
 
 
 if __name__ == "__main__":
