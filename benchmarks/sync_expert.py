@@ -1,6 +1,6 @@
 """How well does a sync expert work on speakers it never saw? The tables of docs/sync.md.
 
-    python benchmarks/sync_expert.py --expert DIR|evaluation|training --clips CLIPS [--other training]
+    python benchmarks/sync_expert.py --expert DIR|evaluation|training --clips CLIPS [--other training] [--no-landmarks]
 
 CLIPS holds one data set per folder of SHARED/methods, as `preprocess.py --source folder --largest-face` makes them:
 `reference` and each method, clips of the same file names. Prints the area under the ROC curve of own against foreign
@@ -44,6 +44,8 @@ class Options:
     """Another expert: how alike the two rank the rows."""
     resamples: int = 2000
     """Of clips, for the intervals of rho."""
+    landmarks: bool = True
+    """Beside the pictures; leaderboards score without."""
     max_move: int = 10
     """Frames by which the sound is moved on purpose."""
 
@@ -57,16 +59,16 @@ class Embedded:
     frozen: np.ndarray
 
 
-def embed(expert: SyncExpert, folder: Path) -> dict[str, Embedded]:
+def embed(expert: SyncExpert, folder: Path, landmarks: bool = True) -> dict[str, Embedded]:
     """Every file of a data set, its first clip; the frozen clip repeats its first frame."""
     found: dict[str, Embedded] = {}
     for clip in read_clips(folder):
         name = Path(clip.source).stem
         if name in found or clip.mouth is None:
             continue
-        mouth, points = clip.mouth[:LONGEST], clip.landmarks[:LONGEST]
+        mouth, points = clip.mouth[:LONGEST], clip.landmarks[:LONGEST] if landmarks else None
         sound = align_frames(logfbank(clip.audio), clip.num_frames)[:LONGEST]
-        still = np.repeat(mouth[:1], len(mouth), axis=0), np.repeat(points[:1], len(points), axis=0)
+        still = [None if x is None else np.repeat(x[:1], len(mouth), axis=0) for x in (mouth, points)]
         found[name] = Embedded(
             expert.embed_lips(mouth, points), expert.embed_audio(sound), expert.embed_lips(*still)
         )
@@ -95,7 +97,9 @@ def main(options: Options) -> None:
     """Embed every method, then print the tables."""
     expert = SyncExpert.from_pretrained(options.expert)
     methods = {
-        name: embed(expert, options.clips / name) for name in SYNC_C if (options.clips / name).exists()
+        name: embed(expert, options.clips / name, options.landmarks)
+        for name in SYNC_C
+        if (options.clips / name).exists()
     }
     reference = methods["reference"]
     print("| row | AUC own against foreign | confidence, HDTF | offsets | moved sound found |")
@@ -123,7 +127,7 @@ def main(options: Options) -> None:
     print_rho("the authors' Sync-C", own, [SYNC_C[m] for m in methods], options.resamples)
     if options.other:
         another = SyncExpert.from_pretrained(options.other)
-        embedded = {name: embed(another, options.clips / name) for name in methods}
+        embedded = {name: embed(another, options.clips / name, options.landmarks) for name in methods}
         theirs = table_of(another, embedded)
         rho = spearmanr(own.mean(axis=1), theirs.mean(axis=1)).statistic
         by_clip = spearmanr(own.ravel(), theirs.ravel()).statistic
