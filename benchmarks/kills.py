@@ -1,4 +1,4 @@
-"""SIGKILLs at random moments over every pipeline: are the outputs those of a run that nobody disturbed?
+"""SIGKILLs over every pipeline: are the outputs those of a run that nobody disturbed?
 
     python benchmarks/kills.py --out FOLDER [--kills 1000] [--seed 0] [--stages preprocess train]   (make prove-kills)
 
@@ -11,9 +11,9 @@ A round runs one command on generated talkers from an empty folder to its end. O
 - a whole node of a cluster, in whose place another is started (every second round runs on one, made of `ray start` on
   ports of its own: a head without CPUs, two nodes of one CPU),
 
-starts the same command again wherever it ended, and compares every file with those of the undisturbed run; of training
-the checkpoints byte by byte and the losses of all steps. The third crash of one item in one run makes it a reject by
-design, so at most two workers are killed between two starts of the command.
+each after a random pause, starts the same command again wherever it ended, and compares every file with those of the
+undisturbed run; of training the weights byte by byte, the optimisers' states by value, and the losses of all steps. The
+third crash of one item in one run makes it a reject by design, so at most two workers are killed between two starts.
 
 A line a round goes to FOLDER/rounds.csv; run it again and it goes on after the last, with the moments that the seed
 gives to the next round. At the end, or for --kills 0, the table of all rounds there. Exit status 1 where a file
@@ -42,16 +42,17 @@ from own_cluster import Cluster, cluster_of_two, kill
 from small_chain import ROOT, STAGES, Chain, environment, family, title
 
 ENDS = ("driver", "machine", "raylet")
-"""What no command outlives."""
+"""What ends a command."""
 KINDS = ("worker", *ENDS, "node")
 AGAIN = "again"
-CALM_AFTER = 3
-"""Starts beyond those ended by force that may lose workers; training cannot outlive it, so the next is left alone."""
+MORE_STARTS = 3
+"""Starts beyond those ended by force that may lose workers, which ends training; the next is not disturbed."""
 WORKERS = ("ray::Map", "ray::RunActor", "ray::RayTrainWorker", "ray::TrainController")
 COLUMNS = ("round", "stage", "ray", "starts", *KINDS, "seconds", "equal", "what")
 OF_RAY = ("Ray could not be started on this machine", "The core worker has already been shutdown")
 """Ends of a command that are Ray's own, on a busy machine: it did not start, or it stopped the driver's process while
-it shut down. The command is started again; rounds.csv notes it."""
+it shut down. The command is started again, MOST_OF_RAY times in a round; rounds.csv notes it."""
+MOST_OF_RAY = 2
 LONGEST_S = 900.0
 """Of one start of a command, on a machine that does nothing else: longer is a hang."""
 
@@ -61,7 +62,7 @@ class Options:
     out: Path
     """Inputs, undisturbed outputs and rounds.csv; the same folder goes on."""
     kills: int = 1000
-    """Rounds are run until so many were inflicted, those of earlier calls included."""
+    """Rounds are run until there were so many, those of earlier calls included."""
     seed: int = 0
     stages: tuple[str, ...] = STAGES
     local: float = 0.5
@@ -72,7 +73,7 @@ class Options:
 
 @dataclass
 class Round:
-    """One command from an empty folder to its end, under fire."""
+    """One command from an empty folder to its end, with kills on the way."""
 
     chain: Chain
     stage: str
@@ -91,9 +92,9 @@ class Round:
         shutil.rmtree(self.out, ignore_errors=True)
         ends = self.rng.randint(1, 3)
         for start in itertools.count():
-            calm = start > ends + CALM_AFTER
+            undisturbed = start > ends + MORE_STARTS
             self.starts += 1
-            outcome = self._start([] if calm else self._plan(ends_by_force=start < ends))
+            outcome = self._start([] if undisturbed else self._plan(ends_by_force=start < ends))
             if outcome != AGAIN:
                 return [outcome] if outcome else self.chain.differences(self.stage, self.out)
         raise AssertionError
@@ -110,8 +111,8 @@ class Round:
         return [(self.rng.uniform(0, self.lasts / len(kinds)), kind) for kind in kinds]
 
     def _start(self, plan: list[tuple[float, str]]) -> str:
-        """Run the command under fire: AGAIN where it has to be started again, an empty text where it ended well, else
-        what is wrong."""
+        """Run the command and kill by the plan: AGAIN where it has to be started again, an empty text where it ended
+        well, else what is wrong."""
         before = self.kills.copy()
         variables = self.cluster.environment if self.cluster else environment()
         with tempfile.TemporaryFile() as log:
@@ -121,7 +122,7 @@ class Round:
                 for pause, kind in plan:
                     if not self._wait(driver, pause):
                         break
-                    self.kills[kind] += self._inflict(kind, driver)
+                    self.kills[kind] += self._kill_one(kind, driver)
                 status = driver.wait(max(1.0, self.deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 return f"start {self.starts} hangs"
@@ -130,7 +131,10 @@ class Round:
                     kill(family(driver.pid))
             log.seek(0)
             text = log.read().decode(errors="replace")
-        hit = {kind for kind in KINDS if self.kills[kind] > before[kind]}
+        return self._judge(status, text, {kind for kind in KINDS if self.kills[kind] > before[kind]})
+
+    def _judge(self, status: int, text: str, hit: set[str]) -> str:
+        """What an exit status and the text printed mean, as `_start` returns it. hit: the kinds that were killed."""
         ended = bool(hit & {*ENDS})
         # The stacks that Ray prints of its own begin with a name.
         if "\nTraceback" in f"\n{text}" and not ended:
@@ -138,7 +142,8 @@ class Round:
         # Training in one process needs those that load its batches, Ray Train its controller.
         if status and (ended or (hit and self.stage.startswith("train"))):
             return AGAIN
-        if status and (said := next((words for words in OF_RAY if words in text), None)):
+        said = next((words for words in OF_RAY if words in text), None)
+        if status and said and len(self.notes) < MOST_OF_RAY:
             self.notes.append(f"start {self.starts}: {said}")
             return AGAIN
         return f"start {self.starts} ends with status {status}: {text[-1500:]}" if status else ""
@@ -147,8 +152,8 @@ class Round:
         where = ["--ray-address", self.cluster.address] if self.cluster else []
         return self.chain.line(self.stage, self.out, *where)
 
-    def _inflict(self, kind: str, driver: subprocess.Popen[bytes]) -> bool:
-        """Kill one of that kind; whether there was one."""
+    def _kill_one(self, kind: str, driver: subprocess.Popen[bytes]) -> bool:
+        """Of that kind; whether there was one."""
         if kind == "worker":
             return self._kill_a_worker(driver)
         if kind == "node":
@@ -233,11 +238,11 @@ def table(rounds: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def play(options: Options, chain: Chain, number: int, cluster: Cluster | None) -> bool:
+def run_round(options: Options, chain: Chain, number: int, cluster: Cluster | None) -> bool:
     """One round and its line; whether the output is equal."""
     stage = options.stages[number % len(options.stages)]
     rng = random.Random(f"{options.seed} {number}")
-    out = options.out / "under_fire"
+    out = options.out / "killed"
     lasts = float((chain.folder / f"{stage}.done").read_text())
     on_cluster = rng.random() >= options.local and stage != "train"
     began = time.monotonic()
@@ -262,18 +267,18 @@ def play(options: Options, chain: Chain, number: int, cluster: Cluster | None) -
 
 def main(options: Options) -> None:
     """Prepare, run rounds, print the table."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process of the proof outlives it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no process behind
     chain, log, began = Chain(options.out.absolute()), options.out / "rounds.csv", time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.kills:
         with cluster_of_two() as cluster:
             chain.prepare(options.stages, cluster.address, cluster.environment)
-            while (rounds := killed(read_rounds(log))) < options.kills:
+            while (kills := killed(read_rounds(log))) < options.kills:
                 if options.seconds is not None and time.monotonic() - began > options.seconds:
-                    print(f"{rounds} of {options.kills} kills; run it again to go on", flush=True)
+                    print(f"{kills} of {options.kills} kills; run it again to go on", flush=True)
                     break
                 done = {int(row["round"]) for row in read_rounds(log)}
-                play(options, chain, next(n for n in itertools.count() if n not in done), cluster)
+                run_round(options, chain, next(n for n in itertools.count() if n not in done), cluster)
     rounds_there = read_rounds(log)
     print(table(rounds_there))
     raise SystemExit(any(row["equal"] == "no" for row in rounds_there))

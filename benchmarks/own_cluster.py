@@ -68,10 +68,10 @@ class Cluster:
 
     def replace_node(self, rng: random.Random) -> None:
         """Kill one of the nodes that work, whole, and start another."""
-        victim = rng.choice(self.nodes[1:])
-        kill(family(victim.pid))
-        victim.wait()
-        self.nodes.remove(victim)
+        lost = rng.choice(self.nodes[1:])
+        kill(family(lost.pid))
+        lost.wait()
+        self.nodes.remove(lost)
         self.start_node()
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ class Cluster:
 
 @contextmanager
 def cluster_of_two() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="sd-kills-"))  # short: it holds the names of Ray's sockets
+    folder = Path(tempfile.mkdtemp(prefix="sd-nodes-"))  # short: it holds the names of Ray's sockets
     cluster = Cluster(folder)
     try:
         cluster.start_head()
@@ -114,5 +114,5 @@ def wait_for(condition: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit("the cluster does not start")
+            raise SystemExit(f"the cluster does not start within {seconds:.0f} s")
         time.sleep(0.1)

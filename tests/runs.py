@@ -53,9 +53,7 @@ def command(name: str, *arguments: str | Path, **environment: str) -> subprocess
     return subprocess.run(line, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
-def preprocess_under_fire(
-    out: Path, arguments: list[str], seconds: tuple[float, float], seed: int = 0
-) -> int:
+def preprocess_killed(out: Path, arguments: list[str], seconds: tuple[float, float], seed: int = 0) -> int:
     """Run pipelines/preprocess.py to its end while one of its busy workers is killed every so many seconds, and the
     whole run, three times on its way, by Ctrl-C, SIGTERM and SIGKILL. Returns how many workers were killed."""
     rng, killed = random.Random(seed), 0

@@ -50,7 +50,7 @@ def busy_workers() -> list[int]:
     return [pid for pid, title in titles.items() if title.startswith(b"ray::Map") and ours(pid)]
 
 
-def run_under_fire(reference: Path, methods: list[Method], out: Path) -> int:
+def run_with_kills(reference: Path, methods: list[Method], out: Path) -> int:
     """Run on two workers and kill one after every eight new pieces of work; returns how many died.
 
     By work and not by the clock: on a busy machine a worker may take longer to start than any interval. Equal files
@@ -87,6 +87,6 @@ def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) 
     check_rows(rows, expected, 200)
     run(reference, methods, tmp_path / "two", workers=2)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    killed = run_under_fire(reference, methods, tmp_path / "killed")
+    killed = run_with_kills(reference, methods, tmp_path / "killed")
     assert killed > 5
     assert contents(tmp_path / "killed") == contents(tmp_path / "one")

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from runs import command, contents, extract, pipeline, preprocess, preprocess_under_fire
+from runs import command, contents, extract, pipeline, preprocess, preprocess_killed
 from stub_faces import CONFIG, write_colour
 
 from syncdiff_data.cli import RayOptions, user_path
@@ -372,10 +372,10 @@ def test_grid_gives_the_same_bytes_whatever_happens_to_the_workers(shared: Path,
     for workers in ("1", "2"):
         done = command("preprocess", *arguments, "--workers", workers, "--out", tmp_path / workers)
         assert done.returncode == 0, done.stderr
-    killed = preprocess_under_fire(tmp_path / "fire", [*arguments, "--workers", "2"], seconds=(12, 24))
+    killed = preprocess_killed(tmp_path / "killed", [*arguments, "--workers", "2"], seconds=(12, 24))
     assert killed > 3
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
-    assert contents(tmp_path / "1") == contents(tmp_path / "fire")
+    assert contents(tmp_path / "1") == contents(tmp_path / "killed")
     clips = list(read_clips(tmp_path / "1"))
     assert len({clip.source for clip in clips}) == len(clips) == 260
     # Three sources begin with twelve gray frames, broken when they were encoded: their clips begin behind them.
