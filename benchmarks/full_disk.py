@@ -16,11 +16,13 @@ the kernel's user namespaces is needed and nothing is left. FOLDER/disk.csv has 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -33,6 +35,8 @@ MAY_CHANGE = ("dataset.json", "run.json", "dubs.json", "dubs.csv", "results.json
 """Files that a run writes anew: those of the run before may differ, and must be whole."""
 NO_PREVIEWS = "The report has no previews: "
 PASSING = (".tmp", "events.out.tfevents", "cache/lock", "ray_train/")
+LARGEST_KIB = 64 * 1024
+"""A disk on which every command has room."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,6 @@ class Row:
     """Size of the disk in the last."""
     lost: int = 0
     """Files that were there before a run and not after it."""
-    wrong_status: int = 0
     stacks: int = 0
     sentences: int = 0
     """Runs with one sentence on the disk and status 2."""
@@ -80,7 +83,7 @@ def fill(chain: Chain, stage: str, step: int, cluster: Cluster) -> Row:
             run = subprocess.run(line, cwd=ROOT, env=cluster.environment, capture_output=True, text=True)
             judge(row, run, before, kept(disk / "out"))
             without_previews = NO_PREVIEWS in run.stderr
-            if (run.returncode == 0 and not without_previews) or row.kib > 64 << 10:
+            if (run.returncode == 0 and not without_previews) or row.kib > LARGEST_KIB:
                 found = chain.differences(stage, disk / "out")
                 row.equal = "no" if found else "yes"
                 row.what += "; ".join(found)
@@ -95,17 +98,29 @@ def kept(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in found.items() if not any(part in name for part in PASSING)}
 
 
+def is_whole(name: str, data: bytes) -> bool:
+    """Whether a file that a run writes anew was written to its end."""
+    if name.endswith(".json"):
+        with suppress(ValueError):
+            json.loads(data)
+            return True
+        return False
+    return data.rstrip().endswith(b"</html>") if name.endswith(".html") else data.endswith(b"\n")
+
+
+def lost_files(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    """Files that are gone, changed or cut. Old checkpoints go by design; the end of the run is compared in any case."""
+    gone = [name for name in before if name not in after and "checkpoints/" not in name]
+    changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    return gone + [n for n in changed if Path(n).name not in MAY_CHANGE or not is_whole(n, after[n])]
+
+
 def judge(
     row: Row, run: subprocess.CompletedProcess[str], before: dict[str, bytes], after: dict[str, bytes]
 ) -> None:
-    lost = [name for name in before if name not in after and "checkpoints/" not in name]
-    lost += [
-        name
-        for name in before
-        if name in after and before[name] != after[name] and Path(name).name not in MAY_CHANGE
-    ]
-    row.lost += len(lost)
-    if lost:
+    """Add to the row what one run did."""
+    if lost := lost_files(before, after):
+        row.lost += len(lost)
         row.what += f"lost at {row.kib} KiB: {', '.join(lost[:3])}; "
     said = [text for text in run.stderr.splitlines() if text.startswith("error: ")]
     stack = "\nTraceback" in f"\n{run.stderr}"
@@ -115,7 +130,6 @@ def judge(
     elif run.returncode:
         right = run.returncode == 2 and len(said) == 1 and "No space left on device" in said[0]
         row.sentences += right
-        row.wrong_status += run.returncode != 2
         if stack or not right:
             row.what += f"at {row.kib} KiB status {run.returncode}: {run.stderr[-800:]}; "
 
@@ -132,6 +146,7 @@ def is_good(row: dict[str, str]) -> bool:
 
 
 def table(rows: list[dict[str, str]]) -> str:
+    """Markdown."""
     lines = [
         "| stage | step, KiB | disk in the end, KiB | runs on a full disk | one sentence | stacks | lost | equal |"
     ]

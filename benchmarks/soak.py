@@ -5,8 +5,9 @@
 Each turn makes a data set of generated talkers and a report on their dubs anew (small_chain.py), as a notebook or a
 service would: the driver and its Ray live on. After each turn a line goes to FOLDER/soak.csv: memory (proportional set
 size) of the driver, of Ray's workers together and of Ray's own processes, bytes in the object store, open files of all,
-and bytes below FOLDER. The table has the first and the last turn after a tenth of warming up, and the slope over those
-turns by least squares. Exit status 1 where an output differs from the undisturbed one or the disk grows.
+and bytes of the outputs. The table has the first and the last turn after a tenth of warming up, and the slope over
+those turns by least squares. Exit status 1 where an output differs from the undisturbed one, or the disk holds another
+amount.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch
 from runs import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import full_disk
 import kills
 import small_chain
 
@@ -46,6 +47,20 @@ def test_the_table_of_kills_adds_up() -> None:
     )
     assert "| preprocess | 2 | 1 | 0 | 1 | 0 | 4 | 1 | 3 | 1 of 1 |" in text
     assert text.endswith("| all | 4 | 2 | 0 | 2 | 0 | 8 | 2 | 6 | 1 of 2 |")
+
+
+def test_a_file_that_a_full_disk_cut_is_lost() -> None:
+    before = {
+        "a.parquet": b"1",
+        "b.parquet": b"1",
+        "run.json": b"{}",
+        "dubs.csv": b"a\n",
+        "checkpoints/1/x": b"1",
+    }
+    assert full_disk.lost_files(before, before) == []
+    assert full_disk.lost_files(before, before | {"run.json": b"[1]", "dubs.csv": b"a\nb\n"}) == []
+    cut = {"a.parquet": b"2", "run.json": b"{", "dubs.csv": b"a\nb"}
+    assert sorted(full_disk.lost_files(before, cut)) == ["a.parquet", "b.parquet", "dubs.csv", "run.json"]
 
 
 @pytest.mark.slow
