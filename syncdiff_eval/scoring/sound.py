@@ -12,7 +12,7 @@ from syncdiff_data.records import FPS, SAMPLE_RATE
 
 MOST_LAG_S = 0.5
 SHIFTED_S = 0.02
-"""Half a frame: lags beyond it are told to the user."""
+"""Half a frame: a report counts the files whose lag is longer."""
 LEAST_LIKENESS = 0.5
 """Of two waveforms at their best lag, as a cosine: below it they are taken for different sounds."""
 
