@@ -44,6 +44,8 @@ from small_chain import ROOT, STAGES, Chain, environment, family, title
 ENDS = ("driver", "machine", "raylet")
 """What ends a command."""
 KINDS = ("worker", *ENDS, "node")
+ENDINGS = (2, 6)
+"""Fewest and most times that a round's command is ended by force."""
 AGAIN = "again"
 MORE_STARTS = 3
 """Starts beyond those ended by force that may lose workers, which ends training; the next is not disturbed."""
@@ -90,7 +92,7 @@ class Round:
     def run(self) -> list[str]:
         """What is wrong in the end."""
         shutil.rmtree(self.out, ignore_errors=True)
-        ends = self.rng.randint(1, 3)
+        ends = self.rng.randint(*ENDINGS)
         for start in itertools.count():
             undisturbed = start > ends + MORE_STARTS
             self.starts += 1

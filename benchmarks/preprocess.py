@@ -9,7 +9,7 @@ Three things are timed as separate processes, each with one thread per worker:
                every frame, the CNN detector where it finds nothing, 68 points of the last rectangle, gaps
                interpolated, the whole frame warped to 256 x 256 by scikit-image, 96 x 96 cut; nothing is written
 Then the landmarks of both are compared on the same frames. Memory is the largest proportional set size (shared
-pages counted once) of the process tree. `--cpu-clips N` compares CPU time instead, clip by clip in one process: of the
+pages counted once) of the process tree, taken in runs of its own, since taking it holds up what runs. `--cpu-clips N` compares CPU time instead, clip by clip in one process: of the
 pipeline's clips without Ray and shards, and of the published procedure.
 """
 
@@ -196,18 +196,32 @@ def run_method(name: str, workers: int, paths: list[str]) -> None:
         list(pool.map(METHODS[name], [Path(p) for p in paths]))
 
 
-def measure(command: list[str]) -> tuple[float, float]:
-    """Runs a command: (seconds, largest proportional set size of its process tree in MiB)."""
+def start(command: list[str]) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+
+def check(process: subprocess.Popen[bytes], command: list[str]) -> None:
+    """Wait for its end. RuntimeError where it failed."""
+    if status := process.wait():
+        raise RuntimeError(f"{' '.join(command[:4])} ... ended with status {status}")
+
+
+def seconds_of(command: list[str]) -> float:
+    """By the clock, from start to end."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    peak = 0.0
+    check(start(command), command)
+    return time.perf_counter() - started
+
+
+def peak_of(command: list[str]) -> float:
+    """Largest proportional set size of the process tree of a command, in MiB, once a second."""
+    process, peak = start(command), 0.0
     while process.poll() is None:
         peak = max(peak, tree_pss(process.pid))
-        time.sleep(1.0)  # A sample costs milliseconds of a core that is being measured.
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])} ... ended with status {process.returncode}")
-    return time.perf_counter() - started, peak
+        time.sleep(1.0)
+    check(process, command)
+    return peak
 
 
 def tree_pss(root: int) -> float:
@@ -285,8 +299,8 @@ def main(options: Options) -> None:
         return
     few = paths[: options.published_clips]
     lines = [
-        "| what | workers | clips | clips/s | speed-up over 1 worker | peak PSS, MiB |",
-        "|---|---|---|---|---|---|",
+        "| what | workers | clips | clips/s | speed-up over 1 worker |",
+        "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -298,16 +312,13 @@ def main(options: Options) -> None:
         for name, (clips, command) in commands.items():
             single = 0.0
             for workers in options.workers:
-                seconds, peak = measure(command(workers=workers))
-                rate = len(clips) / seconds
+                rate = len(clips) / seconds_of(command(workers=workers))
                 single = single or rate
-                lines.append(
-                    f"| {name} | {workers} | {len(clips)} | {rate:.2f} | {rate / single:.2f} | {peak:.0f} |"
-                )
+                lines.append(f"| {name} | {workers} | {len(clips)} | {rate:.2f} | {rate / single:.2f} |")
                 print(lines[-1], flush=True)
         lines += ["", "| clips, whole pipeline, 1 worker | peak PSS, MiB |", "|---|---|"]
         for count in options.memory_clips:
-            _, peak = measure(pipeline_command(paths[:count], 1, scratch / "memory"))
+            peak = peak_of(pipeline_command(paths[:count], 1, scratch / "memory"))
             lines.append(f"| {count} | {peak:.0f} |")
     lines += ["", quality(few)]
     text = "\n".join(lines)

@@ -172,6 +172,8 @@ def losses(run: Path) -> dict[int, float]:
     """A training run's loss of every step, as TensorBoard shows it."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    if not (run / EVENTS).is_dir():
+        return {}
     events = EventAccumulator(str(run / EVENTS), size_guidance={"scalars": 0})
     events.Reload()
     if "loss" not in events.Tags()["scalars"]:
