@@ -8,9 +8,10 @@ Three things are timed as separate processes, each with one thread per worker:
     published  the published procedure, written from its description: dlib's HOG detector with one upsampling on
                every frame, the CNN detector where it finds nothing, 68 points of the last rectangle, gaps
                interpolated, the whole frame warped to 256 x 256 by scikit-image, 96 x 96 cut; nothing is written
-Then the landmarks of both are compared on the same frames. Memory is the largest proportional set size (shared
-pages counted once) of the process tree, taken in runs of its own, since taking it holds up what runs. `--cpu-clips N` compares CPU time instead, clip by clip in one process: of the
-pipeline's clips without Ray and shards, and of the published procedure.
+Then the landmarks of both are compared on the same frames. Memory is the largest proportional set size (shared pages
+counted once) of the process tree, taken in runs of its own, since taking it holds up what runs. `--cpu-clips N`
+compares CPU time instead, clip by clip in one process: of the pipeline's clips without Ray and shards, and of the
+published procedure.
 """
 
 from __future__ import annotations
