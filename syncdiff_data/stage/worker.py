@@ -71,7 +71,7 @@ def run_block(first: int, plans: Sequence[Any], shared: SharedStage) -> Outcome:
     """The results of neighbouring plans, of which the first has the number `first`."""
     try:
         ready = _get_ready(shared)
-        ready.link.begin_block(first, len(plans))
+        ready.link.begin_block(first)
         results, faults = [], []
         for number, plan in enumerate(plans, start=first):
             context = Context(ready.link, number, ready.stage.heartbeat_timeout, ready.streak)
