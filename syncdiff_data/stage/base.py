@@ -38,7 +38,7 @@ class Stage(ABC, Generic[Plan, Result]):
     """Seconds without a heartbeat after which the worker of an item is ended; 0: never."""
     resources: Resources = Resources()
 
-    def setup(self) -> None:  # noqa: B027: most stages load nothing
+    def setup(self) -> None:
         """Load models; called once in each worker process, before its first item and outside of its heartbeat.
 
         Raises UserError for what the user can mend; any exception ends the run.
