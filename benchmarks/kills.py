@@ -57,6 +57,8 @@ it shut down. The command is started again, MOST_OF_RAY times in a round; rounds
 MOST_OF_RAY = 2
 LONGEST_S = 900.0
 """Of one start of a command, on a machine that does nothing else: longer is a hang."""
+LONGEST_LEFT_S = 120.0
+"""So long after a command's end its processes may be there."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Round:
     starts: int = 0
     notes: list[str] = field(default_factory=list)
     deadline: float = 0.0
+    family: set[psutil.Process] = field(default_factory=set)
+    """Processes of the command under way as they were at its kills."""
 
     def run(self) -> list[str]:
         """What is wrong in the end."""
@@ -116,6 +120,7 @@ class Round:
         """Run the command and kill by the plan: AGAIN where it has to be started again, an empty text where it ended
         well, else what is wrong."""
         before = self.kills.copy()
+        self.family.clear()
         variables = self.cluster.environment if self.cluster else environment()
         with tempfile.TemporaryFile() as log:
             driver = subprocess.Popen(self._line(), cwd=ROOT, env=variables, stdout=log, stderr=log)
@@ -131,6 +136,9 @@ class Round:
             finally:
                 if driver.poll() is None:
                     kill(family(driver.pid))
+            left = [title(process) for process in psutil.wait_procs(self.family, LONGEST_LEFT_S)[1]]
+            if left:
+                return f"start {self.starts} leaves processes: {', '.join(left)}"
             log.seek(0)
             text = log.read().decode(errors="replace")
         return self._judge(status, text, {kind for kind in KINDS if self.kills[kind] > before[kind]})
@@ -156,6 +164,7 @@ class Round:
 
     def _kill_one(self, kind: str, driver: subprocess.Popen[bytes]) -> bool:
         """Of that kind; whether there was one."""
+        self.family |= set(family(driver.pid))
         if kind == "worker":
             return self._kill_a_worker(driver)
         if kind == "node":

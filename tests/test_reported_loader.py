@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from loader_data import make_dataset, numbered_clip
 
@@ -62,3 +63,26 @@ if __name__ == "__main__":
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_a_killed_training_leaves_no_processes(tmp_path: Path) -> None:
+    """Workers and their fork server used to wait for each other's end."""
+    root, _ = make_dataset(tmp_path, [[numbered_clip(number, 6) for number in range(4)]])
+    (tmp_path / "script.py").write_text(f"""
+import time
+from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
+if __name__ == "__main__":
+    config = LoaderConfig(window=2, windows_per_visit=1, batch_size=2)
+    for _ in Loader(ClipWindows({root!r}, None, config), workers=2):
+        print("a batch", flush=True)
+        time.sleep(600)
+""")
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
+    ) as training:
+        assert training.stdout
+        assert training.stdout.readline() == "a batch\n"
+        left = psutil.Process(training.pid).children(recursive=True)
+        assert len(left) >= 3, "two workers and their fork server"
+        training.kill()
+    assert not psutil.wait_procs(left, timeout=60)[1]

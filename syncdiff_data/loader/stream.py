@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -128,6 +130,19 @@ class ClipWindows(IterableDataset[Batch]):
         return clip, epoch * self.samples_per_epoch + window
 
 
+def end_with_training(worker: int) -> None:
+    """End this process as soon as the one that trains is gone. Without it a killed training would leave its workers for
+    ever: they wait for their fork server to end, and that for them."""
+    training = multiprocessing.parent_process()
+    assert training
+
+    def wait() -> None:
+        training.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def is_lost_worker(error: RuntimeError) -> bool:
     """Whether a process that reads batches was ended from outside. PyTorch raises it anywhere, by a signal."""
     return str(error).startswith(LOST_WORKER)
@@ -158,6 +173,7 @@ class Loader:
             # Threads of the parent (OpenCV's pool, an object store's client) do not survive a fork: a forked worker
             # that waits for them hangs for ever.
             multiprocessing_context="forkserver" if self._workers else None,
+            worker_init_fn=end_with_training,
         )
         try:
             for batch in batches:
