@@ -254,13 +254,21 @@ def main(options: Options) -> None:
 def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
     """Peak memory of a worker that scores one long clip under all of the default protocol; first of all, so that
     nothing else counts. The reference is held against a copy of itself."""
+    names, score = default_protocol(make_long_clip(folder, seconds), weights)
+    spent = cpu_seconds(score)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{seconds:g} s at 1280 x 720 under {names}: {spent:.0f} CPU s, peak {peak:.2f} GiB\n")
+
+
+def default_protocol(path: Path, weights: dict[str, Path]) -> tuple[str, Callable[[], None]]:
+    """The families of the default protocol that these weights allow, and the scoring of a file against itself under
+    them, its reference measured first."""
     from syncdiff_data.faces import load_backend
     from syncdiff_eval.benchmark import FACES
     from syncdiff_eval.metrics import FAMILIES
     from syncdiff_eval.protocols import SYNCDIFF
     from syncdiff_eval.scoring import Scorer, ScoreRequest, driving_audio, measure_reference, score_clip
 
-    path = make_long_clip(folder, seconds)
     families = {
         name: FAMILIES[name] for name in SYNCDIFF.metrics if set(FAMILIES[name].weights) <= set(weights)
     }
@@ -273,11 +281,7 @@ def long_clip(folder: Path, seconds: float, weights: dict[str, Path]) -> None:
         score = score_clip(ScoreRequest(path, reference, path, audio=audio), scorer)
         assert "lse_d" in score.values, score.missing
 
-    spent = cpu_seconds(score)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{seconds:g} s at 1280 x 720 under {', '.join(families)}: {spent:.0f} CPU s, peak {peak:.2f} GiB\n"
-    )
+    return ", ".join(families), score
 
 
 def make_long_clip(folder: Path, seconds: float) -> Path:

@@ -14,7 +14,9 @@ from lip_clips import context_of, feed, landmarks, opening_of
 from scipy.spatial.distance import cosine
 
 from syncdiff_data.faces import FaceConfig, find_tracks, load_backend
+from syncdiff_data.faces.embedded import packaged_file
 from syncdiff_data.reasons import Reason
+from syncdiff_data.records import UserError
 from syncdiff_eval.cache import Cache, FrameFeatureCache
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, FrameBatch, MissingValue, Regions
@@ -23,6 +25,7 @@ from syncdiff_eval.metrics.frechet_centerface import FRECHET_CENTERFACE
 from syncdiff_eval.metrics.identity import EVERY, Identity, cosines
 from syncdiff_eval.networks.centerface import CenterFaceFeatures
 from syncdiff_eval.networks.dlib_face import FaceEmbedder
+from syncdiff_eval.networks.dlib_network import DlibFaceNetwork
 from syncdiff_eval.videos import frames
 
 
@@ -102,19 +105,29 @@ def portrait() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_embedding_is_dlibs_own(portrait: tuple[np.ndarray, np.ndarray]) -> None:
-    """dlib's one call for a whole image cuts the same chip."""
+    """dlib's one call for a whole image cuts the same chip, and its network says the same."""
     image, points = portrait
     embedder = FaceEmbedder()
     shape = dlib.full_object_detection(
         dlib.rectangle(0, 0, 1, 1), dlib.points([dlib.point(int(x), int(y)) for x, y in points])
     )
-    expected = np.array(embedder._network.compute_face_descriptor(image, shape))
+    file = packaged_file("face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat")
+    expected = np.array(dlib.face_recognition_model_v1(str(file)).compute_face_descriptor(image, shape))
     own = embedder.embed(image, points)
-    np.testing.assert_allclose(own, expected, atol=1e-6)
+    np.testing.assert_allclose(own, expected, atol=2e-6)
     soft = embedder.embed(cv2.GaussianBlur(image, (0, 0), 3), points)
     upside_down = embedder.embed(np.ascontiguousarray(image[::-1]), points)
     same, worse = cosines(np.stack([own, own]), np.stack([soft, upside_down]))
     assert 1 > same > 0.9 > worse
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 5_000_000])
+def test_a_file_that_is_not_dlibs_is_refused(tmp_path: Path, kept: int) -> None:
+    """Nothing, and a part of the network."""
+    file = packaged_file("face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat")
+    (tmp_path / "cut.dat").write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"cut\.dat does not hold dlib's face network"):
+        DlibFaceNetwork(tmp_path / "cut.dat")
 
 
 def test_other_people_are_less_alike_than_one_person(shared: Path) -> None:

@@ -1,4 +1,4 @@
-"""pytorch-fid's network, run without waste: no gradients, batch norms folded, channels last."""
+"""pytorch-fid's network, run without waste: no gradients, batch norms folded, weights laid out once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from pytorch_fid import inception
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from syncdiff_data.records import UserError
 from syncdiff_data.weights.state_dict import read_state
+from syncdiff_eval.networks.packed import packed
 
 DIMENSIONS = 2048
 
@@ -34,12 +35,13 @@ class Inception:
                     f"these weights are not pytorch-fid's: {str(error).splitlines()[1].strip()}"
                 ) from error
         network.eval()
-        for module in network.modules():
-            if {"conv", "bn"} <= module._modules.keys():
-                module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-                module.bn = torch.nn.Identity()
+        for parent in list(network.modules()):
+            for name, layer in parent.named_children():
+                if {"conv", "bn"} <= layer._modules.keys():
+                    folded = fuse_conv_bn_eval(layer.conv, layer.bn)
+                    setattr(parent, name, packed((folded, nn.ReLU(inplace=True)), device))
         self.device = device
-        self._network = network.to(device, memory_format=torch.channels_last)
+        self._network = network
 
     @classmethod
     def from_file(cls, path: Path, device: str = "cpu") -> Inception:
