@@ -21,11 +21,39 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-from scale_parts import MIB, PARTS, Meter, Step
+from scale_lists import loader, make_dataset, make_outputs, make_source_files, plans, report, resume, tasks
+from scale_meter import MIB, Meter, Step
+from scale_ray import benchmark, overhead, ray_tasks
 
 Result = TypeVar("Result")
 WARM_UP = 2000
 """Items."""
+
+
+def make_nothing(folder: Path, size: int) -> None:
+    """For parts that need no files."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """make: fills the folder that `run` gets, once. warm: run it on a few items first, so that what it imports and the
+    pools of its libraries are there when memory is taken."""
+
+    run: Callable[[int, Path, Meter], None]
+    make: Callable[[Path, int], None] = make_nothing
+    warm: bool = True
+
+
+PARTS = {
+    "plans": Part(plans, make_source_files),
+    "resume": Part(resume, make_dataset),
+    "loader": Part(loader, make_dataset),
+    "tasks": Part(tasks, make_outputs),
+    "report": Part(report),
+    "ray": Part(ray_tasks, warm=False),
+    "overhead": Part(overhead, warm=False),
+    "benchmark": Part(benchmark, make_outputs, warm=False),
+}
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,21 @@
-"""The parts of benchmarks/scale.py: each does for `size` items what a run does beside its work, and times its steps."""
+"""The parts of benchmarks/scale.py that run in one process: lists, data sets and reports of `size` items."""
 
 from __future__ import annotations
 
 import csv
 import json
 import pickle
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scale_meter import MIB, Meter
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.clips import ClipConfig
@@ -27,7 +23,7 @@ from syncdiff_data.environment import environment
 from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.loader import ClipWindows, LoaderConfig
 from syncdiff_data.loader.sync import SyncFilter
-from syncdiff_data.plans import Plan, entry_of, make_plans, plan_hash
+from syncdiff_data.plans import entry_of, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, totals
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
@@ -38,7 +34,7 @@ from syncdiff_data.shards.lifecycle import finish_dataset, start_dataset
 from syncdiff_data.shards.rows import clip_table, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, Footer, features_schema, shard_path
 from syncdiff_data.sources import list_sources
-from syncdiff_data.stage import Context, Failure, Stage, ray_session, run_stage
+from syncdiff_data.stage import Context
 from syncdiff_data.stage.engine import _blocks
 from syncdiff_data.stage.link import Link
 from syncdiff_eval import benchmark as driver
@@ -60,47 +56,6 @@ SHORT_CLIP = 5
 PAIRS_PER_VIDEO = 11
 """Wav2Lip's lists use each video about so often."""
 METHODS = 10
-MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step took. cpu: seconds of this process. memory: MiB of it at its peak in the step, above those before
-    the part began."""
-
-    name: str
-    seconds: float
-    cpu: float
-    memory: float
-    notes: dict[str, float] = field(default_factory=dict)
-
-
-class Meter:
-    """Times steps and takes the peak of this process's memory in each."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.settle()
-
-    def settle(self) -> None:
-        """Take memory from here on."""
-        self._before = _status("VmRSS")
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[dict[str, float]]:
-        """What the body puts into the yielded dict stands beside the step."""
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-        notes: dict[str, float] = {}
-        start, cpu = time.perf_counter(), time.process_time()
-        yield notes
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        self.steps.append(Step(name, seconds, cpu, (_status("VmHWM") - self._before) / MIB, notes))
-
-
-def _status(key: str) -> int:
-    """Bytes of a line of /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
 # Sources and plans
@@ -291,7 +246,7 @@ def make_outputs(folder: Path, size: int) -> None:
             (folder / f"method{method}" / f"{pair}.mp4").touch()
 
 
-def _benchmark_of(folder: Path, ray: RayOptions) -> driver.BenchmarkConfig:
+def benchmark_of(folder: Path, ray: RayOptions) -> driver.BenchmarkConfig:
     pairing = pair_by_list(folder / "reference", folder / "pairs.csv", "csv")
     given = tuple(f"method{i}={folder / f'method{i}'}" for i in range(METHODS))
     methods = [*baselines(False, (), False), *read_methods(given, None)]
@@ -303,7 +258,7 @@ def _benchmark_of(folder: Path, ray: RayOptions) -> driver.BenchmarkConfig:
 def tasks(size: int, folder: Path, meter: Meter) -> None:
     """The list of what is to be scored."""
     with meter.step("pairs listed"):
-        config = _benchmark_of(folder, RayOptions())
+        config = benchmark_of(folder, RayOptions())
     with meter.step("outputs found, tasks listed"):
         listed = list_tasks(config.methods, config.pairing)
     with meter.step("all plans pickled") as notes:
@@ -370,212 +325,3 @@ def _results(clips: Any, sources: Any, infos: Any, rows: Any, comparisons: Any) 
         schema_version=3, protocol=protocol, n_clips=len(clips), n_sources=len(set(sources.values())), metrics=infos,
         methods=rows, comparisons=comparisons, reencoding=[], published=[], weights={}, versions={}, git_commit=None,
     )  # fmt: skip
-
-
-# Through Ray
-
-
-@dataclass(frozen=True)
-class StubbedShards(Stage[Plan, "dict[str, int]"]):
-    """Answers a plan with counts, as preprocessing does."""
-
-    title = "stub"
-    unit = "sources"
-    plans_per_block = 1
-
-    def process(self, plan: Plan, context: Context) -> dict[str, int]:
-        counts = {"sources": len(plan.sources), "clips": len(plan.sources), "frames": 75 * len(plan.sources)}
-        context.report(counts)
-        return counts
-
-
-def ray_tasks(size: int, folder: Path, meter: Meter, workers: int = 2) -> None:
-    """Plans of preprocessing through the engine: one task each."""
-    made = make_plans(sources_of(size), SHARD_SIZE)
-    options = RayOptions(workers=workers)
-    with ray_session(options), watched_store() as store:
-        start_workers(options)
-        meter.settle()
-        with meter.step(f"{SHARD_SIZE} clips a plan, {workers} workers") as notes:
-            run_stage(StubbedShards(), made, options, size)
-        notes |= store
-
-
-def start_workers(options: RayOptions) -> None:
-    """A few plans, so that Ray's processes and imports are there when time and memory are taken."""
-    run_stage(StubbedShards(), make_plans(sources_of(64 * SHARD_SIZE), SHARD_SIZE), options, 64 * SHARD_SIZE)
-
-
-@contextmanager
-def watched_store(every_s: float = 0.2) -> Iterator[dict[str, float]]:
-    """Fills in the most that Ray's object store held while the body ran."""
-    import ray
-    from ray._private.internal_api import node_stats
-
-    node = next(node for node in ray.nodes() if node["Alive"])
-    found = {"MiB in the object store": 0.0, "MiB spilled": 0.0}
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(every_s):
-            stats = node_stats(
-                node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False
-            ).store_stats
-            held = {
-                "MiB in the object store": stats.object_store_bytes_used / MIB,
-                "MiB spilled": stats.spilled_bytes_total / MIB,
-            }
-            found.update({name: max(found[name], value) for name, value in held.items()})
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-
-
-@dataclass(frozen=True)
-class StubbedClips(PreprocessStage):
-    """Preprocessing whose every source is one clip of 3 s that is there at once. writes: shards are written too."""
-
-    writes: bool = True
-
-    def setup(self) -> None:
-        pass
-
-    def _extract_clips(self, source: Source, context: Context) -> Iterator[Any]:
-        for item in context.item(
-            source.path, lambda: [replace(three_seconds(), clip_id=source.path, source=source.path)]
-        ):
-            assert not isinstance(item, Failure)
-            yield item
-
-    def process(self, plan: Plan, context: Context) -> dict[str, Any]:
-        if self.writes:
-            return super().process(plan, context)
-        counts: Counter[str] = Counter()
-        for source in plan.sources:
-            counts.update(clips=len(list(self._extract_clips(source, context))), sources=1)
-            context.report(counts)
-        return dict(counts)
-
-
-_made: list[Clip] = []
-
-
-def three_seconds() -> Clip:
-    """75 frames, made once in a process."""
-    if not _made:
-        _made.append(short_clip(75))
-    return _made[0]
-
-
-def overhead(size: int, folder: Path, meter: Meter) -> None:
-    """A list of clips of 3 s whose extraction costs nothing: what is left is the driver's and the tasks'."""
-    made = make_plans(sources_of(size), SHARD_SIZE)
-    for workers in (1, 2):
-        options = RayOptions(workers=workers)
-        for writes in (False, True):
-            with TemporaryDirectory(dir=folder) as out, ray_session(options):
-                stage = StubbedClips(
-                    "",
-                    out,
-                    "stub",
-                    "0" * 16,
-                    ClipConfig(),
-                    (),
-                    "cpu",
-                    False,
-                    heartbeat_timeout=300,
-                    writes=writes,
-                )
-                start_workers(options)
-                before = _cpu_seconds()
-                name = "items begun and ended" + (", shards of small crops written" if writes else "")
-                with meter.step(f"{workers} workers: {name}") as notes:
-                    run_stage(stage, made, options, size)
-                notes |= {kind: s - before.get(kind, 0.0) for kind, s in _cpu_seconds().items()}
-
-
-def _cpu_seconds() -> dict[str, float]:
-    """CPU seconds so far of this process, of Ray's workers and of Ray's own processes."""
-    seconds = Counter({"CPU s of the driver": sum(psutil.Process().cpu_times()[:2])})
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            kind = "workers" if process.name().startswith("ray::") else "Ray itself"
-            seconds[f"CPU s of {kind}"] += sum(process.cpu_times()[:2])
-    return dict(seconds)
-
-
-class StubbedReferences(runner.ReferenceStage):
-    """Measures nothing."""
-
-    def setup(self) -> None:
-        pass
-
-    def process(self, plan: str, context: Context) -> str | ClipRecord:
-        context.report({"videos": 1})
-        return f"reference-{plan}"
-
-
-class StubbedScores(runner.ScoreStage):
-    """Scores of its own task, drawn at once."""
-
-    def setup(self) -> None:
-        pass
-
-    def process(self, plan: runner.ScorePlan, context: Context) -> ClipRecord:
-        context.report({"rows": 1})
-        number = int(plan.task.clip)
-        if number % 100 == 7:
-            return failed_record(Reason.UNREADABLE, "stubbed")
-        columns = [column.name for family in self.config.families.values() for column in family.columns]
-        return drawn_record(columns, np.random.default_rng([number, *plan.task.method.encode()]))
-
-
-def benchmark(size: int, folder: Path, meter: Meter) -> None:
-    """A whole benchmark, with the scoring stubbed."""
-    options = RayOptions(workers=2)
-    config = _benchmark_of(folder, options)
-    scored = meter.step("planned, sent and collected")(runner.score_methods)
-    with (
-        TemporaryDirectory(dir=folder) as out,
-        ray_session(options),
-        patch.object(runner, "ReferenceStage", StubbedReferences),
-        patch.object(runner, "ScoreStage", StubbedScores),
-        patch.object(driver, "score_methods", scored),
-        watched_store() as store,
-    ):
-        start_workers(options)
-        meter.settle()
-        with meter.step("the whole, with its report") as notes:
-            driver.benchmark(replace(config, out=Path(out)))
-        notes |= store
-
-
-def make_nothing(folder: Path, size: int) -> None:
-    """For parts that need no files."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """make: fills the folder that `run` gets, once. warm: run it on a few items first, so that what it imports and the
-    pools of its libraries are there when memory is taken."""
-
-    run: Callable[[int, Path, Meter], None]
-    make: Callable[[Path, int], None] = make_nothing
-    warm: bool = True
-
-
-PARTS = {
-    "plans": Part(plans, make_source_files),
-    "resume": Part(resume, make_dataset),
-    "loader": Part(loader, make_dataset),
-    "tasks": Part(tasks, make_outputs),
-    "report": Part(report),
-    "ray": Part(ray_tasks, warm=False),
-    "overhead": Part(overhead, warm=False),
-    "benchmark": Part(benchmark, make_outputs, warm=False),
-}
