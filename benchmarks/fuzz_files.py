@@ -17,7 +17,8 @@ from typing import Any
 import cv2
 import diffusers
 import numpy as np
-from damages import Damage, damaged_binary, damaged_text
+from damages import Damage, damaged_binary
+from damages_text import damaged_text
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from loader_data import make_dataset, numbered_clip

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from degraded import with_late_mouth, with_mouth
-from metric_agreement import (
+from agreement_statistics import (
     closest,
     goodness,
     interval,
@@ -19,6 +18,7 @@ from metric_agreement import (
     resampled_means,
     separation,
 )
+from degraded import with_late_mouth, with_mouth
 
 
 def test_rank_correlation_is_scipys_with_ties():

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import wave
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -184,6 +185,22 @@ def test_no_pickle_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UserError, match="autoencoder is damaged"):
         load_syncdiff(model)
     assert not (tmp_path / "ran").exists()
+
+
+def test_weights_whose_zip_says_that_it_spans_disks_are_refused(tmp_path: Path) -> None:
+    """Python's zipfile raises where it is asked whether the file is a zip at all."""
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(2)}, path)
+    data = bytearray(path.read_bytes())
+    disks = data.rindex(b"PK\x06\x07") + 16
+    data[disks : disks + 4] = (2).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(zipfile.BadZipFile):
+        zipfile.is_zipfile(path)
+    with pytest.raises(UserError, match="not a file of Wav2Lip weights"):
+        read_state(path, "Wav2Lip")
+    with pytest.raises(UserError, match="not a readable PyTorch checkpoint"):
+        read_pt(path)
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def read_state(path: Path, network: str) -> dict[str, Any]:
 
 def _is_torchscript(path: Path) -> bool:
     """Whether torch.jit.save wrote it: a zip with a constants.pkl, as torch.load itself tells them apart."""
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (
