@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 EVERY = 8
 """Of the frames with a face, one in so many is compared: three a second."""
 VERSION = 2
-"""Version 1, with dlib's own arithmetic, differs from the sixth decimal on."""
+"""Version 1, with dlib's own arithmetic, differs from the eighth decimal on."""
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
