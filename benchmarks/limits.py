@@ -182,7 +182,8 @@ def face_networks(clip: Clip) -> Iterator[Part]:
     with patch.object(inception, "load_state_dict_from_url", lambda *_, **__: inception_state()):
         published = inception.InceptionV3().eval()
     each = operations(lambda: published(torch.zeros(1, 3, 299, 299)))
-    yield network("Inception (FID), a face", each, 1, partial(Inception(inception_state()).features, [face]))
+    work = partial(Inception(inception_state()).features, clip.faces[:8])
+    yield network("Inception (FID), a face", 8 * each, 8, work)
     embed = partial(FaceEmbedder().embed, image, clip.regions.landmarks[0])
     yield network("dlib's network (identity), a face", operations(embed), 1, embed)
     backbone, backend = CenterFaceFeatures(), EmbeddedBackend()

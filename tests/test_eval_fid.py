@@ -112,8 +112,13 @@ def test_clip_keeps_the_features_of_its_face_frames_in_any_batches(network: Ince
     parts.update(batch(1, images[1:], regions.span(1, 4)))
     kept = whole.arrays()["features"]
     assert kept.shape == (3, DIMENSIONS)
-    np.testing.assert_array_equal(kept, parts.arrays()["features"])
-    np.testing.assert_array_equal(kept[0], network.features([images[0][6:44, 4:40]])[0])
+    alone = network.features([images[0][6:44, 4:40]])[0]
+    close = {
+        "rtol": 1e-5,
+        "atol": 1e-6 * kept.max(),
+    }  # a processor may sum in another order for another batch
+    np.testing.assert_allclose(kept, parts.arrays()["features"], **close)
+    np.testing.assert_allclose(kept[0], alone, **close)
 
 
 def test_the_same_frames_with_other_sound_are_not_seen_twice(tmp_path: Path, network: Inception) -> None:
