@@ -5,16 +5,21 @@ Most cases were found by benchmarks/fuzz.py.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
 import wave
 import zipfile
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 import torch
 from loader_data import make_dataset, numbered_clip
 from media_files import make_video, numbered
@@ -25,12 +30,15 @@ from syncdiff_data.avhubert.pickle_reader import read_pt
 from syncdiff_data.cli import LONGEST_SENTENCE, printable
 from syncdiff_data.documents import parse_json, parse_yaml
 from syncdiff_data.faces.mean_face import load_mean_face
+from syncdiff_data.loader import ClipWindows, LoaderConfig
 from syncdiff_data.media import AudioTrack, Video, write_redub, write_video
+from syncdiff_data.media.codecs import BLOCK, decode_flac, encode_flac
 from syncdiff_data.media.probe import _ebml_number, open_media
 from syncdiff_data.media.soundtrack import sound_start
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
-from syncdiff_data.shards import Store, load_dataset
+from syncdiff_data.shards import Store, load_dataset, read_clips, read_features
+from syncdiff_data.shards.check import ShardChecker
 from syncdiff_data.shards.schema import Footer
 from syncdiff_data.sources.folder import read_manifest
 from syncdiff_data.weights.state_dict import read_state
@@ -153,6 +161,50 @@ def test_damaged_files_of_runs_and_caches_are_named_or_made_again(tmp_path: Path
         cache.arrays("key")
     (tmp_path / "key.json").write_text("[")
     assert cache.read("key") is None
+
+
+NESTED = pa.list_(pa.list_(pa.float16()))
+
+
+def test_a_sound_takes_memory_for_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its header may promise 2^36 samples."""
+    sound = np.random.default_rng(0).integers(-9000, 9000, 3 * BLOCK // 2).astype(np.int16)
+    data = bytearray(encode_flac(sound))
+    assert np.array_equal(decode_flac(bytes(data)), sound)
+    data[21] |= 0x0F  # STREAMINFO: the upper bits of the number of samples
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        assert file.frames > 2**35
+    try:
+        found = decode_flac(bytes(data))
+    except RuntimeError:  # libsndfile misses the promised samples
+        return
+    assert np.array_equal(found, sound)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("features", lambda table: table.rename_columns(["cliprid", "logfbank"])),
+        ("features", lambda table: table.set_column(1, "logfbank", table["logfbank"].cast(NESTED))),
+        ("clips", lambda table: table.rename_columns({"clip_id": "clip_ie"})),
+        ("clips", lambda table: table.drop_columns(["landmarks"])),
+    ],
+)
+def test_a_shard_with_other_columns_is_damaged(
+    tmp_path: Path, kind: str, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    clips, features = make_dataset(tmp_path, [[numbered_clip(n, 6)] for n in range(2)])
+    path = next((tmp_path / kind / kind).glob("*00001-of-*"))
+    table = change(pq.read_table(path))
+    pq.write_table(table.replace_schema_metadata(pq.read_schema(path).metadata), path, row_group_size=1)
+    report = ShardChecker(features, clips).check(1)
+    assert len(report.problems) > 0
+    config = LoaderConfig(window=2, damaged="skip", epochs=1, windows_per_visit=1)
+    with pytest.warns(UserWarning, match="left out"):
+        kept = ClipWindows(clips, features, config)
+    assert kept.index.clip_id.tolist() == ["clip0000"]
+    with pytest.raises(UserError):
+        list(read_features(features) if kind == "features" else read_clips(clips))
 
 
 class Runs:

@@ -21,7 +21,7 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import clips_without_features
-from syncdiff_data.shards.schema import Footer, footer_values, frame_features
+from syncdiff_data.shards.schema import Footer, footer_values, frame_features, has_columns
 
 FOOTERS_AT_ONCE = 16
 CLIP_COLUMNS = ("clip_id", "split", "num_frames")
@@ -111,6 +111,10 @@ def build_index(clips: Store, features: Store | None, config: LoaderConfig) -> I
         theirs = read_footers(features, feature_dataset, ("clip_id",))
         rejected = clips_without_features(features, feature_dataset)
         feature, feature_dim = choose_feature(features, theirs, config.feature)
+        theirs = [
+            check_feature(features, name, shard, feature, feature_dim)
+            for name, shard in zip(feature_shards, theirs)
+        ]
         shards = [
             check_same_clips(features, name, *pair) for name, *pair in zip(feature_shards, shards, theirs)
         ]
@@ -165,11 +169,20 @@ def check_same_clips(
     return clips
 
 
+def check_feature(
+    features: Store, name: str, shard: ShardContent | DamagedShard, feature: str, size: int
+) -> ShardContent | DamagedShard:
+    """The features shard, or its damage: it lacks the column that is read, or has it with another width."""
+    if isinstance(shard, ShardContent) and shard.layers.get(feature) != size:
+        return DamagedShard(f"{features.path(name)} has no {feature} of {size} values a frame")
+    return shard
+
+
 def choose_feature(
     features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None
 ) -> tuple[str, int]:
     """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise."""
-    layers = next((shard.layers for shard in shards if isinstance(shard, ShardContent)), {})
+    layers = next((shard.layers for shard in shards if isinstance(shard, ShardContent) and shard.layers), {})
     if feature is None and len(layers) == 1:
         (feature,) = layers
     if feature is None or feature not in layers:
@@ -193,6 +206,8 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
             values = {column: footer_values(metadata, column) for column in columns}
             if "split" in values:
                 values["split"] = [split and sys.intern(split) for split in values["split"]]
+            if not has_columns(dataset.kind, schema):
+                raise ValueError("its columns are not those of the table")
             layers = frame_features(schema) if dataset.kind == "features" else {}
             if nameless := [column for column in columns if column != "split" and None in values[column]]:
                 raise ValueError(f"its footer does not say its {nameless[0]}")

@@ -56,8 +56,18 @@ class ClipReader:
             face_jpeg=row["face"].values if "face" in row else None,
             landmarks=_landmarks(row) if "landmarks" in row else None,
             features=None if features is None else shift_sound(features, late),
-            energies=shift_sound(_energies(row, num_frames), late) if "audio" in row else None,
+            energies=shift_sound(self._energies(row, clip), late) if "audio" in row else None,
         )
+
+    def _energies(self, row: dict[str, pa.Scalar], clip: int) -> np.ndarray:
+        """The sync expert's audio input of a clip: float32 [num_frames, 104]."""
+        try:
+            sound = decode_flac(row["audio"].as_py())
+        except RuntimeError as error:
+            raise DamagedShard(
+                f"the sound of clip {self._index.clip_id[clip]} does not decode ({error})"
+            ) from error
+        return standard_energies(align_frames(logfbank(sound), int(self._index.num_frames[clip])))
 
     def _row(self, store: Store, name: str, group: int, columns: list[str]) -> dict[str, pa.Scalar]:
         """The cells of a row group's only row."""
@@ -72,11 +82,6 @@ def _landmarks(row: dict[str, pa.Scalar]) -> np.ndarray:
     """float32 [F, 68, 2] in crop pixels."""
     points, affines = vectors_of(row["landmarks"]), vectors_of(row["face_to_source"])
     return crop_landmarks(points.reshape(-1, 68, 2), affines.reshape(-1, 2, 3))
-
-
-def _energies(row: dict[str, pa.Scalar], num_frames: int) -> np.ndarray:
-    """The sync expert's audio input of a clip: float32 [num_frames, 104]."""
-    return standard_energies(align_frames(logfbank(decode_flac(row["audio"].as_py())), num_frames))
 
 
 def _open_shard(store: Store, name: str) -> pq.ParquetFile:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.schema import SCHEMA_VERSION, Footer, shard_path
+from syncdiff_data.shards.schema import SCHEMA_VERSION, Footer, has_columns, shard_path
 from syncdiff_data.shards.store import Store
 
 DATASET_FILE = "dataset.json"
@@ -145,11 +145,13 @@ class Shard(pq.ParquetFile):
 def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     """Open a shard and check that it belongs to the data set.
 
-    Raises UserError naming the file when it is missing, damaged, or made by another recipe.
+    Raises UserError naming the file when it is missing, damaged, made by another recipe, or another table.
     """
     shard = Shard(store, name)
     if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
         raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
+    if not has_columns(name.partition("/")[0], shard.schema_arrow):
+        raise UserError(f"the columns of {shard.where} are not those of the table")
     return shard
 
 

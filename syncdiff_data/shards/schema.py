@@ -69,6 +69,25 @@ def frame_features(schema: pa.Schema) -> dict[str, int]:
     return {name: column for name, column in feature_columns(schema).items() if isinstance(column, int)}
 
 
+def has_columns(kind: str, schema: pa.Schema) -> bool:
+    """Whether a shard of `clips`, `rejects` or `features` has the columns of its table, with their types."""
+    if kind == "features" and not all(
+        isinstance(column, int) or _is_flat(column) for column in feature_columns(schema).values()
+    ):
+        return False
+    wanted = {"clips": CLIPS, "rejects": REJECTS, "features": features_schema({})}[kind]
+    return all(
+        field.name in schema.names and schema.field(field.name).type.equals(field.type) for field in wanted
+    )
+
+
+def _is_flat(dtype: pa.DataType) -> bool:
+    """A number, a text, or a list of them."""
+    return not pa.types.is_nested(dtype) or not any(
+        pa.types.is_nested(dtype.field(i).type) for i in range(dtype.num_fields)
+    )
+
+
 def _feature_column(dtype: pa.DataType) -> FeatureColumn:
     if pa.types.is_list(dtype) and pa.types.is_fixed_size_list(dtype.value_type):
         size: int = dtype.value_type.list_size
