@@ -86,6 +86,17 @@ def test_the_sync_filter_reads_offsets_and_skips_rejected_clips(
     assert dict(zip(index.clip_id.tolist(), index.sound_late.tolist())) == {"clip0003": 15, "clip0005": -3}
 
 
+@pytest.mark.parametrize("confidence", [{}, {"sync_confidence": pa.string()}])
+def test_offsets_without_numbers_beside_them_are_no_sync_data_set(
+    tmp_path: Path, dataset: tuple[str, str], confidence: dict[str, pa.DataType]
+) -> None:
+    schema = features_schema({"sync_offset": pa.int32()} | confidence)
+    rows = [[pa.Table.from_pylist([{"clip_id": f"clip{n:04d}"}], schema) for n in shard] for shard in SHARDS]
+    folder = write_dataset(tmp_path / "sync", "features", rows, schema)
+    with pytest.raises(UserError, match="expected sync_offset and sync_confidence"):
+        build_index(Store(dataset[0]), None, LoaderConfig(sync=SyncFilter(folder)))
+
+
 @pytest.mark.filterwarnings("ignore:.*are left out")
 def test_the_footer_of_a_shard_is_let_go_of(dataset: tuple[str, str]) -> None:
     """Half a megabyte a shard stayed until the next collection of cycles, hundreds of shards later."""

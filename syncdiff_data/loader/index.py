@@ -203,11 +203,11 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
                 return DamagedShard(
                     f"{store.path(name)} was made by another recipe than its dataset.json says"
                 )
+            if not has_columns(dataset.kind, schema):
+                raise ValueError("its columns are not those of the table")
             values = {column: footer_values(metadata, column) for column in columns}
             if "split" in values:
                 values["split"] = [split and sys.intern(split) for split in values["split"]]
-            if not has_columns(dataset.kind, schema):
-                raise ValueError("its columns are not those of the table")
             layers = frame_features(schema) if dataset.kind == "features" else {}
             if nameless := [column for column in columns if column != "split" and None in values[column]]:
                 raise ValueError(f"its footer does not say its {nameless[0]}")

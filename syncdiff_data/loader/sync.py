@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import iterate_shards
 from syncdiff_data.shards.schema import feature_columns
+
+SYNC_COLUMNS = {"sync_offset": pa.int32(), "sync_confidence": pa.float32()}
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,12 @@ class SyncFilter:
         found: dict[str, int] = {}
         for _, shard in iterate_shards(store, dataset):
             columns = feature_columns(shard.schema_arrow)
-            if "sync_offset" not in columns:
+            if any(columns.get(name) != kind for name, kind in SYNC_COLUMNS.items()):
                 raise UserError(
                     f"{store.uri} has the columns {', '.join(columns)}: expected sync_offset and sync_confidence, "
                     "which `extract_features.py --encoder sync` makes."
                 )
-            table = shard.read(columns=["clip_id", "sync_offset", "sync_confidence"]).to_pydict()
+            table = shard.read(columns=["clip_id", *SYNC_COLUMNS]).to_pydict()
             found |= {
                 clip_id: offset
                 for clip_id, offset, confidence in zip(*table.values())

@@ -151,7 +151,10 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
         raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
     if not has_columns(name.partition("/")[0], shard.schema_arrow):
-        raise UserError(f"the columns of {shard.where} are not those of the table")
+        raise UserError(
+            f"the columns of {shard.where} are not those of the table. Delete it and run the command that makes the "
+            "data set again: only this shard is made anew."
+        )
     return shard
 
 

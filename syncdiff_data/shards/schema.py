@@ -70,12 +70,13 @@ def frame_features(schema: pa.Schema) -> dict[str, int]:
 
 
 def has_columns(kind: str, schema: pa.Schema) -> bool:
-    """Whether a shard of `clips`, `rejects` or `features` has the columns of its table, with their types."""
-    if kind == "features" and not all(
-        isinstance(column, int) or _is_flat(column) for column in feature_columns(schema).values()
-    ):
+    """Whether a shard of `clips`, `rejects` or `features` has the columns of its table, each once and of its type."""
+    if len(set(schema.names)) < len(schema.names):
         return False
-    wanted = {"clips": CLIPS, "rejects": REJECTS, "features": features_schema({})}[kind]
+    features = feature_columns(schema) if kind == "features" else {}
+    if not all(isinstance(column, int) or _is_flat(column) for column in features.values()):
+        return False
+    wanted = {"clips": CLIPS, "rejects": REJECTS, "features": features_schema(features)}[kind]
     return all(
         field.name in schema.names and schema.field(field.name).type.equals(field.type) for field in wanted
     )
