@@ -27,7 +27,7 @@ from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext
 from syncdiff_eval.metrics.lse import sync_of
-from syncdiff_eval.metrics.lse_face import COLUMNS, SYNC, SpeakerSync
+from syncdiff_eval.metrics.lse_face import COLUMNS, SYNC, VERSION, SpeakerSync
 from syncdiff_eval.pairing import Pair, Pairing
 from syncdiff_eval.protocols import LATENTSYNC, SYNCDIFF
 from syncdiff_eval.results import Comparison, MethodResult, MetricInfo
@@ -235,7 +235,7 @@ def test_numbers_of_two_weight_files_never_share_an_entry(tmp_path: Path) -> Non
         context = ClipContext(
             25, 20, sound_of(levels), 20.0, regions_of(np.ones(20, bool)), frame_cache=frame_cache
         )
-        producer = {"name": "lse", "version": 1}
+        producer = {"name": "lse", "version": VERSION}
         frame_cache.store(
             {"lips": np.zeros((16, 1024), np.float32), "start_s": np.array(0.0)}, **producer, weights="2018"
         )

@@ -113,10 +113,8 @@ def test_clip_keeps_the_features_of_its_face_frames_in_any_batches(network: Ince
     kept = whole.arrays()["features"]
     assert kept.shape == (3, DIMENSIONS)
     alone = network.features([images[0][6:44, 4:40]])[0]
-    close = {
-        "rtol": 1e-5,
-        "atol": 1e-6 * kept.max(),
-    }  # a processor may sum in another order for another batch
+    # A processor may sum in another order for another batch.
+    close = {"rtol": 1e-5, "atol": 1e-6 * kept.max()}
     np.testing.assert_allclose(kept, parts.arrays()["features"], **close)
     np.testing.assert_allclose(kept[0], alone, **close)
 

@@ -13,6 +13,9 @@ from syncdiff_data.weights import file_sha256
 from syncdiff_eval.metrics.base import MetricFamily
 from syncdiff_eval.metrics.frechet import Distance, FeatureNetwork, Region, frechet_family
 
+VERSION = 2
+"""Version 1, one image at a time, differs in the last digits of a feature."""
+
 
 def _load(weights: Mapping[str, Path], device: str) -> tuple[FeatureNetwork, str]:
     from syncdiff_eval.networks.inception import Inception
@@ -32,7 +35,7 @@ def fid_family(region: Region) -> MetricFamily:
             load=_load,
             enough=2048,
             decimals=2,
-            version=1,
+            version=VERSION,
             weights=("inception-fid",),
         )
     )

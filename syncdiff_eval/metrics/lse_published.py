@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from syncdiff_eval.networks.face_tracks import Detector
     from syncdiff_eval.networks.syncnet import SyncNet
 
-VERSION = 1
+VERSION = 2
+"""Version 1, without packed convolutions, differs in the last digits of an embedding."""
 SHORTEST_TRACK = 50
 """Detections that the most tolerant protocol asks for; the others choose among its tracks."""
 Arrays = dict[str, np.ndarray]
