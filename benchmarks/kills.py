@@ -17,7 +17,8 @@ third crash of one item in one run makes it a reject by design, so at most two w
 
 A line a round goes to FOLDER/rounds.csv; run it again and it goes on after the last, with the moments that the seed
 gives to the next round. At the end, or for --kills 0, the table of all rounds there. Exit status 1 where a file
-differs, a command hangs, prints a stack or ends with another status than 0 though what it runs on was there.
+differs, a command hangs, prints a stack, leaves processes or ends with another status than 0 though what it runs on
+was there.
 """
 
 from __future__ import annotations
@@ -136,9 +137,11 @@ class Round:
             finally:
                 if driver.poll() is None:
                     kill(family(driver.pid))
-            left = [title(process) for process in psutil.wait_procs(self.family, LONGEST_LEFT_S)[1]]
+            left = psutil.wait_procs(self.family, LONGEST_LEFT_S)[1]
             if left:
-                return f"start {self.starts} leaves processes: {', '.join(left)}"
+                titles = ", ".join(map(title, left))
+                kill(left)
+                return f"start {self.starts} leaves processes: {titles}"
             log.seek(0)
             text = log.read().decode(errors="replace")
         return self._judge(status, text, {kind for kind in KINDS if self.kills[kind] > before[kind]})

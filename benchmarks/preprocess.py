@@ -192,7 +192,7 @@ METHODS = {"faces": prepare_faces, "published": prepare_published}
 
 
 def run_method(name: str, workers: int, paths: list[str]) -> None:
-    """One timed run, in a process of its own (see `measure`)."""
+    """One timed run, in a process of its own (see `method_command`)."""
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(METHODS[name], [Path(p) for p in paths]))
 

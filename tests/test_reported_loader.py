@@ -80,9 +80,11 @@ if __name__ == "__main__":
     with subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
     ) as training:
-        assert training.stdout
-        assert training.stdout.readline() == "a batch\n"
-        left = psutil.Process(training.pid).children(recursive=True)
-        assert len(left) >= 3, "two workers and their fork server"
-        training.kill()
+        try:
+            assert training.stdout
+            assert training.stdout.readline() == "a batch\n"
+            left = psutil.Process(training.pid).children(recursive=True)
+            assert len(left) >= 3, "two workers and their fork server"
+        finally:
+            training.kill()
     assert not psutil.wait_procs(left, timeout=60)[1]

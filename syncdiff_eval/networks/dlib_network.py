@@ -1,5 +1,5 @@
 """dlib's face recognition network (King 2017, dlib_face_recognition_resnet_model_v1), read from its file and run by
-PyTorch: dlib multiplies matrices itself, at a twentieth of what a processor can do (benchmarks/limits.py).
+PyTorch in a ninth of the time: dlib multiplies matrices itself (docs/results.md, "Share of the limit").
 
 Layers and sizes are those of King's dnn_face_recognition_ex.cpp: a ResNet of 29 convolutions with half the usual
 channels, in which a shortcut that has fewer channels, or another size, is filled up with zeros.
@@ -48,7 +48,7 @@ class DlibFaceNetwork(nn.Module):
                 channels = width
             self.blocks = nn.Sequential(*blocks)
             matrix = torch.from_numpy(next(layers).reshape(channels, DIMENSIONS).copy())
-        except (StopIteration, ValueError, IndexError) as error:
+        except (StopIteration, ValueError, IndexError, OverflowError) as error:
             raise UserError(
                 f"{path} does not hold dlib's face network; install the package's pinned release"
             ) from error
