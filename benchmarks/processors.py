@@ -24,10 +24,11 @@ from syncdiff_data.shards import read_clips, read_features
 
 ROOT = Path(__file__).resolve().parent.parent
 SWITCHES = {
-    "OPENCV_CPU_DISABLE": "AVX,FP16,FMA3,AVX2,AVX512F,AVX512_SKX,AVX512_COMMON,AVX512_ICL",
+    "OPENCV_CPU_DISABLE": "AVX,FP16,FMA3,AVX2,AVX_VNNI,AVX512F,AVX512-COMMON,AVX512-SKX,AVX512-CLX,AVX512-ICL",
     "ATEN_CPU_CAPABILITY": "default",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
-    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Nehalem",
     "JSIMD_FORCESSE2": "1",
 }
 TALKERS = "import sys; from syncdiff_data.demo import make_talkers; from pathlib import Path; "
