@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -57,6 +57,8 @@ SCRIPT = Path(__file__).resolve().parent.parent / "pipelines" / "preprocess.py"
 class Options:
     root: Path
     """Folder of GRID .mpg clips."""
+    what: tuple[Literal["whole", "faces", "published"], ...] = ("whole", "faces", "published")
+    """What is timed."""
     clips: int = 60
     """Clips for the two methods of this project."""
     published_clips: int = 12
@@ -310,7 +312,8 @@ def main(options: Options) -> None:
             "faces": (paths, partial(method_command, "faces", paths)),
             "published": (few, partial(method_command, "published", few)),
         }
-        for name, (clips, command) in commands.items():
+        for name in options.what:
+            clips, command = commands[name]
             single = 0.0
             for workers in options.workers:
                 rate = len(clips) / seconds_of(command(workers=workers))
