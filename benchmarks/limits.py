@@ -294,6 +294,9 @@ def main(options: Options) -> None:
         if options.profile:
             write_profile(path, options.profile, Path(scratch))
             return
+        a, b = torch.rand(2, SIDE, SIDE)
+        rate = PRODUCT / cpu_ms(partial(torch.mm, a, b)) / 1e6
+        print(f"matrix product in float32: {rate:.0f} GFLOP/s\n")
         print("| part | CPU ms | limit | ms at the limit | share of the limit |\n|---|---:|---|---:|---:|")
         for part in parts(read_clip(path)):
             if options.only in part.name:

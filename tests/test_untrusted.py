@@ -11,7 +11,6 @@ import os
 import pickle
 import tracemalloc
 import wave
-import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -255,8 +254,6 @@ def test_weights_whose_zip_says_that_it_spans_disks_are_refused(tmp_path: Path) 
     disks = data.rindex(b"PK\x06\x07") + 16
     data[disks : disks + 4] = (2).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(zipfile.BadZipFile):
-        zipfile.is_zipfile(path)
     with pytest.raises(UserError, match="not a file of Wav2Lip weights"):
         read_state(path, "Wav2Lip")
     with pytest.raises(UserError, match="not a readable PyTorch checkpoint"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -181,8 +182,10 @@ def check_feature(
 def choose_feature(
     features: Store, shards: Sequence[ShardContent | DamagedShard], feature: str | None
 ) -> tuple[str, int]:
-    """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise."""
-    layers = next((shard.layers for shard in shards if isinstance(shard, ShardContent) and shard.layers), {})
+    """The column to read and its width: the named one, or the only one. UserError lists what there is otherwise. What
+    most shards have counts, since the others are damaged."""
+    counts = Counter(tuple(shard.layers.items()) for shard in shards if isinstance(shard, ShardContent))
+    layers = dict(counts.most_common(1)[0][0]) if counts else {}
     if feature is None and len(layers) == 1:
         (feature,) = layers
     if feature is None or feature not in layers:
