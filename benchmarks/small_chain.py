@@ -56,6 +56,7 @@ class Chain:
     """What the commands read and what undisturbed runs of them left, below one folder."""
 
     folder: Path
+    clips: int = CLIPS
 
     @property
     def videos(self) -> Path:
@@ -70,7 +71,7 @@ class Chain:
         FOLDER/STAGE.done holds a run's seconds. ray_address, variables: of a Ray that runs, and what a command there
         needs in its environment."""
         if not (self.videos / LIST_NAME).exists():
-            make_talkers(self.videos, CLIPS, SECONDS, size=SIZE)
+            make_talkers(self.videos, self.clips, SECONDS, size=SIZE)
         names = sorted(path.relative_to(self.videos).as_posix() for path in self.videos.rglob("*.mp4"))
         with (self.folder / "pairs.csv").open("w", newline="") as file:
             sounds = [*names[1:], names[0]]
