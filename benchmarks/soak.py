@@ -3,11 +3,11 @@
     python benchmarks/soak.py --out FOLDER [--minutes 120]
 
 Each turn makes a data set of generated talkers and a report on their dubs anew (small_chain.py), as a notebook or a
-service would: the driver and its Ray live on. After each turn a line goes to FOLDER/soak.csv: memory (proportional set
-size) of the driver, of Ray's workers together and of Ray's own processes, bytes in the object store, open files of all,
-and bytes of the outputs. The table has the first and the last turn after a tenth of warming up, and the slope over
-those turns by least squares. Exit status 1 where an output differs from the undisturbed one, or the disk holds another
-amount.
+service would: the driver and its Ray live on. After each turn a line goes to FOLDER/soak.csv: private memory of the
+driver, of Ray's workers together and of Ray's own processes (unique set size, since the pages of libraries are shared
+with whatever else runs on the machine), bytes in the object store, open files of all, and bytes of the outputs. The
+table has the first and the last turn after a tenth of warming up, and the slope over those turns by least squares.
+Exit status 1 where an output differs from the undisturbed one, or the disk holds another amount.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def measure(number: int, began: float, folder: Path, equal: bool) -> Sample:
             name = title(process)
             is_worker = name.startswith("ray::")
             part = "driver" if process.pid == os.getpid() else "workers" if is_worker else "ray"
-            used[part] += process.memory_full_info().pss / 2**20
+            used[part] += process.memory_full_info().uss / 2**20
             count += is_worker
             files += process.num_fds()
         except psutil.Error:
