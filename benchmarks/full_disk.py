@@ -19,6 +19,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -160,6 +161,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def main(options: Options) -> None:
     """Prepare, fill, print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no process behind
     chain, path, began = Chain(options.out.absolute()), options.out / "disk.csv", time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     with cluster_of_two() as cluster:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -134,6 +135,7 @@ def table(samples: list[Sample]) -> str:
 
 def main(options: Options) -> None:
     """Prepare, loop, print the table."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no process behind
     os.environ |= environment()
     chain, out = Chain(options.out.absolute()), options.out.absolute() / "soak"
     options.out.mkdir(parents=True, exist_ok=True)
