@@ -34,6 +34,8 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.stage import ray_session
 
 PARTS = ("preprocess", "benchmark")
+WORKERS = ("ray::Map", "ray::IDLE", "ray::RunActor")
+"""What works for a run; Ray's other actors and agents count as Ray's own processes."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def measure(number: int, began: float, folder: Path, equal: bool) -> Sample:
     for process in family(os.getpid()):
         try:
             name = title(process)
-            is_worker = name.startswith("ray::")
+            is_worker = name.startswith(WORKERS)
             part = "driver" if process.pid == os.getpid() else "workers" if is_worker else "ray"
             used[part] += process.memory_full_info().uss / 2**20
             count += is_worker
