@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
 import tyro
 
 PARTS = {"media": "fuzz_media", "tables": "fuzz_files", "shards": "fuzz_files", "checkpoints": "fuzz_files"}
@@ -123,6 +124,7 @@ def address_space() -> int:
 def serve(pipe: Connection, part: str, good: Path, scratch: Path, seed: int, memory_mib: int) -> None:
     """A worker: numbers of cases come in; what is being done and Cases go out."""
     loaded = find_part(part).load(good, scratch)
+    pa.allocate_buffer(1)  # Arrow reserves a gigabyte of addresses at its first allocation.
     limit = address_space() + memory_mib * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
