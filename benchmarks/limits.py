@@ -79,7 +79,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Part:
-    """A work and what it cannot be faster than: `times` calls of `least`. count: units in one call of the work."""
+    """What is timed, and its limit: `times` calls of `least`. count: units in one call of the work."""
 
     name: str
     count: float

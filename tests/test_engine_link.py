@@ -8,7 +8,7 @@ import pytest
 
 from syncdiff_data.stage import link as link_module
 from syncdiff_data.stage.actor import LocalRun
-from syncdiff_data.stage.link import MOST_WAITING, REPORT_EVERY_S, Link
+from syncdiff_data.stage.link import MAX_WAIT_SHARE, REPORT_EVERY_S, Link
 
 ANSWER_S = 0.002
 
@@ -63,7 +63,7 @@ def test_quick_items_wait_a_twentieth_of_the_time(run: SlowRun) -> None:
     link = Link(run)
     link.begin_block(0)
     process(link, run, 0.005)
-    assert 0 < run.asked * ANSWER_S <= MOST_WAITING * run.clock.now + ANSWER_S
+    assert 0 < run.asked * ANSWER_S <= MAX_WAIT_SHARE * run.clock.now + ANSWER_S
     assert run.sent <= run.asked + 2 * run.clock.now / REPORT_EVERY_S
     assert not run.actor.crashes.node, "all that began has ended"
 
@@ -76,7 +76,7 @@ def test_after_a_lost_worker_every_item_waits(run: SlowRun) -> None:
     assert run.asked == 1000
 
 
-def test_a_crash_of_an_item_that_waited_is_counted_and_an_end_is_told(run: SlowRun) -> None:
+def test_a_crash_of_an_item_that_waited_is_counted_and_an_end_clears_it(run: SlowRun) -> None:
     first, second = Link(run), Link(run)
     first.begin("a")
     second.begin("a")

@@ -14,7 +14,7 @@ from runs import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import fuzz
 
-FEW = {"media": 20, "tables": 100, "shards": 40, "checkpoints": 40}
+FEW = {"media": 120, "tables": 100, "shards": 40, "checkpoints": 40}
 SEED = 1
 DONE = {"ok", "clip", "dubbed", "scored", "read", "true"}
 

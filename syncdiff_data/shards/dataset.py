@@ -20,6 +20,7 @@ from syncdiff_data.shards.store import Store
 DATASET_FILE = "dataset.json"
 MOST_SHARDS = 1_000_000
 """A file that says more is damaged: their names alone would fill the memory."""
+MAKE_AGAIN = "Delete it and run the command that makes the data set again: only this shard is made anew."
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,7 @@ class Shard(pq.ParquetFile):
         try:
             yield
         except (OSError, ValueError) as error:  # pyarrow raises ArrowInvalid, a ValueError, for damaged files
-            raise UserError(
-                f"{self.where} cannot be read ({error}). Delete it and run the command that makes the data set "
-                "again: only this shard is made anew."
-            ) from error
+            raise UserError(f"{self.where} cannot be read ({error}). {MAKE_AGAIN}") from error
 
 
 def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
@@ -151,10 +149,7 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
         raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
     if not has_columns(name.partition("/")[0], shard.schema_arrow):
-        raise UserError(
-            f"the columns of {shard.where} are not those of the table. Delete it and run the command that makes the "
-            "data set again: only this shard is made anew."
-        )
+        raise UserError(f"the columns of {shard.where} are not those of the table. {MAKE_AGAIN}")
     return shard
 
 

@@ -8,61 +8,62 @@ from collections.abc import Mapping
 from syncdiff_data.stage.actor import LocalRun, RunClient
 
 REPORT_EVERY_S = 0.3
-MOST_WAITING = 0.05
-"""Share of a block's time that may be spent on waiting for the actor."""
+MAX_WAIT_SHARE = 0.05
+"""Of a block's time: for synchronous calls."""
 
 
 class Link:
-    """Items that begin and end, and progress.
+    """Sends beginnings and ends of items, and their counts, to the actor of the run.
 
-    An item that begins waits until the actor knows it, so that a crash in the next moment is counted. That takes a
-    millisecond or more, and one actor serves the whole cluster. So items wait only as long as that takes a twentieth
-    of their block's time; in between, one of REPORT_EVERY_S is told to the actor without waiting and the others are
-    not: their first crash may go uncounted. In a block that lost a worker every item waits.
+    A synchronous call makes sure that a crash in the next moment is counted. It takes a millisecond or more, and one
+    actor serves the whole cluster, so synchronous calls take a twentieth of a block's time at most. Between them a
+    beginning is sent asynchronously every REPORT_EVERY_S; the other items send nothing, and their first crash may go
+    uncounted. In a block that lost a worker every call is synchronous.
     """
 
     def __init__(self, run: RunClient | None = None, node: str = "here"):
         self.run, self.node = run or LocalRun(), node
         self._lost_worker = False
-        self._block_began, self._spent = time.monotonic(), 0.0
-        self._told: str | None = None
-        """Item that the actor believes to be under way."""
-        self._told_at = 0.0
-        self._waits = True
-        """Whether that item waited."""
+        self._block_began, self._waited = time.monotonic(), 0.0
+        self._begun: str | None = None
+        """The last item whose beginning was sent, until it ends."""
+        self._begun_at = 0.0
+        self._synchronous = True
+        """How it was sent."""
         self._ended: str | None = None
-        """An item told without waiting that has ended: goes with the next message."""
+        """An item begun asynchronously that has ended: its end is sent with the next message."""
         self._counts: dict[int, Mapping[str, int]] = {}
         self._sent_at = 0.0
 
     def begin_block(self, first: int) -> None:
         """The block of plans that begins with number `first`; asks whether its workers were lost before."""
         self._lost_worker = int(self.run.ask(1, "begin_block", first)) > 0
-        self._block_began, self._spent = time.monotonic(), 0.0
+        self._block_began, self._waited = time.monotonic(), 0.0
 
     def begin(self, item: str) -> bool:
         """False where the item is quarantined."""
         now = time.monotonic()
-        waits = self._lost_worker or self._spent <= MOST_WAITING * (now - self._block_began)
-        if not waits and now - self._told_at <= REPORT_EVERY_S:
+        synchronous = self._lost_worker or self._waited <= MAX_WAIT_SHARE * (now - self._block_began)
+        if not synchronous and now - self._begun_at <= REPORT_EVERY_S:
             return True
         message = ("begin", item, self.node, self._ended)
-        self._told, self._told_at, self._waits, self._ended = item, now, waits, None
-        if not waits:
+        self._begun, self._begun_at, self._synchronous, self._ended = item, now, synchronous, None
+        if not synchronous:
             self.run.send(*message)
             return True
         may_begin = bool(self.run.ask(True, *message))
-        self._spent += time.monotonic() - now
+        self._waited += time.monotonic() - now
         return may_begin
 
     def end(self, item: str) -> None:
-        if item != self._told:
+        """Items of a worker follow one another: of any but the last one begun nothing was sent."""
+        if item != self._begun:
             return
-        if self._waits:
+        if self._synchronous:
             self.run.send("end", item)
         else:
             self._ended = item
-        self._told = None
+        self._begun = None
 
     def report(self, plan: int, counts: Mapping[str, int]) -> None:
         """Keep the counts of a plan, and send those of all plans since, a few times a second."""
