@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,8 +21,9 @@ from syncdiff_data.clips import ClipConfig
 from syncdiff_data.demo import LIST_NAME, make_talker, write_list
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
+from syncdiff_model.checkpoint import steps_done
 from syncdiff_model.dubbing import DubConfig
-from syncdiff_model.presets import load_preset
+from syncdiff_model.presets import Settings, load_preset
 
 if __package__:
     from syncdiff_pipelines import benchmark, extract_features, preprocess, synthesize, train
@@ -95,6 +96,8 @@ def main(options: Options) -> None:
             lambda: benchmark.main(benchmark.Options(reference=real, out=report, method=methods, ray=ray)),
         )
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
+    for sentence in cut_short(load_preset(options.preset), runs):
+        print(sentence)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,21 @@ def train_once(data: Data, model: Literal["syncdiff", "gan"], run_folder: Path, 
             **stages,
         )
     )
+
+
+def cut_short(settings: Settings, runs: Mapping[str, Path]) -> list[str]:
+    """A sentence for each training that the clock ended before its last step: its scores say little."""
+    parts = {"the autoencoder": (runs["syncdiff"] / "autoencoder", settings.train_autoencoder)}
+    parts |= {
+        "syncdiff": (runs["syncdiff"], settings.train_syncdiff),
+        "gan": (runs["gan"], settings.train_gan),
+    }
+    return [
+        f"The clock ended the training of {name} at step {steps_done(run)} of {config.steps}, so the leaderboard says "
+        f"little: this machine is slow or busy. Once it is idle, give another --out, or remove {run} and all after it."
+        for name, (run, config) in parts.items()
+        if steps_done(run) < config.steps
+    ]
 
 
 def hold_out(videos: Path, real: Path) -> tuple[Path, Path]:

@@ -229,6 +229,11 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted((run / CHECKPOINTS).glob("step-????????"))
 
 
+def steps_done(run: Path) -> int:
+    """The step of a run's newest checkpoint; 0 without one."""
+    return max((int(path.name.removeprefix("step-")) for path in list_checkpoints(run)), default=0)
+
+
 def write_checkpoint(run: Path, step: int, fill: Callable[[Path], None], keep: int) -> Path:
     """Let `fill` write a folder and put it in place as `run`'s checkpoint of that step; keep the newest `keep`.
 

@@ -263,9 +263,13 @@ class Progress:
     def finish(self, step: int, losses: list[float]) -> None:
         recent = losses[-50:]
         loss = f", mean loss {sum(recent) / len(recent):.4f}" if recent else ""
-        self._print(
-            f"stopped at step {step} of {self.steps} after {time.monotonic() - self.started:.0f} s{loss}"
-        )
+        seconds = f"{time.monotonic() - self.started:.0f} s"
+        if step < self.steps:
+            self._print(
+                f"ended by its clock after {seconds} at step {step} of {self.steps}{loss}; --resume goes on"
+            )
+        else:
+            self._print(f"stopped at step {step} of {self.steps} after {seconds}{loss}")
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from syncdiff_data.stage import (
     run_stage,
 )
 from syncdiff_data.stage import context as context_module
+from syncdiff_data.stage.actor import RunActor
 from syncdiff_data.stage.quarantine import CrashCounts
 
 
@@ -35,6 +37,17 @@ def test_results_come_in_the_order_of_the_plans(tmp_path: Path, ray_session: Non
 
 def test_no_plans_give_no_results(tmp_path: Path, ray_session: None) -> None:
     assert numbers(tmp_path, count=0) == []
+
+
+def test_the_next_run_adds_no_class_of_its_actor(tmp_path: Path, ray_session: None) -> None:
+    """Each `ray.remote` of a class is another one, which every process of the session and its GCS keep."""
+    counts = []
+    for _ in range(3):
+        numbers(tmp_path, plans_per_block=4)
+        counts.append(
+            sum(isinstance(found, type) and issubclass(found, RunActor) for found in gc.get_objects())
+        )
+    assert counts[0] == counts[-1] > 0, counts
 
 
 def test_kind_47_models_are_loaded_once_a_process_and_off_the_heartbeat(

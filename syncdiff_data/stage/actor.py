@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -59,6 +60,14 @@ def _is_lost(node: str) -> bool:
     return node not in {n["NodeID"] for n in ray.nodes() if n["Alive"]}
 
 
+@functools.cache
+def _remote_class() -> Any:
+    """RunActor for Ray, made once: each `ray.remote` is another class, which driver, workers and GCS keep for ever."""
+    import ray
+
+    return ray.remote(RunActor)
+
+
 class RunClient:
     """The calls of RunActor as driver and workers make them: an actor that is gone answers with a default."""
 
@@ -72,10 +81,8 @@ class RunClient:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(RunActor).options(
-            num_cpus=0, max_restarts=-1, max_task_retries=2, scheduling_strategy=here
-        )
-        return cls(actor.remote())
+        options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 2}
+        return cls(_remote_class().options(**options, scheduling_strategy=here).remote())
 
     def stop(self) -> None:
         """End the actor's process: Ray Data keeps what it mapped, and with it handles, while the session lasts."""

@@ -27,6 +27,9 @@ RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
 }
 """Ray reads these when it is imported; variables that the user has set keep their values."""
+NO_BOOKKEEPING = {"enable_metrics_collection": False, "task_events_report_interval_ms": 0}
+"""Of a Ray of our own, which has no dashboard: else it keeps metrics and events of tasks that nobody can read, and its
+memory grows with every stage that is run."""
 # A second each, of asking what listens at an address whether it is a Ray after all.
 GIVEN_ADDRESS = {"RAY_NUM_REDIS_GET_RETRIES": "10"}
 ANSWER_WITHIN_S = 5.0
@@ -116,6 +119,7 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
             log_to_driver=log_to_driver,
+            _system_config=NO_BOOKKEEPING,
             **place,
         )
         try:
