@@ -21,8 +21,8 @@ lint: $(INSTALLED)
 prove: $(INSTALLED)  ## the proofs that take minutes to an hour: kills, full disks, clusters, whole corpora
 	$(BIN)/pytest -m slow
 
-prove-kills: $(INSTALLED)  ## 1,000 kills at random moments, in hours; KILLS=100 is a tenth; run it again to go on
-	$(BIN)/python benchmarks/kills.py --out proofs/kills --kills $(or $(KILLS),1000)
+prove-kills: $(INSTALLED)  ## 1,000 kills at random moments, in hours; KILLS=100 is a tenth, SECONDS=1800 a limit; run it again to go on
+	$(BIN)/python benchmarks/kills.py --out proofs/kills --kills $(or $(KILLS),1000) $(if $(SECONDS),--seconds $(SECONDS))
 
 prove-disk: $(INSTALLED)  ## the disk full at every multiple of 64 KiB
 	$(BIN)/python benchmarks/full_disk.py --out proofs/disk

@@ -3,9 +3,9 @@
     python benchmarks/soak.py --out FOLDER [--minutes 120]
 
 Each turn makes a data set of generated talkers and a report on their dubs anew (small_chain.py), as a notebook or a
-service would: the driver and its Ray live on. After each turn a line goes to FOLDER/soak.csv: private memory of the
-driver, of Ray's workers together and of Ray's own processes (unique set size, since the pages of libraries are shared
-with whatever else runs on the machine), bytes in the object store, open files of all, and bytes of the outputs. The
+service would: the driver and its Ray live on. After each turn a line goes to FOLDER/soak.csv: memory of the driver, of
+Ray's workers together and of Ray's own processes (anonymous pages; those of libraries would count as shared or as
+private by what else runs on the machine), bytes in the object store, open files of all, and bytes of the outputs. The
 table has the first and the last turn after a tenth of warming up, and the slope over those turns by least squares.
 Exit status 1 where an output differs from the undisturbed one, or the disk holds another amount.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import time
@@ -87,6 +88,13 @@ def turn(chain: Chain, out: Path) -> bool:
     return not any(chain.differences(part, out / part) for part in PARTS)
 
 
+def anonymous(pid: int) -> float:
+    """MiB of a process that belong to no file and no shared memory. OSError where it ended."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    (kilobytes,) = re.findall(r"^Anonymous: +(\d+) kB$", rollup, re.MULTILINE)
+    return int(kilobytes) / 1024
+
+
 def measure(number: int, began: float, folder: Path, equal: bool) -> Sample:
     """Of this process and all that it started."""
     import ray
@@ -98,10 +106,10 @@ def measure(number: int, began: float, folder: Path, equal: bool) -> Sample:
             name = title(process)
             is_worker = name.startswith(WORKERS)
             part = "driver" if process.pid == os.getpid() else "workers" if is_worker else "ray"
-            used[part] += process.memory_full_info().uss / 2**20
+            used[part] += anonymous(process.pid)
             count += is_worker
             files += process.num_fds()
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue  # It ended meanwhile.
     total, left = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
     store = (total.get("object_store_memory", 0) - left.get("object_store_memory", 0)) / 2**20

@@ -23,7 +23,7 @@ from syncdiff_data.faces import FaceConfig
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_model.checkpoint import steps_done
 from syncdiff_model.dubbing import DubConfig
-from syncdiff_model.presets import Settings, load_preset
+from syncdiff_model.presets import Settings, TrainConfig, load_preset
 
 if __package__:
     from syncdiff_pipelines import benchmark, extract_features, preprocess, synthesize, train
@@ -78,7 +78,7 @@ def main(options: Options) -> None:
                 extract_features.Options(clips=clips, encoder="logfbank", out=features, ray=ray)
             ),
         )
-    data = Data((Path(clips),), Path(features), options.preset)
+    data = Data((Path(clips),), Path(features), options.preset, load_preset(options.preset))
     runs = {"syncdiff": out / "run", "gan": out / "gan"}
     _step("train SyncDiff", lambda: train_once(data, "syncdiff", runs["syncdiff"]))
     # The GAN shares what comes before: the comparison is one of training objectives.
@@ -96,7 +96,7 @@ def main(options: Options) -> None:
             lambda: benchmark.main(benchmark.Options(reference=real, out=report, method=methods, ray=ray)),
         )
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
-    for sentence in cut_short(load_preset(options.preset), runs):
+    for sentence in cut_short(data.settings, runs):
         print(sentence)
 
 
@@ -132,14 +132,18 @@ class Data:
     clips: tuple[Path, ...]
     features: Path
     preset: str
+    settings: Settings
+    """Of the preset."""
 
 
 def train_once(data: Data, model: Literal["syncdiff", "gan"], run_folder: Path, **stages: Path) -> None:
-    """Train, unless a checkpoint is there: a training the clock ended would otherwise go on at every call.
+    """Train to the last step, or until the clock ends it: such a training would otherwise go on at every call.
 
     stages: earlier stages that are trained already, by their option's name.
     """
-    if any(run_folder.glob("checkpoints/step-*")):
+    config: TrainConfig = getattr(data.settings, f"train_{model}")
+    done = steps_done(run_folder)
+    if done >= config.steps or (done and config.max_seconds is not None):
         print(f"{run_folder} is trained already")
         return
     train.main(
@@ -151,7 +155,7 @@ def train_once(data: Data, model: Literal["syncdiff", "gan"], run_folder: Path, 
             preset=data.preset,
             split="train",
             resume=True,
-            settings=load_preset(data.preset),
+            settings=data.settings,
             **stages,
         )
     )
@@ -159,15 +163,16 @@ def train_once(data: Data, model: Literal["syncdiff", "gan"], run_folder: Path, 
 
 def cut_short(settings: Settings, runs: Mapping[str, Path]) -> list[str]:
     """A sentence for each training that the clock ended before its last step: its scores say little."""
-    parts = {"the autoencoder": (runs["syncdiff"] / "autoencoder", settings.train_autoencoder)}
-    parts |= {
+    trainings = {
+        "the autoencoder": (runs["syncdiff"] / "autoencoder", settings.train_autoencoder),
+        "the audio network": (runs["syncdiff"] / "audio", settings.train_audio),
         "syncdiff": (runs["syncdiff"], settings.train_syncdiff),
         "gan": (runs["gan"], settings.train_gan),
     }
     return [
-        f"The clock ended the training of {name} at step {steps_done(run)} of {config.steps}, so the leaderboard says "
-        f"little: this machine is slow or busy. Once it is idle, give another --out, or remove {run} and all after it."
-        for name, (run, config) in parts.items()
+        f"The clock ended the training of {name} at step {steps_done(run)} of {config.steps}, since this machine is "
+        "slow or busy: the leaderboard says little. Once it is idle, run this again with another --out."
+        for name, (run, config) in trainings.items()
         if steps_done(run) < config.steps
     ]
 

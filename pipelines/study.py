@@ -30,7 +30,7 @@ from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_data.tables import videos_of_split
 from syncdiff_eval.methods import MethodType
 from syncdiff_eval.statistics import Inference, paired_difference
-from syncdiff_model.checkpoint import list_checkpoints
+from syncdiff_model.checkpoint import steps_done
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.presets import Settings, TrainConfig, load_preset, settings_from, to_plain
 from syncdiff_model.rollout import SamplingConfig
@@ -237,8 +237,7 @@ def scaled(config: TrainConfig, share: float, seed: int, validations: int) -> Tr
 
 
 def training_done(training: Training) -> bool:
-    last = f"step-{training.config.steps:08d}"
-    return any(checkpoint.name == last for checkpoint in list_checkpoints(training.run))
+    return steps_done(training.run) >= training.config.steps
 
 
 @dataclass(frozen=True)

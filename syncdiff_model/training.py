@@ -263,13 +263,11 @@ class Progress:
     def finish(self, step: int, losses: list[float]) -> None:
         recent = losses[-50:]
         loss = f", mean loss {sum(recent) / len(recent):.4f}" if recent else ""
-        seconds = f"{time.monotonic() - self.started:.0f} s"
-        if step < self.steps:
-            self._print(
-                f"ended by its clock after {seconds} at step {step} of {self.steps}{loss}; --resume goes on"
-            )
-        else:
-            self._print(f"stopped at step {step} of {self.steps} after {seconds}{loss}")
+        whole = step >= self.steps
+        self._print(
+            f"{'stopped' if whole else 'ended by its clock'} at step {step} of {self.steps} after "
+            f"{time.monotonic() - self.started:.0f} s{loss}{'' if whole else '; --resume goes on'}"
+        )
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
