@@ -35,10 +35,11 @@ from scoring import default_protocol
 from syncnet_python.SyncNetModel import S
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from syncdiff_data.cli import run
 from syncdiff_data.demo import make_talkers
 from syncdiff_data.faces import FaceConfig, find_tracks
 from syncdiff_data.faces.embedded import OUTPUTS, EmbeddedBackend
-from syncdiff_data.records import UserError
+from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_eval.metrics.base import FrameBatch, Regions
 from syncdiff_eval.metrics.image import RADIUS, SIGMA, STRIP, psnr, similarity_map
@@ -142,8 +143,11 @@ class Clip:
 
 
 def read_clip(path: Path) -> Clip:
-    """UserError where no face is in the first frame."""
-    images = [image for _, image in islice(frames(path), FRAMES)]
+    """UserError for what is no video, and where no face is in the first frames."""
+    try:
+        images = [image for _, image in islice(frames(path), FRAMES)]
+    except MediaError as error:
+        raise UserError(f"{path}: {error}") from error
     speaker = speaker_of(find_tracks(images, EmbeddedBackend(), FaceConfig())[0])
     height, width = images[0].shape[:2]
     regions = speaker and build_regions(
@@ -304,4 +308,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run(main, Options, __doc__)

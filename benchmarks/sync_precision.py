@@ -23,7 +23,9 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from syncdiff_data.cli import run
 from syncdiff_data.media import Video, read_audio
+from syncdiff_data.records import MediaError, UserError
 from syncdiff_data.weights.state_dict import read_state
 from syncdiff_eval.metrics.lse import lse_from_arrays
 from syncdiff_eval.networks import syncnet
@@ -120,9 +122,12 @@ def products() -> dict[str, Callable[[], object]]:
 
 
 def inputs(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 [T, 224, 224, 3], BGR, and their sound."""
-    pictures = np.stack([to_bgr(whole_frame(frame)) for frame in islice(Video(path).frames(), count)])
-    return pictures, read_audio(path, 0.0, len(pictures))
+    """Frames uint8 [T, 224, 224, 3], BGR, and their sound. UserError for what is no video with sound."""
+    try:
+        pictures = np.stack([to_bgr(whole_frame(frame)) for frame in islice(Video(path).frames(), count)])
+        return pictures, read_audio(path, 0.0, len(pictures))
+    except MediaError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def spread(values: np.ndarray) -> str:
@@ -159,4 +164,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run(main, Options, __doc__)
