@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
+from syncdiff_data.shards.schema import DAMAGED_PARQUET
 from syncdiff_data.shards.store import write_atomically
 from syncdiff_eval.results import MetricInfo
 
@@ -62,19 +63,21 @@ def per_clip_table(records: Sequence[Mapping[str, Any]], metrics: Sequence[Metri
 
 
 def write_per_clip(table: pa.Table, path: Path) -> None:
-    """Write atomically."""
-    write_atomically(path, lambda file: pq.write_table(table, file))
+    """Write atomically, with checksums of the pages."""
+    write_atomically(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
 def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
     """A table of `per_clip_schema`. Raises UserError where the file cannot be read or has other columns."""
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        table = pq.read_table(path, page_checksum_verification=True)
+        table.validate(full=True)  # reports without checksums: texts may hold anything
+        names = table.schema.names
+    except DAMAGED_PARQUET as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     expected = per_clip_schema(metrics)
     if table.schema != expected:
-        difference = sorted(set(table.schema.names) ^ set(expected.names))
+        difference = sorted(set(names) ^ set(expected.names))
         raise UserError(
             f"{path} has other columns than this version of syncdiff writes for the metrics of results.json: "
             f"{', '.join(difference) or 'types differ'}. Run the benchmark again; its cache holds the scores."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_samples import DIFFUSION, GAN, METHODS, Sample, sample
 
@@ -20,7 +21,7 @@ from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.merge import check_same_run, merge_reports
 from syncdiff_eval.methods import Method
 from syncdiff_eval.pairing import Pairing
-from syncdiff_eval.per_clip import TAIL, per_clip_table, records_of, write_per_clip
+from syncdiff_eval.per_clip import TAIL, per_clip_table, read_per_clip, records_of, write_per_clip
 from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.report.files import FILES, Report, write_report
 from syncdiff_eval.results import Results, read_results, write_results
@@ -85,6 +86,24 @@ def test_a_table_made_in_parts_has_the_same_bytes(tmp_path: Path, monkeypatch: p
         write_per_clip(per_clip_table(records, made.results.metrics), tmp_path / name)
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
     assert per_clip_table([], made.results.metrics).schema == made.per_clip.schema
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "name in another encoding", "text in another encoding"])
+def test_a_damaged_table_is_a_sentence(tmp_path: Path, damage: str) -> None:
+    made, path = drawn(), tmp_path / "per_clip.parquet"
+    write_per_clip(made.per_clip, path)
+    assert read_per_clip(path, made.results.metrics).equals(made.per_clip)
+    data = path.read_bytes()
+    if damage == "flipped bit":
+        path.write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    elif damage == "name in another encoding":
+        path.write_bytes(data.replace(b"num_frames", b"num_fr\xe4mes"))
+    else:  # as a report would have it that was written without checksums
+        pq.write_table(made.per_clip, path, compression="none")
+        path.write_bytes(path.read_bytes().replace(b"scored", b"sc\xf6red"))
+    assert path.read_bytes() != data
+    with pytest.raises(UserError, match=r"per_clip\.parquet cannot be read"):
+        read_per_clip(path, made.results.metrics)
 
 
 def test_rows_hold_every_fact_of_a_file() -> None:

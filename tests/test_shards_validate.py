@@ -19,6 +19,7 @@ from syncdiff_data.shards import Store, load_dataset
 from syncdiff_data.shards.rows import clip_table
 from syncdiff_data.shards.schema import CLIPS, Footer, shard_path
 from syncdiff_data.shards.validate import validate
+from syncdiff_data.shards.write import is_committed
 
 DAMAGES = {
     "flipped bit": r"clips-00000-of-00002\.parquet of .* cannot be read",
@@ -37,6 +38,7 @@ DAMAGES = {
     "short audio": r"'audio': ",
     "nan": r"landmarks holds a number that is not finite",
     "column gone": r"columns of shard .* are not those",
+    "name in another encoding": r"clips-00000-of-00002\.parquet of .* cannot be read",
     "wrong crop size": r"face crops are",
 }
 
@@ -81,6 +83,8 @@ def spoil(store: Store, damage: str) -> None:
         rewrite(clips, [changed(tables[0], "landmarks", [[[float("nan")] * 136] * 3]), *tables[1:]])
     elif damage == "column gone":
         rewrite(clips, [table.drop_columns("text") for table in tables])
+    elif damage == "name in another encoding":
+        clips.write_bytes(clips.read_bytes().replace(b"start_s", b"st\xe4rt_s"))
     else:
         spoil_description(store, damage, clips)
 
@@ -114,6 +118,24 @@ def rewrite(path: Path, tables: list[pa.Table]) -> None:
 def changed(table: pa.Table, column: str, values: list) -> pa.Table:
     at = table.schema.get_field_index(column)
     return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+
+@pytest.mark.parametrize("error", [pa.ArrowMemoryError, pa.ArrowNotImplementedError, pa.ArrowKeyError])
+def test_what_arrow_raises_for_damage_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Lengths of gigabytes, unknown encodings: exceptions that are neither an OSError nor a ValueError."""
+
+    def read_row_group(*args: object, **kwargs: object) -> None:
+        raise error("malloc of size 2147483648 failed")
+
+    store = build(tmp_path / "d")
+    footer = Footer.of(pq.ParquetFile(store.path(shard_path("clips", 0, 2))).schema_arrow)
+    assert footer
+    assert is_committed(store, footer, verify=True)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+    assert not is_committed(store, footer, verify=True)
+    assert any("cannot be read (malloc of size" in problem for problem in validate(store.uri))
 
 
 def test_the_counts_of_json_are_plain(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.loader.config import LoaderConfig
@@ -22,7 +21,7 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import clips_without_features
-from syncdiff_data.shards.schema import Footer, footer_values, frame_features, has_columns
+from syncdiff_data.shards.schema import DAMAGED_PARQUET, Footer, footer_values, frame_features, has_columns
 
 FOOTERS_AT_ONCE = 16
 CLIP_COLUMNS = ("clip_id", "split", "num_frames")
@@ -214,7 +213,7 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
             layers = frame_features(schema) if dataset.kind == "features" else {}
             if nameless := [column for column in columns if column != "split" and None in values[column]]:
                 raise ValueError(f"its footer does not say its {nameless[0]}")
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except DAMAGED_PARQUET as error:
             return DamagedShard(f"{store.path(name)} cannot be read ({error})")
         return ShardContent(layers, footer.crop_size or 0, values)
 

@@ -17,6 +17,7 @@ from syncdiff_data.loader.sync import shift_sound
 from syncdiff_data.media.codecs import decode_flac
 from syncdiff_data.shards import Store
 from syncdiff_data.shards.clip_columns import vectors_of
+from syncdiff_data.shards.schema import DAMAGED_PARQUET
 from syncdiff_data.sync_expert.prepare import standard_energies
 
 
@@ -73,7 +74,7 @@ class ClipReader:
         """The cells of a row group's only row."""
         try:
             table = self._open(store, name).read_row_group(group, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+        except DAMAGED_PARQUET as error:
             raise DamagedShard(f"{store.path(name)} cannot be read at row group {group} ({error})") from error
         return {column: table.column(column)[0] for column in columns}
 

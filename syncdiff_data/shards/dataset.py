@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.schema import SCHEMA_VERSION, Footer, has_columns, shard_path
+from syncdiff_data.shards.schema import DAMAGED_PARQUET, SCHEMA_VERSION, Footer, has_columns, shard_path
 from syncdiff_data.shards.store import Store
 
 DATASET_FILE = "dataset.json"
@@ -117,15 +117,15 @@ class Shard(pq.ParquetFile):
 
     def __init__(self, store: Store, name: str):
         self.where = f"shard {name} of {store.uri}"
-        with self._naming():
+        with self.naming():
             super().__init__(store.open(name), page_checksum_verification=True)
 
     def read_row_group(self, *args: Any, **kwargs: Any) -> pa.Table:
-        with self._naming():
+        with self.naming():
             return super().read_row_group(*args, **kwargs)
 
     def read(self, *args: Any, **kwargs: Any) -> pa.Table:
-        with self._naming():
+        with self.naming():
             return super().read(*args, **kwargs)
 
     @property
@@ -133,10 +133,10 @@ class Shard(pq.ParquetFile):
         return Footer.of(self.schema_arrow)
 
     @contextmanager
-    def _naming(self) -> Iterator[None]:
+    def naming(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # pyarrow raises ArrowInvalid, a ValueError, for damaged files
+        except DAMAGED_PARQUET as error:
             raise UserError(f"{self.where} cannot be read ({error}). {MAKE_AGAIN}") from error
 
 
@@ -148,7 +148,9 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     shard = Shard(store, name)
     if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
         raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
-    if not has_columns(name.partition("/")[0], shard.schema_arrow):
+    with shard.naming():
+        known = has_columns(name.partition("/")[0], shard.schema_arrow)
+    if not known:
         raise UserError(f"the columns of {shard.where} are not those of the table. {MAKE_AGAIN}")
     return shard
 

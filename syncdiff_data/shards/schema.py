@@ -18,6 +18,9 @@ from syncdiff_data.documents import parse_json
 from syncdiff_data.shards.clip_columns import CLIP_COLUMNS, vectors_type
 
 SCHEMA_VERSION = 1
+DAMAGED_PARQUET = (OSError, ValueError, pa.ArrowException)
+"""What pyarrow raises for a damaged file: some of its exceptions are no ValueError, and names that are not UTF-8 raise
+Python's own."""
 FOOTER_KEY = b"syncdiff"
 ENVIRONMENT_KEY = b"syncdiff_environment"
 

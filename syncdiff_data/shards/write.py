@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.environment import environment
-from syncdiff_data.shards.schema import IN_FOOTER, STORED_AS_IS, Footer, shard_path
+from syncdiff_data.shards.schema import DAMAGED_PARQUET, IN_FOOTER, STORED_AS_IS, Footer, shard_path
 from syncdiff_data.shards.store import Store
 
 
@@ -57,7 +57,7 @@ def is_committed(store: Store, footer: Footer, verify: bool = False) -> bool:
                 return False
             for row in range(file.num_row_groups if verify else 0):
                 file.read_row_group(row)
-    except (OSError, ValueError):
+    except DAMAGED_PARQUET:
         return False
     return True
 
