@@ -78,16 +78,19 @@ def choose_frames(
     landmarks: [F, 68, 2] in crop pixels, for config.identity "similar".
     """
     first = int(rng.integers(num_frames - window + 1))
-    # distance of every frame from the window: 0 inside, 1 beside it
-    every = np.arange(num_frames)
-    distance = np.maximum(np.maximum(first - every, every - (first + window - 1)), 0)
-    farthest = max(first, num_frames - window - first)
-    allowed = np.flatnonzero(distance >= min(config.identity_distance + 1, farthest))
-    if config.identity == "similar" and landmarks is not None:
-        allowed = similar_pose(landmarks, np.arange(first, first + window), allowed)
     frames = np.arange(first, first + window)
+    # identity: a frame at least `distance` before the window (1: beside it) or as much behind
+    distance = min(config.identity_distance + 1, max(first, num_frames - window - first))
+    before, behind = max(first - distance + 1, 0), first + window - 1 + distance
+    allowed = np.concatenate([np.arange(before), np.arange(behind, num_frames)])
+    if not distance:  # the clip is as long as the window
+        allowed = np.arange(num_frames)
+    if config.identity == "similar" and landmarks is not None:
+        allowed = similar_pose(landmarks, frames, allowed)
+    identity = int(
+        allowed[rng.integers(len(allowed))]
+    )  # rng.choice draws the same number in five times the time
     pose = frames - config.pose_offset
-    identity = int(rng.choice(allowed))
     most = config.masked_shift if "masked" in config.parts.images else 0
     shift = int(rng.integers(-most, most + 1)) if most else 0
     return Frames(
@@ -133,10 +136,13 @@ def crop_landmarks(landmarks: np.ndarray, face_to_source: np.ndarray) -> np.ndar
 
     landmarks: [T, 68, 2]; face_to_source: [T, 2, 3]. Returns float32 [T, 68, 2].
     """
-    turn, shift = face_to_source[:, :, :2].astype(np.float64), face_to_source[:, None, :, 2]
-    back, moved = np.linalg.inv(turn)[:, None], landmarks - shift
-    # written out, since np.einsum takes twice as long over two numbers
-    return (back[..., 0] * moved[..., :1] + back[..., 1] * moved[..., 1:]).astype(np.float32)
+    back = np.linalg.inv(face_to_source[:, :, :2].astype(np.float64))[..., None]  # [T, 2, 2, 1]
+    # x and y [T, 68] by themselves, contiguous and of one type: thrice as fast as pairs
+    x, y = ((landmarks[..., i] - face_to_source[:, i, 2:]).astype(np.float64) for i in (0, 1))
+    points = np.empty(landmarks.shape, np.float32)
+    points[..., 0] = back[:, 0, 0] * x + back[:, 0, 1] * y
+    points[..., 1] = back[:, 1, 0] * x + back[:, 1, 1] * y
+    return points
 
 
 def sample_window(clip: StoredClip, config: LoaderConfig, rng: np.random.Generator) -> EncodedWindow:
