@@ -87,9 +87,7 @@ def choose_frames(
         allowed = np.arange(num_frames)
     if config.identity == "similar" and landmarks is not None:
         allowed = similar_pose(landmarks, frames, allowed)
-    identity = int(
-        allowed[rng.integers(len(allowed))]
-    )  # rng.choice draws the same number in five times the time
+    identity = int(allowed[rng.integers(len(allowed))])  # as rng.choice, which takes five times as long
     pose = frames - config.pose_offset
     most = config.masked_shift if "masked" in config.parts.images else 0
     shift = int(rng.integers(-most, most + 1)) if most else 0
