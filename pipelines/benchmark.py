@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path, user_path
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
@@ -89,8 +89,8 @@ class Options:
 
 
 def main(options: Options) -> None:
-    reference = Path(user_path("--reference", options.reference))
-    out = Path(user_path("--out", options.out))
+    reference = Path(shared_path("--reference", options.reference))
+    out = Path(shared_path("--out", options.out))
     pairs = _path("--pairs", options.pairs)
     protocol = find_protocol(options.protocol)
     pairing = pair_by_list(reference, pairs, options.pairs_order) if pairs else pair_by_name(reference)

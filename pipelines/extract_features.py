@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
 from syncdiff_data.features import ENCODERS, encoder_files, encoder_needs_mouth, encoder_weights, load_encoder
 from syncdiff_data.reasons import Reason
@@ -64,7 +64,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    clips, out = user_path("--clips", options.clips), user_path("--out", options.out)
+    clips, out = shared_path("--clips", options.clips), shared_path("--out", options.out)
     dataset = clips_dataset(clips)
     if encoder_needs_mouth(options.encoder, options.modality) and not dataset.recipe["config"]["mouth"]:
         raise UserError(
@@ -110,7 +110,7 @@ def make_features(
     out: str,
 ) -> Dataset:
     """Start or resume the features, make what is missing on Ray, and mark them complete."""
-    store, source = Store(out), user_path("--clips", options.clips)
+    store, source = Store(out), shared_path("--clips", options.clips)
     features = start_dataset(store, recipe, clips.plan_hash, clips.num_shards, options.overwrite)
     stage = ExtractStage(
         clips=source,

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, WeightFlags, run, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path
 from syncdiff_data.clips import VERSION, ClipConfig
 from syncdiff_data.plans import Plan, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, recipe_config, recipe_weights, totals
@@ -72,7 +72,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    root, out = Path(user_path("--root", options.root)), user_path("--out", options.out)
+    root, out = Path(shared_path("--root", options.root)), shared_path("--out", options.out)
     plans = make_plans(
         list_sources(options.source, root, options.split, options.limit, options.lists), options.shard_size
     )

@@ -18,7 +18,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, shared_path, user_path
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
@@ -63,7 +63,7 @@ def main(options: Options) -> None:
     if single == (options.pairs is not None):
         raise UserError("Give either --video and --audio, or --pairs.")
     if options.pairs is not None:
-        dub_many(options, Path(user_path("--pairs", options.pairs)))
+        dub_many(options, Path(shared_path("--pairs", options.pairs)))
     elif options.video is not None and options.audio is not None:
         video, audio = user_path("--video", options.video), user_path("--audio", options.audio)
         dub_one(options, Path(video), Path(audio))
@@ -102,7 +102,7 @@ def model_of(name: str) -> str:
 
 def dub_many(options: Options, table: Path) -> None:
     """Dub a list on Ray."""
-    out = Path(user_path("--out", options.out))
+    out = Path(shared_path("--out", options.out))
     job = DubList(
         model=model_of(options.model),
         pairs=read_pairs(table, out),

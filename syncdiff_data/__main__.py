@@ -8,10 +8,9 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from tyro.conf import Positional
 
-from syncdiff_data.cli import RayOptions, run_commands, user_path
+from syncdiff_data.cli import RayOptions, for_console, run_commands, shared_path, user_path
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.inspect import contact_sheet, summarise
 from syncdiff_data.shards.validate import validate
@@ -32,7 +31,7 @@ def inspect_command(
         clips: For features of `sync`: the clips they were made of, to name the sources that are out of step.
         contact_sheet_png: Also write this PNG: faces with landmarks and mouth crops of some clips.
     """
-    summarise(path, clips=None if clips is None else user_path("--clips", clips))
+    summarise(path, clips=None if clips is None else shared_path("--clips", clips))
     if contact_sheet_png is not None:
         contact_sheet(path, contact_sheet_png)
         print(contact_sheet_png)
@@ -58,8 +57,8 @@ def validate_command(
     from syncdiff_data.audit import audit  # Needs the extra `data`, which looking at a data set does not.
 
     problems = validate(
-        user_path("DATASET", dataset),
-        None if clips is None else user_path("--clips", clips),
+        shared_path("DATASET", dataset),
+        None if clips is None else shared_path("--clips", clips),
         check_on_ray(RayOptions(workers, ray_address)),
     )
     if root is not None:
@@ -71,7 +70,7 @@ def validate_command(
         print(problem, file=sys.stderr)
     if problems:
         raise UserError(f"{dataset} has {len(problems)} problems.")
-    Console().print(f"{escape(dataset)}: [green]valid[/green]")
+    Console().print(f"{for_console(dataset)}: [green]valid[/green]")
 
 
 AUDITED_CLIPS = 100

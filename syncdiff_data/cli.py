@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
+from rich.markup import escape
 from tyro.extras import SubcommandApp
 
 from syncdiff_data.records import UserError
@@ -108,6 +109,11 @@ def printable(text: str) -> str:
     return shown
 
 
+def for_console(text: str) -> str:
+    """The same for Rich, to which square brackets are no markup then."""
+    return escape(printable(text))
+
+
 def _check_working_directory() -> None:
     try:
         Path.cwd()
@@ -144,3 +150,13 @@ def user_path(flag: str, value: str | Path) -> str:
             "give an absolute path that every node sees."
         )
     return str(path.absolute())
+
+
+def shared_path(flag: str, value: str | Path) -> str:
+    """The same for what every node works with. UserError where it is not UTF-8, which Ray and Parquet want."""
+    path = user_path(flag, value)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{flag} {path!r} is not UTF-8: rename the folder.") from error
+    return path

@@ -100,7 +100,7 @@ class ClipExtractor:
             raise MediaError(
                 Reason.NO_AUDIO, "the file has no audio stream; --allow-no-audio keeps such sources"
             )
-        audio = self._audio(path) if video.has_audio and not self.ignore_audio else None
+        audio = self._audio(path, video, heartbeat) if video.has_audio and not self.ignore_audio else None
         # frames [H, W, 3] of the whole video -> tracks: boxes [T, 4] and landmarks [T, 68, 2] a face
         tracks, rejects = find_tracks(
             with_heartbeat(video.frames(), heartbeat), self.backend, self.config.faces
@@ -130,10 +130,10 @@ class ClipExtractor:
 
         return speaking_tracks(tracks, frames, sound, self.expert, self.mean_face)
 
-    def _audio(self, path: Path) -> AudioTrack | None:
-        """The audio of the source; None where its track is empty and that is allowed."""
+    def _audio(self, path: Path, video: Video, heartbeat: Callable[[], None]) -> AudioTrack | None:
+        """The audio of the source to the end of its video; None where its track is empty and that is allowed."""
         try:
-            return AudioTrack(path)
+            return AudioTrack(path, video.start_s + (video.num_frames + 1) / FPS, heartbeat)
         except MediaError as error:
             if error.reason is Reason.NO_AUDIO and self.config.allow_no_audio:
                 return None

@@ -73,7 +73,7 @@ def speaking_parts(
     video: opened with fps=None. MediaError where it has no sound.
     """
     steady = Video(video.path, heartbeat=heartbeat)
-    audio = AudioTrack(video.path)
+    audio = AudioTrack(video.path, heartbeat=heartbeat)
     # the video's frames -> 25 a second, where the expert judges -> spans of the video's frames
     shown = np.searchsorted(video.source_frame, steady.source_frame)
     resampled = [_resampled(track, shown) for track in tracks]

@@ -8,7 +8,8 @@ stereo becomes the mean of left and right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +18,9 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 
-from syncdiff_data.media.probe import first_audio, open_media, words
+from syncdiff_data.media.probe import check_rate, first_audio, open_media, words
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import SAMPLE_RATE, SAMPLES_PER_FRAME, MediaError
 
@@ -26,6 +28,9 @@ JUMP_S = Fraction(5, 1000)
 """Containers round time stamps (Matroska to 1 ms): only a larger jump is a gap, or a clock that drifts."""
 MIXED_CHANNELS = 8
 """swresample has no matrix for more: their mean is one channel."""
+_AMBISONIC = "ambisonic"
+_LATE_S = 1
+"""Seconds of sound that are read behind what is wanted: the resampler holds some back."""
 
 
 class AudioTrack:
@@ -33,20 +38,32 @@ class AudioTrack:
 
     start_s, end_s: where its sound begins and ends on the presentation clock. A file of sound alone need not
     begin at 0 (MP3 begins at 0.025 s): slice it from start_s.
+    until_s: what lies behind is not wanted; reading ends a second behind it.
+    heartbeat: called at every block that is read.
     Memory: 32 kB per second of sound. Raises MediaError(NO_AUDIO) without sound in an audio stream, and
-    MediaError(UNREADABLE) if the file does not open or the stream does not decode to its end.
+    MediaError(UNREADABLE) if the file does not open or the stream does not decode to its end, or to until_s.
     """
 
-    def __init__(self, path: str | Path):
-        pieces: list[tuple[Piece, list[np.ndarray]]] = []
+    def __init__(
+        self,
+        path: str | Path,
+        until_s: float = math.inf,
+        heartbeat: Callable[[], None] = lambda: None,
+    ):
+        pieces: list[tuple[Piece, _Samples]] = []
         for piece, samples in sound_pieces(Path(path)):
+            heartbeat()
             if not pieces or pieces[-1][0] is not piece:
-                pieces.append((piece, []))
+                pieces.append((piece, _Samples()))
             pieces[-1][1].append(samples[0])
+            if piece.start_s <= until_s < piece.end_s - _LATE_S:
+                break
         self.start_s = float(min(piece.start_s for piece, _ in pieces))
         self.end_s = float(max(piece.end_s for piece, _ in pieces))
         self._pieces = [
-            (round(piece.start_s * SAMPLE_RATE), np.concatenate(samples)) for piece, samples in pieces
+            (round(piece.start_s * SAMPLE_RATE) + at, samples)
+            for piece, kept in pieces
+            for at, samples in kept.chunks()
         ]
 
     def longest_gap(self, start_s: float) -> float:
@@ -65,6 +82,32 @@ class AudioTrack:
             if lo < hi:
                 out[lo - first : hi - first] = samples[lo - at : hi - at]
         return out
+
+
+class _Samples:
+    """Samples in the order in which they come, joined a minute at a time: joined at the end they would lie in memory
+    twice."""
+
+    def __init__(self) -> None:
+        self._joined: list[np.ndarray] = []
+        self._blocks: list[np.ndarray] = []
+        self._waiting = 0
+
+    def append(self, samples: np.ndarray) -> None:
+        self._blocks.append(samples)
+        self._waiting += len(samples)
+        if self._waiting > 60 * SAMPLE_RATE:
+            self._join()
+
+    def chunks(self) -> list[tuple[int, np.ndarray]]:
+        """(number of its first sample, samples) of each chunk."""
+        self._join()
+        begins = np.cumsum([0, *map(len, self._joined)])
+        return list(zip(begins.tolist(), self._joined))
+
+    def _join(self) -> None:
+        self._joined.append(np.concatenate([np.zeros(0, np.int16), *self._blocks]))
+        self._blocks, self._waiting = [], 0
 
 
 def read_audio(path: str | Path, start_s: float, num_frames: int) -> np.ndarray:
@@ -108,14 +151,27 @@ def decoded_sound(path: Path) -> Iterator[AudioFrame]:
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no audio stream")
         stream.codec_context.thread_count = 1
+        _forget_odd_layout(stream)
         last = None
         try:
             for block in container.decode(stream):
+                check_rate(block.sample_rate)
                 last = block
                 yield block
         except av.FFmpegError as error:
             where = "at its first block" if last is None else f"after {last.time or 0:.2f} s"
             raise MediaError(Reason.UNREADABLE, f"sound does not decode {where} ({words(error)})") from error
+
+
+def _forget_odd_layout(stream: AudioStream) -> None:
+    """Count the channels of a layout that FFmpeg has no name for ("FL+BR"), and forget their places.
+
+    swresample has no matrix for most of them. PyAV 18.1 copies a custom order without its map, which is freed with
+    each copy: the process would abort at the second block.
+    """
+    layout = stream.codec_context.layout
+    if "+" in layout.name:
+        stream.codec_context.layout = f"{layout.nb_channels}C"
 
 
 class Piece:
@@ -127,6 +183,7 @@ class Piece:
     def __init__(self, first: AudioFrame, target: SoundFormat):
         self.start_s = self.end_s = _time(first) or Fraction(0)
         self._setup = _setup(first)
+        self._mixed_here = _is_mixed_here(first)
         self._resampler = AudioResampler(format=target.samples, layout=target.layout, rate=target.rate)
 
     def continues_with(self, block: AudioFrame) -> bool:
@@ -136,8 +193,8 @@ class Piece:
     def add(self, block: AudioFrame) -> np.ndarray:
         """[channels, n]: the samples that the block completes."""
         self.end_s += Fraction(block.samples, block.sample_rate)
-        if block.layout.nb_channels > MIXED_CHANNELS:
-            block = _mean_of_channels(block)
+        if self._mixed_here:
+            block = _one_channel(block)
         block.pts = None
         return self._joined(self._resampler.resample(block))
 
@@ -152,18 +209,26 @@ class Piece:
         return np.concatenate([np.zeros((1, 0), np.int16), *packed], axis=1).reshape(-1, channels).T
 
 
-def _mean_of_channels(block: AudioFrame) -> AudioFrame:
-    """The mean of all channels as one channel of 32-bit float."""
-    if block.format.is_planar:
+def _is_mixed_here(block: AudioFrame) -> bool:
+    """Whether swresample has no matrix for the block's channels."""
+    layout = block.layout
+    return layout.nb_channels > MIXED_CHANNELS or "+" in layout.name or layout.name.startswith(_AMBISONIC)
+
+
+def _one_channel(block: AudioFrame) -> AudioFrame:
+    """The mean of all channels, or the one of ambisonic sound that has no direction (the first), as 32-bit float."""
+    count = block.layout.nb_channels
+    if block.format.is_planar and count > MIXED_CHANNELS:
         [block] = AudioResampler(block.format.packed, block.layout, block.sample_rate).resample(block)
-    samples = block.to_ndarray()  # [1, N * C]
+    samples = block.to_ndarray()  # planar [C, N], packed [1, N * C]
+    channels = samples if block.format.is_planar else samples.reshape(-1, count).T
     full_scale = {1: 128.0, 2: 32768.0, 4: 2147483648.0}.get(block.format.bytes, 1.0)
     if np.issubdtype(samples.dtype, np.floating):
         full_scale = 1.0
     if samples.dtype == np.uint8:
-        samples = samples.astype(np.float32) - 128
-    mean = samples.reshape(-1, block.layout.nb_channels).mean(axis=1, dtype=np.float64)
-    mono = (mean / full_scale).astype(np.float32)
+        channels = channels.astype(np.float32) - 128
+    heard = channels[:1] if block.layout.name.startswith(_AMBISONIC) else channels
+    mono = (heard.mean(axis=0, dtype=np.float64) / full_scale).astype(np.float32)
     mixed = AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
     mixed.sample_rate = block.sample_rate
     return mixed

@@ -11,10 +11,15 @@ import numpy as np
 
 from syncdiff_data.media.decode import Display
 from syncdiff_data.media.video import Video
+from syncdiff_data.reasons import Reason
+from syncdiff_data.records import MediaError
 
 LongerAudio = Literal["stop", "hold", "loop"]
 AT_ONCE = 32
 """Frames that are held while a video is shown backward."""
+MOST_FPS = 1000
+"""Frames a second at which a video is shown again and again; its last one alone is held at HELD_FPS at most."""
+HELD_FPS = 120
 
 
 class Playback:
@@ -26,6 +31,7 @@ class Playback:
 
     order: int64 [n], which frame of the video each shows; pts: int64 [n], when, in units of time_base; times: the same
     in seconds from the first; duration_s: to the end of the last. width, height, rate, time_base, display: the video's.
+    Raises MediaError(BROKEN_TIMESTAMPS) for "loop" where a frame lasts less than half of 1 / MOST_FPS, mean.
     """
 
     def __init__(self, video: Video, seconds: float, longer_audio: LongerAudio = "stop"):
@@ -39,9 +45,14 @@ class Playback:
         wanted = seconds / float(self.time_base)
         order = np.arange(video.num_frames)
         if longer_audio == "hold" and wanted > lasting.sum():
-            more = int(np.ceil((wanted - lasting.sum()) / lasting[-1]))
+            step = max(int(lasting[-1]), round(1 / (HELD_FPS * self.time_base)))
+            more = int(np.ceil((wanted - lasting.sum()) / step))
             order = np.append(order, np.full(more, len(lasting) - 1))
+            lasting = np.append(lasting[:-1], step)
         elif longer_audio == "loop" and wanted > lasting.sum():
+            if lasting.sum() * self.time_base * 2 * MOST_FPS < len(lasting):
+                detail = f"its {len(lasting)} frames last {video.duration_s:.1e} s: too short to be repeated"
+                raise MediaError(Reason.BROKEN_TIMESTAMPS, detail)
             order = _back_and_forth(lasting, wanted)
         shown = np.append(0, np.cumsum(lasting[order]))
         self.order = order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,14 @@ _PICTURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"BM": "BMP", b"II*
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 _HEAD = 64
 """Bytes in which a file says what it is."""
-_MOST_BOXES = 1_000_000
-"""That are looked at, at the top of an MP4: a day in fragments of a tenth of a second has fewer."""
+_MOST_BOXES = 10_000_000
+"""That are looked at in an MP4: a day in fragments of a tenth of a second has seven million."""
+_LEADING = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
+"""Boxes of an MP4 in which the boxes of its index lie."""
+_COUNT_AT = {b"stsz": 8, b"stz2": 8, b"trun": 4}
+"""Boxes with a count of samples, and at which byte of their content it stands (ISO/IEC 14496-12, 8.7.3 and 8.8.8)."""
+_SAMPLES_PER_BYTE = 8
+"""Sound packed 6 to 1 (MACE) has most: QuickTime counts what it becomes."""
 _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -107,11 +114,16 @@ def first_audio(container: InputContainer) -> AudioStream | None:
     stream = next(iter(container.streams.audio), None)
     if stream is not None and stream.codec_context is None:
         raise MediaError(Reason.UNREADABLE, "no decoder for the audio stream")
-    if stream is not None and not LOWEST_RATE <= stream.codec_context.sample_rate <= HIGHEST_RATE:
-        rate = stream.codec_context.sample_rate
+    if stream is not None:
+        check_rate(stream.codec_context.sample_rate)
+    return stream
+
+
+def check_rate(rate: int) -> None:
+    """MediaError(UNREADABLE) for a sample rate in Hz that is not read: of a stream, and of each of its blocks."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         detail = f"a sample rate of {rate} Hz; {LOWEST_RATE} to {HIGHEST_RATE} are read"
         raise MediaError(Reason.UNREADABLE, detail)
-    return stream
 
 
 def words(error: av.FFmpegError | OSError) -> str:
@@ -125,7 +137,10 @@ def _check_complete(path: Path) -> None:
     FFmpeg says "invalid data" to all of these, or reads a cut file to its early end without a word. MPEG streams
     and AVI declare no size that can be trusted.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for its writer
+        raise MediaError(Reason.UNREADABLE, "not a regular file")
+    size = found.st_size
     with path.open("rb") as file:
         head = file.read(_HEAD)
         if size == 0:
@@ -151,20 +166,45 @@ def _check_complete(path: Path) -> None:
 
 
 def _mp4_boxes(file: BinaryIO, size: int) -> dict[bytes, int]:
-    """Type and declared end of the boxes of an MP4, the last of each type (ISO/IEC 14496-12, 4.2)."""
-    ends, at, count = {}, 0, 0
-    while at + 8 <= size and count < _MOST_BOXES:
-        count += 1
+    """Type and declared end of the boxes of an MP4, the last of each type (ISO/IEC 14496-12, 4.2).
+
+    MediaError(UNREADABLE) where the index counts more samples than the file can hold: FFmpeg makes room for all.
+    """
+    ends = {}
+    for depth, kind, content, end in _walked_boxes(file, size):
+        if not depth:
+            ends[kind] = end
+        if kind in _COUNT_AT:
+            file.seek(content + _COUNT_AT[kind])
+            count = int.from_bytes(file.read(4), "big")
+            if count > _SAMPLES_PER_BYTE * size:
+                detail = f"its index has {count:,} samples, in a file of {size:,} bytes"
+                raise MediaError(Reason.UNREADABLE, detail)
+    return ends
+
+
+def _walked_boxes(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, int, int]]:
+    """(depth, type, where its content begins, declared end) of the boxes that lead to an index, in their order."""
+    at, inside = 0, [size]
+    for _ in range(_MOST_BOXES):
+        while inside and at + 8 > inside[-1]:
+            at = inside.pop()
+        if not inside:
+            return
         file.seek(at)
         header = file.read(16)
-        length = int.from_bytes(header[:4], "big")
+        length, content = int.from_bytes(header[:4], "big"), at + 8
         if length == 1:
-            length = int.from_bytes(header[8:16], "big")
+            length, content = int.from_bytes(header[8:16], "big"), at + 16
         elif length == 0:
-            length = size - at
-        at += max(length, 8)
-        ends[header[4:8]] = at
-    return ends
+            length = inside[-1] - at
+        end = at + max(length, 8)
+        yield len(inside) - 1, header[4:8], content, end
+        if header[4:8] in _LEADING:
+            inside.append(min(end, inside[-1]))
+            at = content
+        else:
+            at = end
 
 
 def _matroska_end(head: bytes, size: int) -> int:

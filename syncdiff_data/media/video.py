@@ -81,7 +81,8 @@ class Video:
         # Without an index a pass goes on where the one before ended: (last frame's index, that frame, those behind it).
         self._cursor: tuple[int, VideoFrame, IndexedFrames] | None = None
         if size <= _KEPT_BYTES:
-            self._kept = list(self._decode())
+            self._kept = self._short()
+        if self._kept:
             pts = [_pts(frame) for frame in self._kept]
         elif packets.exact:
             pts = sorted(packets.pts)
@@ -195,6 +196,17 @@ class Video:
                 raise MediaError(Reason.UNREADABLE, f"frame {index} of {len(self._pts)} is lost in decoding")
             yield index, frame
             index += 1
+
+    def _short(self) -> list[VideoFrame]:
+        """All frames, or none where they take more than _KEPT_BYTES: pictures may grow in mid-stream."""
+        frames: list[VideoFrame] = []
+        size = 0
+        for frame in self._decode():
+            size += frame.width * frame.height * frame.format.bits_per_pixel // 8
+            if size > _KEPT_BYTES:
+                return []
+            frames.append(frame)
+        return frames
 
     def _decode(self, seek_pts: int | None = None) -> Iterator[VideoFrame]:
         return decode_video(self.path, seek_pts, self._heartbeat)

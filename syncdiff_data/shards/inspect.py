@@ -12,9 +12,9 @@ from typing import IO
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_data.cli import for_console
 from syncdiff_data.images import encode_png
 from syncdiff_data.records import FPS, Clip, UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, iterate_shards, load_dataset
@@ -111,7 +111,7 @@ def _count(dataset: Dataset, what: str) -> int:
 def _headline(store: Store, dataset: Dataset) -> str:
     state = "complete" if dataset.complete else "[red]not finished[/red]: run the command that makes it again"
     return (
-        f"[bold]{escape(store.uri)}[/bold]: {dataset.kind} of {escape(repr(dataset.name))}, "
+        f"[bold]{for_console(store.uri)}[/bold]: {dataset.kind} of {for_console(repr(dataset.name))}, "
         f"{dataset.num_shards} shards, "
         f"recipe {dataset.fingerprint}, {state}"
     )
@@ -127,7 +127,7 @@ def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
     hours = sum(frames) / FPS / 3600
     console.print(
         f"{_count(dataset, 'sources')} sources, {_count(dataset, 'clips')} clips, {hours:.2f} hours, "
-        f"{len(speakers)} speakers, splits {escape(str(dict(splits)))}"
+        f"{len(speakers)} speakers, splits {for_console(str(dict(splits)))}"
     )
     if frames:
         quartiles = np.percentile(frames, [0, 25, 50, 75, 100]).astype(int).tolist()
@@ -143,7 +143,7 @@ def _print_rejects(console: Console, store: Store, examples: int = 3) -> None:
     groups = Counter((str(r.kind), str(r.reason)) for r in rejects)
     for (kind, reason), count in sorted(groups.items()):
         some = [f"{r.source}: {r.detail}" for r in rejects if r.reason == reason][:examples]
-        table.add_row(kind, reason, str(count), escape("\n".join(some)))
+        table.add_row(kind, reason, str(count), for_console("\n".join(some)))
     console.print(table)
 
 
@@ -152,12 +152,12 @@ def _print_features(console: Console, store: Store, dataset: Dataset, clips: str
     columns = feature_columns(first.schema_arrow)
     shown = ", ".join(f"{name} ({column})" for name, column in columns.items())
     console.print(
-        f"{_count(dataset, 'clips')} clips, {_count(dataset, 'frames')} frames, columns {escape(shown)}"
+        f"{_count(dataset, 'clips')} clips, {_count(dataset, 'frames')} frames, columns {for_console(shown)}"
     )
     if "sync_offset" in columns:
         _print_sync(console, store, {} if clips is None else _sources(Store(clips)))
     for name, licence in dataset.recipe.get("config", {}).get("licences", {}).items():
-        console.print(f"made with {escape(name)}: {escape(licence)}")
+        console.print(f"made with {for_console(name)}: {for_console(licence)}")
 
 
 def _sources(clips: Store) -> dict[str, str]:
@@ -185,7 +185,9 @@ def _print_sync(console: Console, store: Store, sources: Mapping[str, str], wors
     table = Table("clip", "offset", "confidence", title="furthest out of step", title_justify="left")
     for place in order:
         name = rows[place][0]
-        table.add_row(escape(sources.get(name, name)), f"{offsets[place]:+d}", f"{confidences[place]:.3f}")
+        table.add_row(
+            for_console(sources.get(name, name)), f"{offsets[place]:+d}", f"{confidences[place]:.3f}"
+        )
     console.print(table)
 
 

@@ -73,10 +73,10 @@ def media_files(
         # Both are stacks: reversed order makes the walk, and so the choice among links, alphabetical.
         for entry in reversed(entries):
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
         for entry in entries:
-            if _suffix(entry.name).lower() in suffixes and not entry.is_dir():
+            if _suffix(entry.name).lower() in suffixes and not _is_folder(entry):
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 yield _utf8(root, path), _size(entry)
 
@@ -116,8 +116,15 @@ def _list_folder(folder: Path) -> tuple[list[os.DirEntry[str]], tuple[int, int]]
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
-    except FileNotFoundError:
+    except OSError:  # a link that leads nowhere, or round in a circle
         return 0
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _utf8(root: Path, path: str) -> str:

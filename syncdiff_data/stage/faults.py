@@ -74,7 +74,7 @@ def run_fault(error: BaseException) -> UserError | None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What becomes of an item that raised `error`, with the stack in its detail."""
+    """What becomes of an item that raised `error`, with the stack in its detail unless it is a MediaError."""
     # The last two names of a path are enough to find the line, and the same on every machine.
     stack = re.sub(
         r'File "[^"\n]*?([^/"\n]+/[^/"\n]+)"', r'File "\1"', "".join(traceback.format_exception(error))
@@ -82,9 +82,11 @@ def failure_of(error: BaseException) -> Failure:
     if len(stack) > MAX_STACK_CHARS:
         stack = f"{stack[: MAX_STACK_CHARS // 2]}\n...\n{stack[-MAX_STACK_CHARS // 2 :]}"
     # Names of files need not be UTF-8, stored text must be.
-    detail = f"{type(error).__name__}: {_text_of(error)}\n{stack}".encode(
-        "utf-8", "backslashreplace"
-    ).decode()
+    # A MediaError says in its own words what is wrong with the file.
+    text = (
+        str(error) if isinstance(error, MediaError) else f"{type(error).__name__}: {_text_of(error)}\n{stack}"
+    )
+    detail = text.encode("utf-8", "backslashreplace").decode()
     if not is_transient(error):
         return Failure(Reason.UNEXPECTED_ERROR, detail)
     if any(isinstance(e, MediaError) and e.bytes_can_be_read for e in chain(error)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,23 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import Store
 
 ANSWER_WITHIN_S = 120.0
+LOOKED_AT = 100
+"""Files, in search of one that can be read."""
 
 
 def sample(files: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """First, middle and last of (absolute path, size in bytes): what the probe looks at."""
+    """First, middle and last of (absolute path, size in bytes) that can be read here: what the probe looks at.
+
+    Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount.
+    """
     ordered = sorted(files)
-    return dict(ordered[i] for i in (0, len(ordered) // 2, -1)) if ordered else {}
+    begins = ordered, ordered[len(ordered) // 2 :], ordered[::-1]
+    found = (next(filter(_readable, islice(some, LOOKED_AT)), None) for some in begins)
+    return dict(one for one in found if one)
+
+
+def _readable(file: tuple[str, int]) -> bool:
+    return os.access(file[0], os.R_OK) and Path(file[0]).is_file()
 
 
 @dataclass(frozen=True)

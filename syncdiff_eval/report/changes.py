@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_data.cli import for_console
 from syncdiff_eval.compare import MethodChange, MetricChange, ReportComparison
 from syncdiff_eval.differences import Difference
 from syncdiff_eval.report.cells import heading, number, p_value, span
@@ -41,14 +41,14 @@ def _print_differences(title: str, differences: Sequence[Difference], console: C
     for name in (title, "first", "second"):
         table.add_column(name, overflow="fold")
     for each in differences[:LISTED]:
-        table.add_row(*map(escape, (each.what, *each.brief)))
+        table.add_row(*map(for_console, (each.what, *each.brief)))
     console.print(table)
     if len(differences) > LISTED:
         console.print(f"and {len(differences) - LISTED} more\n", highlight=False)
 
 
 def _print_method(method: MethodChange, console: Console) -> None:
-    console.print(f"\n[bold]{escape(method.name)}[/bold] {_files(method)}", highlight=False)
+    console.print(f"\n[bold]{for_console(method.name)}[/bold] {_files(method)}", highlight=False)
     for report, clips in (("first", method.scored_in_a), ("second", method.scored_in_b)):
         if clips:
             console.print(f"scored in the {report} report only: {_listed(clips)}", highlight=False)
@@ -73,7 +73,7 @@ def _table(changes: Sequence[MetricChange]) -> Table:
     for name in ("first", "second", "difference", "p", "clips"):
         table.add_column(name, justify="right", no_wrap=True)
     for change in changes:
-        table.add_row(escape(heading(change.metric)), *map(escape, _cells(change)))
+        table.add_row(for_console(heading(change.metric)), *map(for_console, _cells(change)))
     return table
 
 
@@ -89,4 +89,4 @@ def _cells(change: MetricChange) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - LISTED
-    return escape(", ".join(names[:LISTED])) + (f" and {rest} more" if rest > 0 else "")
+    return for_console(", ".join(names[:LISTED])) + (f" and {rest} more" if rest > 0 else "")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from syncdiff_data.cli import for_console
 from syncdiff_data.tables import plain_cell
 from syncdiff_eval.report import reencoded
 from syncdiff_eval.report.by_type import DIFFUSION, GAN, TypeComparison, type_comparisons
@@ -83,16 +83,18 @@ def terminal(results: Results, console: Console) -> None:
     console.print(f"[bold]{protocol.name}[/bold] version {protocol.version}, {protocol.setting}, "
                   f"{clips_and_sources(results)}; {protocol.confidence:.0%} intervals over sources")  # fmt: skip
     for warning in warnings(results):
-        console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
+        console.print(f"[yellow]![/yellow] {for_console(warning)}", highlight=False)
     columns = max(1, (console.width - 24) // 21)
     for group in groups(results):
         console.print(f"\n[bold]{group.title}[/bold] {group.question}")
         for titles, reason in group.unavailable:
-            console.print(f"{titles}: {escape(reason)}")
+            console.print(f"{titles}: {for_console(reason)}")
         for metrics in (group.metrics[i : i + columns] for i in range(0, len(group.metrics), columns)):
             console.print(_terminal_table(results, metrics))
     if results.reencoding:
-        console.print(f"\n[bold]{reencoded.TITLE}[/bold]", *map(escape, reencoded.notes(results)), sep="\n")
+        console.print(
+            f"\n[bold]{reencoded.TITLE}[/bold]", *map(for_console, reencoded.notes(results)), sep="\n"
+        )
         for first in range(0, len(results.reencoding), columns):
             console.print(_terminal_reencoded(results, first, first + columns))
 
@@ -106,7 +108,7 @@ def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
     for row in (*ranked, *real):
         lines = [_lines(row, metric, "\n") for metric in metrics]
         table.add_row(
-            f"{escape(row.name)}\n[dim]{TYPES[row.type]}[/dim]",
+            f"{for_console(row.name)}\n[dim]{TYPES[row.type]}[/dim]",
             *lines,
             end_section=bool(ranked) and row is ranked[-1],
         )
@@ -118,7 +120,7 @@ def _terminal_reencoded(results: Results, start: int, stop: int) -> Table:
     table = Table(box=SIMPLE_HEAD, show_lines=False, pad_edge=False)
     head, *rows = reencoded.table(results, "\n")
     for name in (head[0], *head[1:][start:stop]):
-        table.add_column(escape(name), justify="right" if name else "left")
+        table.add_column(for_console(name), justify="right" if name else "left")
     for metric, *cells in rows:
         table.add_row(metric, *cells[start:stop])
     return table
