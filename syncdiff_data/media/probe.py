@@ -139,7 +139,8 @@ def _check_complete(path: Path) -> None:
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for its writer
-        raise MediaError(Reason.UNREADABLE, "not a regular file")
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise MediaError(Reason.UNREADABLE, f"{kind}, not a regular file")
     size = found.st_size
     with path.open("rb") as file:
         head = file.read(_HEAD)
