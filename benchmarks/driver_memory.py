@@ -1,21 +1,17 @@
 """What a driver keeps of each stage that it has run, the work itself left out.
 
-    python benchmarks/driver_memory.py [--runs 200] [--allocations FILE]
+    python benchmarks/driver_memory.py [--runs 200]
 
 One process with one Ray runs a stage of twelve plans that do nothing, again and again, as soak.py does with real ones.
 After each fifth of the runs a row: anonymous pages of the driver beyond those after warming up, and what a run of that
-fifth has added. --allocations (needs `pip install memray`) has memray write down what the runs allocate, in C++ too:
-`memray table --leaks FILE` shows what they keep, and where. Tracked runs take other memory: the rows mean nothing then.
+fifth has added. The first runs fill the allocator's arenas; later ones add what Ray keeps.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import tyro
 from soak import anonymous
@@ -30,8 +26,6 @@ WARMING_UP = 30
 @dataclass(frozen=True)
 class Options:
     runs: int = 200
-    allocations: Path | None = None
-    """File for memray."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +41,6 @@ class Nothing(Stage[int, int]):
         return plan
 
 
-def tracked(allocations: Path | None) -> AbstractContextManager[Any]:
-    """Has memray write to the file, where there is one."""
-    if allocations is None:
-        return nullcontext()
-    import memray
-
-    tracker: AbstractContextManager[Any] = memray.Tracker(
-        allocations, native_traces=True, trace_python_allocators=True
-    )
-    return tracker
-
-
 def used_kib() -> float:
     gc.collect()
     return 1024 * anonymous(os.getpid())
@@ -70,11 +52,10 @@ def main(options: Options) -> None:
         for _ in range(WARMING_UP):
             run_stage(Nothing(), PLANS, ray)
         grown = [used_kib()]
-        with tracked(options.allocations):
-            for _ in range(5):
-                for _ in range(fifth):
-                    run_stage(Nothing(), PLANS, ray)
-                grown.append(used_kib())
+        for _ in range(5):
+            for _ in range(fifth):
+                run_stage(Nothing(), PLANS, ray)
+            grown.append(used_kib())
     print("| runs | KiB more than at first | KiB a run, of this fifth |")
     print("|--:|--:|--:|")
     for number in range(1, 6):
