@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path, user_path
+from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
@@ -89,6 +90,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    check_ranges(options, {"clip_timeout": AT_LEAST_0})
     reference = Path(shared_path("--reference", options.reference))
     out = Path(shared_path("--out", options.out))
     pairs = _path("--pairs", options.pairs)

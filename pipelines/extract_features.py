@@ -18,6 +18,7 @@ import tyro
 from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path, user_path
 from syncdiff_data.extract import VERSION, ExtractConfig, ExtractStage, clips_dataset, totals
 from syncdiff_data.features import ENCODERS, encoder_files, encoder_needs_mouth, encoder_weights, load_encoder
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
@@ -65,6 +66,11 @@ class Options:
 
 def main(options: Options) -> None:
     clips, out = shared_path("--clips", options.clips), shared_path("--out", options.out)
+    check_ranges(options, {"threads": AT_LEAST_1, "group_timeout": AT_LEAST_0})
+    if Store(clips).base == Store(out).base:
+        raise UserError(
+            f"--out is the folder of --clips ({clips}): features lie beside their clips, not over them."
+        )
     dataset = clips_dataset(clips)
     if encoder_needs_mouth(options.encoder, options.modality) and not dataset.recipe["config"]["mouth"]:
         raise UserError(

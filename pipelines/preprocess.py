@@ -19,6 +19,7 @@ from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path
 from syncdiff_data.clips import VERSION, ClipConfig
 from syncdiff_data.plans import Plan, make_plans, plan_hash
 from syncdiff_data.preprocess import PreprocessStage, recipe_config, recipe_weights, totals
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.registry import choices
@@ -72,6 +73,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    check_ranges(options, {"shard_size": AT_LEAST_1, "source_timeout": AT_LEAST_0})
     root, out = Path(shared_path("--root", options.root)), shared_path("--out", options.out)
     plans = make_plans(
         list_sources(options.source, root, options.split, options.limit, options.lists), options.shard_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import tyro
 from rich.markup import escape
 from tyro.extras import SubcommandApp
 
+from syncdiff_data.ranges import AT_LEAST_1, check_ranges
 from syncdiff_data.records import UserError
 
 Options = TypeVar("Options")
@@ -30,6 +32,11 @@ class RayOptions:
     """Torch device of a task: cpu or cuda."""
     gpus_per_task: float | None = None
     """GPU share of a task, for example 0.25 for four tasks on a GPU; unset means 1 with --device cuda, else 0."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"workers": AT_LEAST_1})
+        if not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", self.device):
+            raise UserError(f"--device {self.device} is no torch device: expected cpu or cuda.")
 
     @property
     def gpu_share(self) -> float:
@@ -143,13 +150,23 @@ def user_path(flag: str, value: str | Path) -> str:
     text = str(value)
     if "://" in text:
         return text
-    path = Path(text).expanduser()
+    path = at_home(flag, text)
     if not path.is_absolute() and inside_ray_job():
         raise UserError(
             f"{flag} {text} is relative, and a Ray job runs in a temporary copy of the working directory: "
             "give an absolute path that every node sees."
         )
     return str(path.absolute())
+
+
+def at_home(where: str, text: str) -> Path:
+    """The path with ~ and ~user written out. UserError where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{where} {text!r} begins with the home of a user who is not there: write it out."
+        ) from error
 
 
 def shared_path(flag: str, value: str | Path) -> str:

@@ -21,6 +21,7 @@ from syncdiff_data.faces import (
 )
 from syncdiff_data.images import encode_gray, encode_jpeg
 from syncdiff_data.media import AudioTrack, Video
+from syncdiff_data.ranges import check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.recipe import canonical_json
 from syncdiff_data.records import FPS, SAMPLES_PER_FRAME, Clip, MediaError, Reject, Source
@@ -55,6 +56,9 @@ class ClipConfig:
     sync expert; the other frames of a track are left out, and a track that never speaks is rejected as not_speaking."""
     jpeg_quality: int = 95
     """JPEG quality of the face crops, 1 to 100."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"jpeg_quality": (1, 100)})
 
 
 def clip_id_of(dataset: str, source: str, track: int, first_frame: int) -> str:

@@ -20,8 +20,8 @@ from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import Clip, Reject
 from syncdiff_data.shards.clip_columns import vector_column
-from syncdiff_data.shards.dataset import Dataset, load_dataset, open_shard
-from syncdiff_data.shards.rows import clip_of_row, rejects_table
+from syncdiff_data.shards.dataset import Dataset, Shard, load_dataset, open_shard
+from syncdiff_data.shards.rows import read_clip, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, FeatureColumn, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
 from syncdiff_data.shards.write import is_committed, write_shard
@@ -178,10 +178,10 @@ def as_float16(values: np.ndarray, column: str, clip: Clip) -> np.ndarray:
     return stored
 
 
-def _clip_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[Clip]]:
+def _clip_groups(file: Shard, columns: list[str]) -> Iterator[list[Clip]]:
     group: list[Clip] = []
     for row in range(file.num_row_groups):
-        group.append(clip_of_row(file.read_row_group(row, columns=columns)))
+        group.append(read_clip(file, row, columns))
         if sum(clip.num_frames for clip in group) >= FRAMES_AT_ONCE:
             yield group
             group = []

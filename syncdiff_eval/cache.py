@@ -98,7 +98,7 @@ def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
         ) from error
     with file as lock:
         if _is_alone(lock):
-            for left in folder.glob("*.tmp"):
+            for left in folder.glob(f"{'[0-9a-f]' * 32}.tmp"):
                 left.unlink()
         with suppress(OSError):  # a file system without locks: nothing is ever swept there
             fcntl.flock(lock, fcntl.LOCK_SH)

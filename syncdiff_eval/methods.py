@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -140,7 +141,7 @@ def _named(flag: str, value: str, arguments: tuple[str, ...]) -> Iterator[tuple[
 
 def _check(method: Method) -> None:
     check_name(method.name, "a method's name")
-    if method.folder is None or not method.folder.is_dir():
+    if method.folder is None or not os.path.isdir(method.folder):  # noqa: PTH112  raises for no name
         raise UserError(f"The folder of method {method.name!r} does not exist: {method.folder}")
     reserved = {entry.name for entry in baselines(True, (), True)}
     if method.name in reserved or method.name.startswith("audio_shift_"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
@@ -44,7 +44,7 @@ class Protocol(StrictModel):
     """Of the signs that a permutation test draws."""
     resamples: int
     """Signs it draws where it cannot enumerate all."""
-    confidence: float
+    confidence: float = Field(gt=0, lt=1)
     least_coverage: float
     """Share of the clips of the method with the most, under which a method has no rank and no shared clips."""
 
@@ -59,7 +59,7 @@ class MetricInfo(StrictModel):
     """Empty where there is none."""
     higher_is_better: bool | None
     """null: a descriptive number that is never ranked."""
-    decimals: int
+    decimals: int = Field(ge=0, le=12)
     pooled: bool
     """true: one value per method from all its frames; no value per clip, no interval."""
     not_available: str | None

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from syncdiff_data.documents import parse_json
 from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_atomically
+from syncdiff_data.shards.store import sweep_leftovers, write_atomically
 from syncdiff_data.stage.faults import chain
 from syncdiff_model.autoencoder import AUTOENCODERS, Autoencoder
 from syncdiff_model.conditioning import Conditioner
@@ -37,6 +37,8 @@ TEMPORARY = ".tmp"
 """Ending of what is being written or removed."""
 PREVIOUS = ".previous.tmp"
 """Ending of a folder whose place another takes."""
+OWN_TEMPORARY = re.compile(r"\.\d+\.tmp$|^step-\d{8}\.tmp$|\.previous\.tmp$")
+"""Folders that a killed process left; others of that ending are the user's."""
 LOADED_FROM = "_name_or_path"
 """Where diffusers notes the folder that a part was loaded from."""
 CLASSES: dict[str, Any] = {
@@ -221,7 +223,9 @@ def tidy(run: Path) -> None:
             if not place.exists():
                 previous.rename(place)
         for left in folder.glob(f"*{TEMPORARY}"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if OWN_TEMPORARY.search(left.name) and not left.is_symlink() and left.is_dir():
+                shutil.rmtree(left)
+        sweep_leftovers(folder)
 
 
 def list_checkpoints(run: Path) -> list[Path]:

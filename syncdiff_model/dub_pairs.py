@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from syncdiff_data.cli import at_home
 from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import plain_cell, read_csv
@@ -25,6 +26,8 @@ FACES = ".faces"
 """Folder of the videos' faces, for a list in which a video has many sounds."""
 LONGEST_NAME = 255
 """Bytes of a file name, on every common file system."""
+LONGEST_PATH = 4000
+"""Characters of a path."""
 
 Row = dict[str, str]
 
@@ -39,8 +42,8 @@ def read_pairs(table: Path, out: Path) -> list[DubPair]:
     beside = table.absolute().parent
     return [
         DubPair(
-            beside / Path(row["video"]).expanduser(),
-            beside / Path(row["audio"]).expanduser(),
+            beside / at_home(f"{table}: video", row["video"]),
+            beside / at_home(f"{table}: audio", row["audio"]),
             out / row["output"],
         )
         for row in rows
@@ -60,9 +63,11 @@ def check_outputs(table: Path, names: Sequence[str], out: Path) -> None:
             raise UserError(f"{table}: output {name} lies outside {out}: write it relative to --out.")
         if path.suffix.lower() != ".mp4":
             raise UserError(f"{table}: output {name} must end in .mp4, the one container that is written.")
-        if len(path.name.encode()) > LONGEST_NAME:
+        if "\0" in name or len(name) > LONGEST_PATH:
+            raise UserError(f"{table}: output {name[:80]!r} can be no file's name.")
+        if any(len(part.encode()) > LONGEST_NAME for part in path.parts):
             raise UserError(
-                f"{table}: the name of output {name} is longer than {LONGEST_NAME} bytes: shorten it."
+                f"{table}: a name in output {name} is longer than {LONGEST_NAME} bytes: shorten it."
             )
         key = _folded(path)
         if key in taken:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from syncdiff_data.ranges import SHARE, check_ranges
+
 
 @dataclass(frozen=True)
 class MaskConfig:
@@ -24,6 +26,9 @@ class MaskConfig:
     margin: float = 0.25
     """How far above the rectangle the denoiser sees: the eyes say little about the lips and cost a third of its
     time."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("top", "bottom", "left", "right", "feather", "margin"), SHARE))
 
 
 def hide_lower_half(images: torch.Tensor, mask: MaskConfig) -> torch.Tensor:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from syncdiff_data.documents import parse_yaml
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, check_ranges
 from syncdiff_data.records import UserError
+from syncdiff_data.tables import is_file
 from syncdiff_model.autoencoder import AutoencoderConfig
 from syncdiff_model.conditioning import ConditioningConfig, CorruptionConfig
 from syncdiff_model.denoiser import DenoiserConfig, DiffusionConfig
@@ -62,6 +64,15 @@ class TrainConfig:
     """Processes that read and decode; 0 does it in between steps."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        counts = ("batch_size", "window", "accumulate", "windows_per_visit")
+        every = ("checkpoint_every", "keep_checkpoints", "log_every")
+        check_ranges(self, dict.fromkeys((*counts, *every), AT_LEAST_1))
+        rates = ("learning_rate", "weight_decay", "clip_norm", "max_seconds")
+        or_none = ("steps", "warmup_steps", "decay_steps", "validate_every", "loader_workers", "seed")
+        check_ranges(self, dict.fromkeys((*rates, *or_none), AT_LEAST_0))
+        check_ranges(self, {"ema_decay": SHARE})
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -110,7 +121,7 @@ class Settings:
 def load_preset(preset: str) -> Settings:
     """Settings of a preset by name, or from a YAML file. UserError for an unknown name, key or type."""
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else CONFIGS / f"{preset}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         names = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise UserError(f"There is no preset {preset}: choose one of {names}, or give a YAML file.")
     try:

@@ -68,13 +68,19 @@ class Trainer:
     def resume(self, checkpoint: Path) -> None:
         """Load a checkpoint's weights, optimiser, EMA and position in the data. UserError when it is damaged."""
         state = load_state(checkpoint / STATE)
-        self.task.trained.load_state_dict(state["trained"])
-        for phase, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][phase])
-        self.ema.load_state_dict(state["ema"])
+        try:
+            self.task.trained.load_state_dict(state["trained"])
+            for phase, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][phase])
+            self.ema.load_state_dict(state["ema"])
+            self.loader.load_state_dict(state["loader"])
+            self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(
+                f"{checkpoint / STATE} is not the state of this training ({error}): remove {checkpoint}, and "
+                "--resume goes on from the one before."
+            ) from error
         self.ema.to(self.device)
-        self.loader.load_state_dict(state["loader"])
-        self.step, self.best = state["step"], state.get("best", -math.inf)
 
     def run(self) -> list[float]:
         """Train to config.steps, or until max_seconds are over, and leave a checkpoint there.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, check_ranges
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,9 @@ class FaceConfig:
     """Side of the aligned face crop; 128 is the compact choice."""
     smooth_frames: int = 7
     """Width of the centred triangular window that smooths the alignment in time; 1 turns smoothing off."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("detect_every", "min_frames", "smooth_frames"), AT_LEAST_1))
+        check_ranges(self, dict.fromkeys(("detect_px", "min_face_px", "max_gap_s"), AT_LEAST_0))
+        check_ranges(self, {"min_score": SHARE, "max_roll": (0, 180)})
+        check_ranges(self, {"max_clip_s": (0.04, math.inf), "crop_size": (16, 4096)})

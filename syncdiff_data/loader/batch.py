@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ class BatchMaker:
         """Write a window into its row of the batch, or another clip's where its own is damaged; the clip_id."""
         for attempt in range(REPLACEMENTS):
             try:
-                encoded = (
-                    self._kept_window(clip, window)
-                    if attempt == 0
-                    else self._windows(clip, [window], attempt)[0]
-                )
-                self._decode(encoded, clip, row)
+                with self._naming(clip):
+                    encoded = (
+                        self._kept_window(clip, window)
+                        if attempt == 0
+                        else self._windows(clip, [window], attempt)[0]
+                    )
+                    self._decode(encoded, row)
                 return encoded.clip_id
             except DamagedShard as error:
                 self._report(clip, error)
@@ -77,14 +79,19 @@ class BatchMaker:
         rngs = [sample_rng(config.seed, window, attempt) for window in windows]
         return [sample_window(stored, config, rng) for rng in rngs]
 
-    def _decode(self, encoded: EncodedWindow, clip: int, row: dict[str, np.ndarray]) -> None:
+    @contextmanager
+    def _naming(self, clip: int) -> Iterator[None]:
+        """What a clip raises that is stored as no clip is: nulls, other lengths, bytes that are no picture."""
         try:
-            decode_window(encoded, row)
-        except ValueError as error:
+            yield
+        except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             path = self._index.clip_shards[self._index.shard[clip]]
             raise DamagedShard(
-                f"{path} holds a clip {encoded.clip_id} that cannot be decoded ({error})"
+                f"{path} holds a clip {self._index.clip_id[clip]} that cannot be decoded ({error})"
             ) from error
+
+    def _decode(self, encoded: EncodedWindow, row: dict[str, np.ndarray]) -> None:
+        decode_window(encoded, row)
         augmented = augment(
             row, self._index.crop_size, self._config.flip, self._config.colour_jitter, encoded.rng
         )

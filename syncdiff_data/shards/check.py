@@ -151,7 +151,9 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
     try:
         check_clip(clip)
         faces, mouths = clip.face, clip.mouth
-    except ValueError as error:
+    except (
+        Exception
+    ) as error:  # OpenCV has its own for bytes that are no picture, and null cells raise a TypeError
         yield str(error)
         return
     if faces.shape[1:] != (crop_size, crop_size, 3):
@@ -212,5 +214,7 @@ def _clips(shard: Shard) -> Iterator[tuple[int, Clip | str]]:
             continue
         try:
             yield row, clip_of_row(table)
-        except (ValueError, RuntimeError) as error:  # soundfile raises a RuntimeError for damaged FLAC
-            yield row, str(error)
+        except (
+            Exception
+        ) as error:  # each library has its own for cells that are null, empty or something else
+            yield row, f"{type(error).__name__}: {error}"

@@ -17,9 +17,9 @@ from rich.table import Table
 from syncdiff_data.cli import for_console
 from syncdiff_data.images import encode_png
 from syncdiff_data.records import FPS, Clip, UserError
-from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, iterate_shards, load_dataset
+from syncdiff_data.shards.dataset import DATASET_FILE, MAKE_AGAIN, Dataset, iterate_shards, load_dataset
 from syncdiff_data.shards.read import read_features, read_rejects
-from syncdiff_data.shards.rows import clip_of_row
+from syncdiff_data.shards.rows import read_clip
 from syncdiff_data.shards.schema import feature_columns
 from syncdiff_data.shards.store import Store, write_atomically
 
@@ -50,7 +50,7 @@ def summarise(dataset: str | PathLike[str], console: Console | None = None, clip
 def contact_sheet(dataset: str | PathLike[str], out: Path, clips: int = SHEET_CLIPS) -> None:
     """Write a PNG with `clips` clips spread over the data set: a row each, face crops with their landmarks, and the
     mouth crops in the corners."""
-    rows = [_sheet_row(clip) for clip in spread_clips(dataset, clips)]
+    rows = [_checked_row(clip) for clip in spread_clips(dataset, clips)]
     if not rows:
         rows = [np.zeros((TILE, TILE * SHEET_FRAMES, 3), np.uint8)]
     write_atomically(out, lambda file: _write(file, encode_png(np.vstack(rows))))
@@ -62,6 +62,17 @@ def crop_landmarks(clip: Clip) -> np.ndarray:
     return (np.einsum("tij,tkj->tki", inverse[:, :, :2], clip.landmarks) + inverse[:, None, :, 2]).astype(
         np.float32
     )
+
+
+def _checked_row(clip: Clip) -> np.ndarray:
+    try:
+        return _sheet_row(clip)
+    except (
+        Exception
+    ) as error:  # OpenCV has its own for affines that turn nothing and bytes that are no picture
+        raise UserError(
+            f"clip {clip.clip_id} of {clip.source} cannot be shown ({error}). {MAKE_AGAIN}"
+        ) from error
 
 
 def _sheet_row(clip: Clip) -> np.ndarray:
@@ -96,7 +107,7 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
     for _, shard in iterate_shards(store, description):
         for row in range(shard.num_row_groups):
             if number in chosen:
-                yield clip_of_row(shard.read_row_group(row))
+                yield read_clip(shard, row)
             number += 1
 
 
@@ -121,7 +132,7 @@ def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
     frames, speakers, splits = [], Counter[str](), Counter[str]()
     for _, shard in iterate_shards(store, dataset):
         table = shard.read(columns=["num_frames", "speaker", "split"]).to_pydict()
-        frames += table["num_frames"]
+        frames += [count or 0 for count in table["num_frames"]]
         speakers.update(name for name in table["speaker"] if name)
         splits.update(name or "-" for name in table["split"])
     hours = sum(frames) / FPS / 3600
@@ -148,7 +159,9 @@ def _print_rejects(console: Console, store: Store, examples: int = 3) -> None:
 
 
 def _print_features(console: Console, store: Store, dataset: Dataset, clips: str | None) -> None:
-    _, first = next(iterate_shards(store, dataset))
+    first = next((shard for _, shard in iterate_shards(store, dataset)), None)
+    if first is None:
+        raise UserError(f"{store.uri} is damaged: its {DATASET_FILE} counts no shard.")
     columns = feature_columns(first.schema_arrow)
     shown = ", ".join(f"{name} ({column})" for name, column in columns.items())
     console.print(

@@ -12,7 +12,7 @@ from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, load_dataset, new_dataset, open_shard
 from syncdiff_data.shards.schema import environment_of
-from syncdiff_data.shards.store import Store
+from syncdiff_data.shards.store import LEFTOVER, Store
 
 FOLDERS = {"clips": ("clips", "rejects"), "features": ("features", "rejects")}
 
@@ -33,6 +33,10 @@ def start_dataset(
         if (found.fingerprint, found.plan_hash) == (fresh.fingerprint, fresh.plan_hash):
             _sweep(store, found.kind)
             return found
+        if found.kind != fresh.kind:
+            raise UserError(
+                f"{store.uri} is a data set of {found.kind}, not of {fresh.kind}. Choose another --out."
+            )
         if not overwrite:
             raise UserError(f"{store.uri} {_difference(found, fresh)}")
         stale = _shards_beside(store, found, fresh)
@@ -93,7 +97,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _is_occupied(store: Store) -> bool:
     entries = store.filesystem.get_file_info(fs.FileSelector(store.base, allow_not_found=True))
-    return any(not info.base_name.endswith(".tmp") for info in entries)
+    return any(not LEFTOVER.search(info.base_name) for info in entries)
 
 
 def _sweep(store: Store, kind: str) -> None:

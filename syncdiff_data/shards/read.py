@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from syncdiff_data.reasons import Reason
-from syncdiff_data.records import Clip, Reject
+from syncdiff_data.records import Clip, Reject, UserError
 from syncdiff_data.shards.clip_columns import vectors_of
-from syncdiff_data.shards.dataset import iterate_shards, load_dataset
-from syncdiff_data.shards.rows import clip_of_row
+from syncdiff_data.shards.dataset import MAKE_AGAIN, iterate_shards, load_dataset
+from syncdiff_data.shards.rows import read_clip
 from syncdiff_data.shards.schema import feature_columns
 from syncdiff_data.shards.store import Store
 
@@ -26,7 +26,7 @@ def read_clips(dataset: str | PathLike[str], split: str | None = None) -> Iterat
     for _, shard in iterate_shards(store, load_dataset(store, "clips")):
         for row in range(shard.num_row_groups):
             if split is None or shard.read_row_group(row, columns=["split"]).column(0)[0].as_py() == split:
-                yield clip_of_row(shard.read_row_group(row))
+                yield read_clip(shard, row)
 
 
 def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -62,5 +62,10 @@ def read_rejects(dataset: str | PathLike[str]) -> list[Reject]:
     for _, shard in iterate_shards(store, load_dataset(store), "rejects"):
         for row in shard.read().to_pylist():
             row.pop("kind")
-            rejects.append(Reject(**{**row, "reason": Reason(row["reason"])}))
+            try:
+                rejects.append(Reject(**{**row, "reason": Reason(row["reason"])}))
+            except ValueError as error:
+                raise UserError(
+                    f"{shard.where} has a reject that cannot be ({error}). {MAKE_AGAIN}"
+                ) from error
     return rejects

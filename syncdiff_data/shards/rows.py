@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from syncdiff_data.records import SAMPLES_PER_FRAME, Clip, Reject
+from syncdiff_data.records import SAMPLES_PER_FRAME, Clip, Reject, UserError
 from syncdiff_data.shards.clip_columns import CLIP_COLUMNS
+from syncdiff_data.shards.dataset import MAKE_AGAIN, Shard
 from syncdiff_data.shards.schema import CLIPS, REJECTS
 
 
@@ -40,6 +41,18 @@ def clip_of_row(table: pa.Table) -> Clip:
             if c.attribute
         }
     )
+
+
+def read_clip(shard: Shard, row: int, columns: Sequence[str] | None = None) -> Clip:
+    """The clip of a row group. UserError that names it where it is damaged: nulls, lists of other lengths, no sound."""
+    table = shard.read_row_group(row, columns=columns)
+    try:
+        clip = clip_of_row(table)
+        if columns is None:
+            check_clip(clip)
+    except Exception as error:  # well-formed Parquet may hold anything, and libraries raise all kinds for it
+        raise UserError(f"row {row} of {shard.where} holds no clip ({error}). {MAKE_AGAIN}") from error
+    return clip
 
 
 def rejects_table(rejects: Sequence[Reject], schema: pa.Schema = REJECTS) -> pa.Table:

@@ -137,9 +137,12 @@ class Footer:
 
 
 def environment_of(schema: pa.Schema) -> dict[str, str]:
-    """What a shard was made with (environment.py); empty for shards that do not say."""
-    found: dict[str, str] = json.loads((schema.metadata or {}).get(ENVIRONMENT_KEY, b"{}"))
-    return found
+    """What a shard was made with (environment.py); empty for shards that do not say, or say it damaged."""
+    try:
+        found = parse_json((schema.metadata or {}).get(ENVIRONMENT_KEY, b"{}"))
+        return {str(name): str(version) for name, version in found.items()}
+    except (ValueError, AttributeError):
+        return {}
 
 
 def shard_path(kind: str, shard: int, num_shards: int) -> str:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from syncdiff_data.records import UserError
@@ -30,7 +31,12 @@ class Store:
     def __init__(self, uri: str | os.PathLike[str]):
         self.uri = str(uri)
         if "://" in self.uri:
-            self.filesystem, self.base = fs.FileSystem.from_uri(self.uri)
+            try:
+                self.filesystem, self.base = fs.FileSystem.from_uri(self.uri)
+            except (ValueError, OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"{self.uri} cannot be used ({error}): give a folder or an s3:// URI."
+                ) from error
         else:
             self.filesystem, self.base = fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
         self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
@@ -94,7 +100,7 @@ class Store:
     def sweep(self, folder: str) -> None:
         """Remove what killed writers left in `folder`. Only for a moment when nobody writes there."""
         for name in self.list(folder):
-            if name.endswith(".tmp"):
+            if LEFTOVER.search(name.rpartition("/")[2]):
                 self.delete(name)
 
 

@@ -52,7 +52,8 @@ def _add(people: dict[str, list[tuple[float, str]]], entry: Any) -> None:
     info = entry.get("info") or {}
     person, link = info.get("Person ID"), _VIDEO_ID.search(info.get("Video Link") or "")
     if person is not None and link:
-        people[link[1]].append((float(entry.get("start-time", entry.get("start", 0))), str(person)))
+        name = str(person).encode("utf-8", "replace").decode()  # JSON may hold halves of a letter
+        people[link[1]].append((float(entry.get("start-time", entry.get("start", 0))), name))
 
 
 def _speaker(people: People, video: str, start: float) -> str:
