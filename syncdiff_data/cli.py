@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -73,8 +74,9 @@ WeightFlags = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.ar
 
 def run(main: Callable[[Options], None], options: type[Options], description: str | None = None) -> NoReturn:
     """Parse the command line into `options`, call `main` and exit as `exit_with_sentence` says."""
-    parsed = tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,))
-    exit_with_sentence(lambda: main(parsed))
+    config = (tyro.conf.OmitArgPrefixes,)
+    # Options outside their range raise while they are parsed.
+    exit_with_sentence(lambda: main(tyro.cli(options, description=description, config=config)))
 
 
 def run_commands(commands: Mapping[str, Any], description: str | None = None) -> NoReturn:
@@ -85,6 +87,9 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     """Do it and exit: status 0; 2 and one sentence for a UserError and a full disk, 3 for UnexpectedFailures; 130 after
     Ctrl-C, which loses no finished work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names in a locale that lacks their letters
     try:
         _check_working_directory()
         act()

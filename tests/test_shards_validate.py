@@ -40,6 +40,8 @@ DAMAGES = {
     "column gone": r"columns of shard .* are not those",
     "name in another encoding": r"clips-00000-of-00002\.parquet of .* cannot be read",
     "wrong crop size": r"face crops are",
+    "other number of frames": r"num_frames is 7, its lists hold 3",
+    "null frame": r"source_frame holds nulls",
 }
 
 
@@ -81,6 +83,10 @@ def spoil(store: Store, damage: str) -> None:
         rewrite(clips, [changed(tables[0], "audio", [encode_flac(np.zeros(99, np.int16))]), *tables[1:]])
     elif damage == "nan":
         rewrite(clips, [changed(tables[0], "landmarks", [[[float("nan")] * 136] * 3]), *tables[1:]])
+    elif damage == "other number of frames":
+        rewrite(clips, [changed(tables[0], "num_frames", [7]), *tables[1:]])
+    elif damage == "null frame":
+        rewrite(clips, [changed(tables[0], "source_frame", [[0, None, 2]]), *tables[1:]])
     elif damage == "column gone":
         rewrite(clips, [table.drop_columns("text") for table in tables])
     elif damage == "name in another encoding":

@@ -151,15 +151,15 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
     try:
         check_clip(clip)
         faces, mouths = clip.face, clip.mouth
-    except (
-        Exception
-    ) as error:  # OpenCV has its own for bytes that are no picture, and null cells raise a TypeError
+    except Exception as error:  # OpenCV has its own for what is no picture
         yield str(error)
         return
     if faces.shape[1:] != (crop_size, crop_size, 3):
         yield f"face crops are {faces.shape[1:]}, the shard says {crop_size}"
     if mouths is not None and mouths.shape[1:] != (96, 96):
         yield f"mouth crops are {mouths.shape[1:]}, expected (96, 96)"
+    if clip.source_frame.dtype.kind != "i" or (clip.source_frame < 0).any():
+        yield "source_frame holds nulls or negative numbers"
     if np.any(np.diff(clip.source_frame) < 0):
         yield "source_frame runs backwards"
     for name in ("landmarks", "box", "face_to_source"):
@@ -212,9 +212,11 @@ def _clips(shard: Shard) -> Iterator[tuple[int, Clip | str]]:
         if table.num_rows != 1:
             yield row, f"a row group of {table.num_rows} clips, where each has its own"
             continue
+        declared = table.column("num_frames")[0].as_py()
         try:
-            yield row, clip_of_row(table)
-        except (
-            Exception
-        ) as error:  # each library has its own for cells that are null, empty or something else
+            clip = clip_of_row(table)
+            same = declared == clip.num_frames
+            yield row, clip if same else f"num_frames is {declared}, its lists hold {clip.num_frames}"
+        # each library has its own for cells that are null, empty or something else
+        except Exception as error:
             yield row, f"{type(error).__name__}: {error}"
