@@ -21,7 +21,7 @@ import numpy as np
 
 from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.store import write_atomically, write_text
+from syncdiff_data.shards.store import sweep_leftovers, write_atomically, write_text
 
 LOCK = "lock"
 
@@ -98,6 +98,7 @@ def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
         ) from error
     with file as lock:
         if _is_alone(lock):
+            sweep_leftovers(folder)
             for left in folder.glob(f"{'[0-9a-f]' * 32}.tmp"):
                 left.unlink()
         with suppress(OSError):  # a file system without locks: nothing is ever swept there

@@ -352,7 +352,7 @@ def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from syncdiff_eval.cache import open_run\n"
         "with open_run(Path(sys.argv[1])) as cache:\n"
-        "  (cache.folder / 'x.tmp').touch(); print('held', flush=True); time.sleep(600)"
+        "  (cache.folder / ('a' * 32 + '.tmp')).touch(); print('held', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
