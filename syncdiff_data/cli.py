@@ -17,6 +17,7 @@ from tyro.extras import SubcommandApp
 
 from syncdiff_data.ranges import AT_LEAST_1, check_ranges
 from syncdiff_data.records import UserError
+from syncdiff_data.tables import at_home
 
 Options = TypeVar("Options")
 
@@ -162,16 +163,6 @@ def user_path(flag: str, value: str | Path) -> str:
             "give an absolute path that every node sees."
         )
     return str(path.absolute())
-
-
-def at_home(where: str, text: str) -> Path:
-    """The path with ~ and ~user written out. UserError where there is no such user."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(
-            f"{where} {text!r} begins with the home of a user who is not there: write it out."
-        ) from error
 
 
 def shared_path(flag: str, value: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""The one reader of CSV files that users write."""
+"""The one reader of CSV files that users write, and of the names in them."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def videos_of_split(table: Path, split: str) -> list[Path]:
 def is_file(path: Path) -> bool:
     """Whether a name out of a table is a file's: none where no file can have it, such as one of 300 letters."""
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for such names
+
+
+def at_home(where: str, text: str) -> Path:
+    """The path with ~ and ~user written out. UserError where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{where} {text!r} begins with the home of a user who is not there: write it out."
+        ) from error
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

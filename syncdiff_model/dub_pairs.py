@@ -12,10 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from syncdiff_data.cli import at_home
 from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
-from syncdiff_data.tables import plain_cell, read_csv
+from syncdiff_data.tables import at_home, plain_cell, read_csv
 from syncdiff_model.checkpoint import write_text
 from syncdiff_model.dubbing import DubConfig, DubFailure, DubPair
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from syncdiff_data.records import UserError
+from syncdiff_data.tables import at_home
 
 LEFTOVER = re.compile(r"^probe-[0-9a-f]{16}(-[0-9a-f]+)?\.tmp$|\.[^.]\S*-\d+\.tmp$")
 
@@ -38,7 +39,7 @@ class Store:
                     f"{self.uri} cannot be used ({error}): give a folder or an s3:// URI."
                 ) from error
         else:
-            self.filesystem, self.base = fs.LocalFileSystem(), str(Path(self.uri).expanduser().resolve())
+            self.filesystem, self.base = fs.LocalFileSystem(), str(at_home("folder", self.uri).resolve())
         self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
 
     def __repr__(self) -> str:
