@@ -30,6 +30,8 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             f"{path} needs a header line with the column {', '.join(missing)}, but its first line is "
             f"{','.join(header)!r}."
         )
+    if repeated := sorted({name for name in header if name and header.count(name) > 1}):
+        raise UserError(f"{path} has more than one column {', '.join(repeated)}: keep one of each name.")
     rows = []
     for number, row in lines[1:]:
         if len(row) > len(header):

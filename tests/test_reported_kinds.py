@@ -179,6 +179,13 @@ def test_kind_8_csv_files_as_spreadsheets_write_them(tmp_path: Path, content: by
     assert read_csv(tmp_path / "pairs.csv", ["video"])[0]["audio"] == "b.wav"
 
 
+def test_kind_8_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """The last one was taken, without a word."""
+    (tmp_path / "pairs.csv").write_text("video,audio,video,,\na.mp4,b.wav,c.mp4,,\n")
+    with pytest.raises(UserError, match=r"pairs\.csv has more than one column video: keep one"):
+        read_csv(tmp_path / "pairs.csv", ["video"])
+
+
 @pytest.mark.parametrize(
     "names",
     [

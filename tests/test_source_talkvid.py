@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ FILES = (
     "-59cJcC2HJY/-59cJcC2HJY_001_3.000_9.000.mp4",
     "abcdefghijk/abcdefghijk_001_0.000_4.000.mkv",
 )
+START = '[{"info": {"Person ID": 1, "Video Link": "youtu.be/a"}, "start-time": %s}]'
 STRAYS = ("Tr6MMsoWAog/Tr6MMsoWAog_001_0.100_5.141.f137.mp4", "Tr6MMsoWAog/Tr6MMsoWAog_001_0.100_5.141.m4a")
 
 
@@ -58,11 +60,22 @@ def test_the_list_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     assert speakers(root, tmp_path / "lists")[FILES[3]] == "9"
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '[{"info": {"Person ID": 1, "Video Link": 5}}]'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[1]", '[{"info": {"Person ID": 1, "Video Link": 5}}]', START % "NaN", START % ("1" + "0" * 400)],
+)
 def test_a_file_that_is_no_such_list_is_a_sentence(root: Path, text: str) -> None:
     (root / "clips.json").write_text(text)
     with pytest.raises(UserError, match=r"clips\.json is not a list of TalkVid's clips"):
         speakers(root)
+
+
+def test_only_files_that_are_not_hidden_are_lists(root: Path) -> None:
+    (root / "._clips.json").write_bytes(b"\0\5\x16\7of macOS")
+    (root / "folder.json").mkdir()
+    os.mkfifo(root / "pipe.json")
+    (root / "circle.json").symlink_to("circle.json")
+    assert list(speakers(root)) == sorted(FILES)
 
 
 def test_another_layout_is_told_what_fits(root: Path) -> None:

@@ -112,6 +112,27 @@ def test_lrs2_without_lists_still_tells_pretrain_from_main(lrs2: Path) -> None:
     assert len(list_sources("lrs2", lrs2, "pretrain")) == 2
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_lrs2_lists_as_windows_writes_them(lrs2: Path, codec: str) -> None:
+    (lrs2 / "train.txt").write_text(f"{PROGRAMME}\\00001 \r\n \r\n{PROGRAMME}\\00002\r\n", encoding=codec)
+    assert [s.path[-9:] for s in list_sources("lrs2", lrs2, "train")] == ["00001.mp4", "00002.mp4"]
+
+
+def test_lrs2_clip_in_two_lists_is_refused(lrs2: Path) -> None:
+    (lrs2 / "val.txt").write_text(f"{PROGRAMME}/00001\n{PROGRAMME}/00003\n")
+    with pytest.raises(
+        UserError, match=rf"val\.txt names 1 clips that train\.txt names too.* main/{PROGRAMME}/00001:"
+    ):
+        list_sources("lrs2", lrs2)
+    assert len(list_sources("lrs2", lrs2, "val")) == 2
+
+
+def test_lrs2_clip_of_two_suffixes_is_two_sources(lrs2: Path) -> None:
+    """One of them was left out without a word."""
+    touch(lrs2, f"main/{PROGRAMME}/00001.MP4")
+    assert [s.path[-4:] for s in list_sources("lrs2", lrs2, "train")] == [".MP4", ".mp4", ".mp4"]
+
+
 def test_lrs2_list_naming_absent_clips_is_refused(lrs2: Path) -> None:
     (lrs2 / f"main/{PROGRAMME}/00004.mp4").unlink()
     for split in ("test", None):
@@ -157,6 +178,29 @@ def test_transcripts_missing_and_broken(lrs3: Path, content: bytes | None, text:
     transcript = lrs3 / "test/-bz_2cPx3QY/00001.txt"
     transcript.unlink() if content is None else transcript.write_bytes(content)
     assert list_sources("lrs3", lrs3, "test")[0].text == text
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_transcripts_with_a_byte_order_mark(lrs3: Path, codec: str) -> None:
+    """Their first line was not found, and the text left out."""
+    (lrs3 / f"test/{TALK}/00001.txt").write_text("Text:  CAFÉ\r\nConf:  5\r\n", encoding=codec)
+    assert [s.text for s in list_sources("lrs3", lrs3, "test")] == ["CAFÉ", "HELLO 2"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "circle", "huge"])
+def test_what_only_bears_the_name_of_a_transcript(lrs3: Path, kind: str) -> None:
+    path = lrs3 / f"test/{TALK}/00001.txt"
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "circle":
+        path.symlink_to(path.name)
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # holes
+    assert [s.text for s in list_sources("lrs3", lrs3, "test")] == [None, "HELLO 2"]
 
 
 def test_voxceleb2_base_names_repeat_across_speakers(voxceleb2: Path) -> None:
@@ -392,3 +436,23 @@ def test_a_split_that_is_not_there(lrs3: Path) -> None:
     (lrs3 / "test").rename(lrs3.parent / "test elsewhere")
     with pytest.raises(UserError, match=r"holds no lrs3 test clips: .* saw pretrain/, trainval/\."):
         list_sources("lrs3", lrs3, "test")
+
+
+def test_what_cannot_be_a_root_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for root in (tmp_path / "circle", tmp_path / ("a" * 300), tmp_path / ("a/" * 3000)):
+        with pytest.raises(UserError, match="does not exist"):
+            list_sources("folder", root)
+    with pytest.raises(UserError, match=r"saw circle\."):
+        list_sources("hdtf", tmp_path)
+    with pytest.raises(UserError, match="is not a folder"):
+        list_sources("lrs2", tmp_path, lists=tmp_path / ("a" * 300))
+
+
+def test_names_outside_the_layout_do_not_command_the_terminal(
+    hdtf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(hdtf, "\x1b]0;owned\x07.mp4")
+    list_sources("hdtf", hdtf)
+    assert "owned" in caplog.text
+    assert "\x1b" not in caplog.text

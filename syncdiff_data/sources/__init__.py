@@ -9,7 +9,7 @@ from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.registry import import_own, is_own, lookup, make_own
-from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, Adapter, Request, media_files, stem
+from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, Adapter, Request, is_folder, media_files, stem
 from syncdiff_data.sources.folder import FOLDER
 from syncdiff_data.sources.layouts import GRID, HDTF, LRS2, LRS3, VOXCELEB2
 from syncdiff_data.sources.talkvid import TALKVID
@@ -72,8 +72,10 @@ def _with_text(adapter: Adapter, root: Path, source: Source) -> Source:
 
 def _check_request(kind: str, adapter: Adapter, request: Request, limit: int | None) -> None:
     root = request.root
-    if not root.exists():
-        raise UserError(f"The root {root} does not exist: check --root.")
+    if not os.path.exists(root):  # noqa: PTH110  Path.exists raises for names that cannot be and closed folders
+        raise UserError(
+            f"The root {root} does not exist, or a folder above it is closed to you: check --root."
+        )
     if root.is_file() and not (adapter is FOLDER and root.suffix.lower() == ".csv"):
         expected = "a folder, or a CSV of paths" if adapter is FOLDER else "a folder"
         raise UserError(f"The root {root} is a file, and --source {kind} expects {expected}.")
@@ -82,7 +84,7 @@ def _check_request(kind: str, adapter: Adapter, request: Request, limit: int | N
         raise UserError(f"--split {request.split} is unknown: --source {kind} has {known}.")
     if request.lists is not None and not adapter.takes_lists:
         raise UserError(f"--lists means nothing to --source {kind}: leave it out.")
-    if request.lists is not None and not request.lists.is_dir():
+    if request.lists is not None and not os.path.isdir(request.lists):  # noqa: PTH112  as above
         raise UserError(f"--lists {request.lists} is not a folder: name the one that holds the list files.")
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no source: give 1 or more, or leave it out.")
@@ -103,7 +105,7 @@ def _nothing_found(kind: str, adapter: Adapter, request: Request, splits: set[st
 
 def _what_is_there(root: Path, shown: int = 5) -> str:
     with os.scandir(root) as entries:
-        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        names = sorted(f"{entry.name}/" if is_folder(entry) else entry.name for entry in entries)
     if not names:
         return "an empty folder"
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
+from syncdiff_data.tables import is_file
 
 MEDIA_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"}
@@ -73,10 +75,10 @@ def media_files(
         # Both are stacks: reversed order makes the walk, and so the choice among links, alphabetical.
         for entry in reversed(entries):
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if _is_folder(entry):
+            if is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
         for entry in entries:
-            if _suffix(entry.name).lower() in suffixes and not _is_folder(entry):
+            if _suffix(entry.name).lower() in suffixes and not is_folder(entry):
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 yield _utf8(root, path), _size(entry)
 
@@ -97,8 +99,25 @@ def fitting_files(
             strays.append(path)
     if fitting and strays:
         log.warning(
-            "%d media files below %s lie outside the layout, the first being %s", len(strays), root, strays[0]
+            "%d media files below %s lie outside the layout, the first being %r", len(strays), root, strays[0]
         )
+
+
+def read_text(path: Path, most: int = -1) -> str | None:
+    """The first `most` bytes of a text file (-1: all): UTF-8, or UTF-16 with a byte order mark; other bytes become
+    U+FFFD.
+
+    None where there is no such file; a folder or a pipe is none. Raises UserError for one that may not be read.
+    """
+    if not is_file(path):
+        return None
+    try:
+        with path.open("rb") as file:
+            data = file.read(most)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check it and its rights.") from error
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def _list_folder(folder: Path) -> tuple[list[os.DirEntry[str]], tuple[int, int]]:
@@ -120,7 +139,8 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link round in a circle is none."""
     try:
         return entry.is_dir()
     except OSError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
-from syncdiff_data.sources.adapter import Adapter, Request, fitting_files, stem
+from syncdiff_data.sources.adapter import Adapter, Request, fitting_files, read_text, stem
+
+_MOST_OF_TRANSCRIPT = 1 << 20
+"""Bytes in which a transcript has its `Text:` line."""
 
 
 def find_by_layout(request: Request, fits: re.Pattern[str]) -> Iterator[Source]:
@@ -25,11 +28,8 @@ def read_transcript(root: Path, source: Source) -> str | None:
 
     Bytes that are not UTF-8 become U+FFFD: the rest of the line is worth keeping, and the damage shows.
     """
-    try:
-        content = (root / f"{stem(source.path)}.txt").read_bytes().decode(errors="replace")
-    except FileNotFoundError:
-        return None
-    for line in content.splitlines():
+    content = read_text(root / f"{stem(source.path)}.txt", most=_MOST_OF_TRANSCRIPT)
+    for line in (content or "").splitlines():
         if line.startswith("Text:"):
             return line.removeprefix("Text:").strip() or None
     return None
@@ -123,42 +123,61 @@ def _find_lrs2(request: Request) -> Iterator[Source]:
     """
     asked = LRS2_SPLITS if request.split is None else (request.split,)
     splits = [split for split in asked if (request.root / _folder_of(split)).is_dir()]
-    found = {
-        stem(path): Source(path, size)
+    found = [
+        Source(path, size)
         for folder in {_folder_of(split) for split in splits}
         for path, size, _ in fitting_files(request.root, _LRS2, under=folder)
-    }
-    split_of = {name: "pretrain" for name in found if name.startswith("pretrain/")}
+    ]
+    there = {stem(source.path) for source in found}
+    split_of: dict[str, str] = {}
     for split in splits:
         path = (request.lists or request.root) / f"{split}.txt"
-        if path.is_file():
-            names = _read_list(path, split)
-            _refuse_missing(path, [name for name in names if name not in found], len(names), request.root)
+        names = _read_list(path, split)
+        if names is not None:
+            _refuse_missing(path, [name for name in names if name not in there], len(names), request.root)
+            _refuse_two_splits(path, [name for name in names if name in split_of], split_of)
             split_of |= dict.fromkeys(names, split)
         elif request.split is not None and split != "pretrain":
             raise UserError(
                 f"The split {split} of LRS2 needs its list {path}, which is not there: put the list file "
                 "that came with the data set into the root, or name its folder with --lists."
             )
-    for name, source in found.items():
-        yield replace(source, split=split_of.get(name))
+    for source in found:
+        own = "pretrain" if source.path.startswith("pretrain/") else None
+        yield replace(source, split=split_of.get(stem(source.path), own))
 
 
 def _folder_of(split: str) -> str:
     return "pretrain" if split == "pretrain" else "main"
 
 
-def _read_list(path: Path, split: str) -> list[str]:
-    """Lines are `<folder>/<id>`; test.txt adds a flag, NF or MV, of unpublished meaning: it is not kept."""
-    lines = path.read_bytes().decode(errors="replace").splitlines()
-    return [f"{_folder_of(split)}/{line.split()[0]}" for line in lines if line.strip()]
+def _read_list(path: Path, split: str) -> list[str] | None:
+    """The clips of a list; None where there is none.
+
+    Lines are `<folder>/<id>`, also with Windows' backslash; test.txt adds a flag, NF or MV, of unpublished meaning: it
+    is not kept.
+    """
+    content = read_text(path)
+    if content is None:
+        return None
+    names = (line.split()[0].replace("\\", "/") for line in content.splitlines() if line.strip())
+    return [f"{_folder_of(split)}/{name}" for name in names]
 
 
 def _refuse_missing(path: Path, missing: list[str], total: int, root: Path) -> None:
     if missing:
         raise UserError(
             f"The list {path} names {total} clips, of which {len(missing)} are not below {root}, the first "
-            f"being {missing[0]}: complete the data set, or give a shorter list with --lists."
+            f"being {missing[0]}: complete the data set, or give a shorter list with --lists. Lines are "
+            "<digits>/<5 digits>."
+        )
+
+
+def _refuse_two_splits(path: Path, twice: list[str], split_of: Mapping[str, str]) -> None:
+    if twice:
+        raise UserError(
+            f"The list {path} names {len(twice)} clips that {split_of[twice[0]]}.txt names too, the first being "
+            f"{twice[0]}: a clip has one split, so take them out of one list, or ask for one with --split."
         )
 
 

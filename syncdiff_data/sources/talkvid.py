@@ -7,6 +7,7 @@ data_pipeline/0_video_download/download_clips.py of FreedomIntelligence/TalkVid 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from syncdiff_data.documents import parse_json
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.sources.adapter import Adapter, Request, fitting_files
+from syncdiff_data.tables import is_file
 
 _CLIP = re.compile(r"(?:.+/)?(?P<video>[\w-]+)/(?P=video)_\d+_(?P<start>\d+\.\d+)_(?P<end>\d+\.\d+)")
 _VIDEO_ID = re.compile(r"(?:v=|youtu\.be/|/shorts/)([\w-]+)")
@@ -35,12 +37,13 @@ def _find(request: Request) -> Iterator[Source]:
 def read_people(folder: Path) -> People:
     """Who is in which clip, from every JSON list in the folder itself. UserError for one that is no such list."""
     people: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for path in sorted(folder.glob("*.json")):
+    # Hidden ones are not lists: macOS leaves ._list.json in what it packs.
+    for path in sorted(path for path in folder.glob("[!.]*.json") if is_file(path)):
         try:
             entries = parse_json(path.read_bytes())
             for entry in entries if isinstance(entries, list) else [entries]:
                 _add(people, entry)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
             raise UserError(
                 f"{path} is not a list of TalkVid's clips ({error}): take it out of the folder, or name the folder of "
                 "the lists with --lists."
@@ -53,7 +56,10 @@ def _add(people: dict[str, list[tuple[float, str]]], entry: Any) -> None:
     person, link = info.get("Person ID"), _VIDEO_ID.search(info.get("Video Link") or "")
     if person is not None and link:
         name = str(person).encode("utf-8", "replace").decode()  # JSON may hold halves of a letter
-        people[link[1]].append((float(entry.get("start-time", entry.get("start", 0))), name))
+        start = float(entry.get("start-time", entry.get("start", 0)))
+        if not math.isfinite(start):
+            raise ValueError(f"a start-time of {start} s")
+        people[link[1]].append((start, name))
 
 
 def _speaker(people: People, video: str, start: float) -> str:
