@@ -13,6 +13,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:  # Imported by the fixtures that need them: torch costs seconds.
     from syncdiff_data.avhubert import AVHubertEncoder
+    from syncdiff_eval.networks.lip_reader import LipReader
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,6 +87,20 @@ def encoder(checkpoint: Path) -> AVHubertEncoder:
     from syncdiff_data.avhubert import AVHubertEncoder
 
     return AVHubertEncoder.from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def reader(checkpoint: Path) -> LipReader:
+    """The same encoder as the metrics use it."""
+    from syncdiff_eval.networks.lip_reader import load_reader
+
+    return load_reader(checkpoint)
+
+
+@pytest.fixture
+def same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between two runs of a benchmark in a test is no difference between them."""
+    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
 
 
 @pytest.fixture(scope="session")

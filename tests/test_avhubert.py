@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_avhubert import published_shapes, write_tiny_checkpoint
+from tiny_avhubert import published_shapes, some_inputs
 
 from syncdiff_data.avhubert import (
     BASE,
@@ -25,26 +25,7 @@ from syncdiff_data.features import logfbank
 GOLDEN = {"atol": 5e-5, "rtol": 1e-4}
 LAYERS = (1, 2, None)
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("avhubert") / "tiny.pt")
-
-
-@pytest.fixture(scope="module")
-def encoder(checkpoint: Path) -> AVHubertEncoder:
-    return AVHubertEncoder.from_checkpoint(checkpoint)
-
-
-def some_inputs(batch: int = 2, frames: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    audio = torch.randn(batch, 104, frames, generator=generator)
-    return audio, torch.randn(batch, 1, frames, 88, 88, generator=generator)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- Parity with the published code ----------------------------------------------------------------------

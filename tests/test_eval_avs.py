@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from lip_clips import avs, context_of, feed, landmarks, opening_of, pictures, speech
-from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.avhubert import AVHubertEncoder, align_frames, audio_input, video_input
 from syncdiff_data.faces import mean_face, mouth_crops
@@ -23,20 +22,7 @@ from syncdiff_eval.networks import lip_reader
 from syncdiff_eval.networks.lip_reader import LipReader, load_reader, parts
 from syncdiff_eval.networks.mouth_crops import MIN_FRAMES, Mouths
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("avs") / "tiny.pt")
-
-
-@pytest.fixture(scope="module")
-def reader(checkpoint: Path) -> LipReader:
-    return load_reader(checkpoint)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- AVS -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.media import write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
-from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import file_sha256
 from syncdiff_eval.benchmark import BenchmarkConfig, benchmark
 from syncdiff_eval.methods import GROUND_TRUTH, Method, MethodType, baselines
@@ -37,21 +35,11 @@ from syncdiff_eval.protocols import SYNCDIFF_INDEX
 from syncdiff_eval.results import read_results
 from syncdiff_eval.validate import validate_report
 
-
-@pytest.fixture(autouse=True)
-def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit between two runs of a test is no difference between them."""
-    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    with ray_session(RayOptions(workers=2)):
-        yield
+pytestmark = pytest.mark.usefixtures("same_checkout")
 
 
 def test_broken_files_are_rows_with_reasons_and_the_table_is_the_same_however_it_is_made(
-    tmp_path: Path, ray_here: None
+    tmp_path: Path, ray_session: None
 ) -> None:
     """Bug 3: a failed clip never leaves the table silently."""
     reference, methods, expected = make_tree(tmp_path, num_clips=30)
@@ -88,7 +76,7 @@ def small(tmp_path: Path) -> tuple[Path, list[Method]]:
 
 @pytest.mark.slow
 def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
-    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+    tmp_path: Path, ray_session: None, small: tuple[Path, list[Method]]
 ) -> None:
     def load(weights: object, device: str) -> Any:
         from types import SimpleNamespace
@@ -119,7 +107,7 @@ def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
 
 def test_previews_change_no_number_and_their_failures_fail_no_benchmark(
     tmp_path: Path,
-    ray_here: None,
+    ray_session: None,
     small: tuple[Path, list[Method]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -143,7 +131,7 @@ def test_previews_change_no_number_and_their_failures_fail_no_benchmark(
 
 
 def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
-    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+    tmp_path: Path, ray_session: None, small: tuple[Path, list[Method]]
 ) -> None:
     def load(weights: object, device: str) -> Any:
         from types import SimpleNamespace
@@ -190,7 +178,7 @@ def test_missing_weights_say_so_in_their_cell_and_pooled_metrics_see_every_clip(
 
 
 def test_other_weights_make_another_report(
-    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+    tmp_path: Path, ray_session: None, small: tuple[Path, list[Method]]
 ) -> None:
     """Bug 7: numbers of different weights look alike; the report holds the hash, and a rerun scores every clip anew."""
 
@@ -218,7 +206,7 @@ def test_other_weights_make_another_report(
 
 
 def test_report_is_self_contained_typed_and_refuses_what_does_not_fit(
-    tmp_path: Path, ray_here: None, small: tuple[Path, list[Method]]
+    tmp_path: Path, ray_session: None, small: tuple[Path, list[Method]]
 ) -> None:
     reference, methods = small
     out = tmp_path / "out"

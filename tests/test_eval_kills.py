@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,9 @@ from benchmark_trees import (
     run,
 )
 
-from syncdiff_data.cli import RayOptions
-from syncdiff_data.stage import ray_session
 from syncdiff_eval.methods import Method
 
-
-@pytest.fixture(autouse=True)
-def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit between two runs of a test is no difference between them."""
-    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    with ray_session(RayOptions(workers=2)):
-        yield
+pytestmark = pytest.mark.usefixtures("same_checkout")
 
 
 def busy_workers() -> list[int]:
@@ -80,7 +67,7 @@ def run_with_kills(reference: Path, methods: list[Method], out: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_here: None) -> None:
+def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_session: None) -> None:
     """Bug 3: 600 rows, the right reasons, the same table from one worker, from two, and after killing workers."""
     reference, methods, expected = make_tree(tmp_path, num_clips=200)
     _, rows = run(reference, methods, tmp_path / "one", workers=1)

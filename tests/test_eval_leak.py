@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from lip_clips import context_of, dubbed, feed, landmarks, opening_of, pictures, speech
 from scipy import stats
-from tiny_avhubert import write_tiny_checkpoint
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.demo.talkers import SPEAKERS
@@ -24,25 +22,12 @@ from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import ClipContext, MissingValue, applicable
 from syncdiff_eval.metrics.landmarks import mouth_opening
 from syncdiff_eval.metrics.leak import Leak, LipLeak, motion_ratio, shared_motion
-from syncdiff_eval.networks.lip_reader import LipReader, load_reader
+from syncdiff_eval.networks.lip_reader import LipReader
 from syncdiff_eval.pairing import pair_by_list, pair_by_name
 from syncdiff_eval.protocols import SYNCDIFF, SYNCDIFF_INDEX
 from syncdiff_eval.validate import validate_report
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("avs") / "tiny.pt")
-
-
-@pytest.fixture(scope="module")
-def reader(checkpoint: Path) -> LipReader:
-    return load_reader(checkpoint)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- Leak ----------------------------------------------------------------------------------------------------

@@ -47,10 +47,7 @@ from syncdiff_eval.videos import frames, read_facts
 PICTURES = replace(SYNCDIFF, metrics=("image",), resamples=200)
 ALONE = replace(LATENTSYNC, metrics=("loudness",), resamples=200)
 
-
-@pytest.fixture(autouse=True)
-def _same_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncdiff_eval.benchmark.git_commit", lambda: None)
+pytestmark = pytest.mark.usefixtures("same_checkout")
 
 
 @pytest.fixture

@@ -122,3 +122,10 @@ def _fairseq_dictionary() -> Iterator[object]:
     finally:
         for name in names:
             del sys.modules[name]
+
+
+def some_inputs(batch: int = 2, frames: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Audio [batch, 104, frames] and lips [batch, 1, frames, 88, 88] of random numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    audio = torch.randn(batch, 104, frames, generator=generator)
+    return audio, torch.randn(batch, 1, frames, 88, 88, generator=generator)
