@@ -19,6 +19,7 @@ import tyro
 from tqdm import tqdm
 
 from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, shared_path, user_path
+from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
@@ -55,6 +56,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    check_ranges(options, {"pair_timeout": AT_LEAST_0})
     if options.config.face_cache is not None:
         cache = Path(user_path("--face-cache", options.config.face_cache))
         options = replace(options, config=replace(options.config, face_cache=cache))

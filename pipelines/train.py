@@ -23,7 +23,7 @@ from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_data.weights import given_weights
-from syncdiff_model.describe import describe
+from syncdiff_model.describe import check_networks, describe
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import (
     GENERATORS,
@@ -95,6 +95,7 @@ def main(options: Options) -> None:
         raise UserError(
             "Training needs --clips, a data set that preprocess.py made, and --out, a folder for the run."
         )
+    check_networks(options.settings)
     out = Path(user_path("--out", options.out))
     clips = tuple(Path(user_path("--clips", folder)) for folder in options.clips)
     run = RunOptions(

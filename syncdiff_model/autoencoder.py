@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-from syncdiff_data.ranges import AT_LEAST_1, check_ranges
-from syncdiff_data.records import UserError
+from syncdiff_data.ranges import AT_LEAST_0, DEPTH, WIDTH, check_ranges
 from syncdiff_model.patches import PatchAutoencoder
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny | PatchAutoencoder
@@ -47,11 +46,8 @@ class AutoencoderConfig:
     """kl: weight of the KL term; 1e-6 as in latent diffusion."""
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self, dict.fromkeys(("factor", "latent_channels", "widths", "layers", "groups"), AT_LEAST_1)
-        )
-        if not self.widths:
-            raise UserError("widths is empty: expected the channels of each level.")
+        check_ranges(self, dict.fromkeys(("factor", "latent_channels", "widths", "groups"), WIDTH))
+        check_ranges(self, {"layers": DEPTH, "kl_weight": AT_LEAST_0})
         if self.kind == "tiny" and len(set(self.widths)) > 1:
             raise ValueError(f"autoencoder tiny has one width at all levels, not {self.widths}")
         if self.kind != "patch" and self.factor != 2 ** (len(self.widths) - 1):

@@ -33,6 +33,7 @@ from syncdiff_model.syncdiff import SyncDiff
 INDEX = "model_index.json"
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+CHECKPOINT_NAME = re.compile(r"step-[0-9]{8}")
 TEMPORARY = ".tmp"
 """Ending of what is being written or removed."""
 PREVIOUS = ".previous.tmp"
@@ -229,8 +230,12 @@ def tidy(run: Path) -> None:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """A run's checkpoints, oldest first; those half written have other names."""
-    return sorted((run / CHECKPOINTS).glob("step-????????"))
+    """A run's checkpoints, oldest first; those half written have other names, and what else lies there is not ours."""
+    return sorted(
+        path
+        for path in (run / CHECKPOINTS).glob("step-*")
+        if CHECKPOINT_NAME.fullmatch(path.name) and path.is_dir()
+    )
 
 
 def steps_done(run: Path) -> int:
@@ -254,7 +259,10 @@ def prune(run: Path, keep: int) -> None:
     for old in list_checkpoints(run)[:-keep]:
         going = old.with_name(f"{old.name}{TEMPORARY}")
         old.rename(going)
-        shutil.rmtree(going)
+        if going.is_symlink():  # what it leads to is not ours
+            going.unlink()
+        else:
+            shutil.rmtree(going)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,11 +15,14 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from syncdiff_data.ranges import AT_LEAST_0, DEPTH, SHARE, WIDTH, Range, check_ranges
 from syncdiff_model.audio import AudioTokens, AVHubertTop, span_of_windows, windows_of_span
 from syncdiff_model.mask import MaskConfig
 
 Pose = Literal["none", "masked", "bottleneck", "full"]
 MOUTH_POINTS = 20
+CONTEXT: Range = (1, 10_000)
+"""Frames that one frame may depend on."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ class ConditioningConfig:
     """The pose frame of t is the frame so many 25ths of a second earlier."""
 
     def __post_init__(self) -> None:
-        if self.pose_offset < 1:
-            raise ValueError(
-                f"pose_offset {self.pose_offset}: the pose frame must lie before the frame it is for"
-            )
+        check_ranges(self, dict.fromkeys(("context", "pose_offset"), CONTEXT))
+        check_ranges(self, dict.fromkeys(("tokens_dim", "pose_dim", "pose_width"), WIDTH))
+        check_ranges(
+            self, {"audio_layers": (0, DEPTH[1]), "map_channels": (0, WIDTH[1]), "reach": (0, CONTEXT[1])}
+        )
+        check_ranges(self, {"audio_dropout": SHARE})
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,10 @@ class CorruptionConfig:
     masked_shift: int = 1
     """Largest shift, in frames, between a frame and the masked one that it is generated from: what cheeks and nose say
     of the lips at this very moment is not to be learnt, since a dub has another sound."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"pose_noise": AT_LEAST_0, "masked_shift": (0, CONTEXT[1])})
+        check_ranges(self, dict.fromkeys(("pose_dropout", "audio_dropout"), SHARE))
 
 
 @dataclass(frozen=True)

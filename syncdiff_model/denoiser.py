@@ -8,7 +8,11 @@ from typing import Literal
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
+from syncdiff_data.ranges import DEPTH, SHARE, WIDTH, Range, check_ranges
+
 Prediction = Literal["epsilon", "v_prediction", "sample"]
+TRAIN_STEPS: Range = (1, 100_000)
+"""Noise levels of a schedule."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class DenoiserConfig:
     heads: int = 8
     groups: int = 32
     """Groups of the group norms; divides every width."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"widths": WIDTH, "layers": DEPTH, "heads": WIDTH, "groups": WIDTH})
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class DiffusionConfig:
     """The noisiest level is noise alone (Lin et al., 2024), as in sampling; not for epsilon."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, {"train_steps": TRAIN_STEPS, "beta_start": SHARE, "beta_end": SHARE})
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError(
                 "prediction epsilon says nothing where all is noise: zero_terminal_snr must be off"

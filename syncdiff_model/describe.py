@@ -10,11 +10,14 @@ import yaml
 from torch import nn
 
 from syncdiff_data.features.audio import LOGFBANK_DIM
+from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import build_autoencoder
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.denoiser import build_denoiser
+from syncdiff_model.gan import Discriminator
 from syncdiff_model.mask import seen_rows
 from syncdiff_model.presets import Settings, to_plain
+from syncdiff_model.tasks.audio import check_size
 
 TIMED_FRAMES = 8
 COPIES = 5
@@ -26,11 +29,10 @@ CROP_SIZES = {"patch": 128, "tiny": 256, "kl": 256}
 def describe(preset: str, settings: Settings) -> str:
     """The settings as YAML, then a line for each network, and the denoiser's cost on this machine; the conditioner is
     counted with log filterbanks."""
+    check_networks(settings)
     crop_size = CROP_SIZES[settings.autoencoder.kind]
-    size = crop_size // settings.autoencoder.factor
-    rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
-    shape = (rows.stop - rows.start, size)
-    networks = build_networks(settings, size, shape)
+    shape = latent_shape(settings, crop_size)
+    networks = build_networks(settings, shape)
     counts = {
         name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()
     }
@@ -50,8 +52,28 @@ def describe(preset: str, settings: Settings) -> str:
     )
 
 
-def build_networks(settings: Settings, size: int, shape: tuple[int, int]) -> dict[str, nn.Module]:
-    """The networks for latents of `size`, of which the denoiser sees `shape`."""
+def check_networks(settings: Settings) -> None:
+    """UserError where the settings make no networks, before data are read: shapes alone, without memory."""
+    side = 2 ** len(settings.denoiser.widths)  # of some latents that every level halves
+    try:
+        with torch.device("meta"):
+            networks = build_networks(settings, (side, side))
+            predict(networks["denoiser"], (side, side), settings)
+            Discriminator(settings.gan.widths)
+    except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:  # of torch and diffusers
+        raise UserError(f"These settings make no networks that fit each other: {error}") from error
+
+
+def latent_shape(settings: Settings, crop_size: int) -> tuple[int, int]:
+    """Rows that the denoiser sees of the latents, and their columns. UserError where crops do not fit."""
+    check_size(settings, crop_size, settings.autoencoder.factor)
+    size = crop_size // settings.autoencoder.factor
+    rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
+    return rows.stop - rows.start, size
+
+
+def build_networks(settings: Settings, shape: tuple[int, int]) -> dict[str, nn.Module]:
+    """The networks for latents of which the denoiser sees `shape`."""
     conditioning, channels = settings.conditioning, settings.autoencoder.latent_channels
     map_shape = (conditioning.map_channels, *shape)
     more = conditioning.map_channels + (channels if conditioning.pose == "full" else 0)
@@ -73,21 +95,27 @@ def build_networks(settings: Settings, size: int, shape: tuple[int, int]) -> dic
             pose_dim=conditioning.pose_dim,
             pose_width=conditioning.pose_width,
         ),
-        "denoiser": build_denoiser(settings.denoiser, channels, size, conditioning.tokens_dim, more),
+        "denoiser": build_denoiser(settings.denoiser, channels, shape[1], conditioning.tokens_dim, more),
     }
 
 
 def frame_seconds(denoiser: Any, shape: tuple[int, int], settings: Settings) -> float:
     """Seconds that the denoiser takes for a frame, forward and backward."""
-    conditioning = settings.conditioning
-    noisy = torch.randn(TIMED_FRAMES, denoiser.config.in_channels, *shape)
-    tokens = torch.randn(TIMED_FRAMES, conditioning.context, conditioning.tokens_dim)
-    steps = torch.zeros(TIMED_FRAMES, dtype=torch.int64)
 
     def once() -> None:
-        denoiser(noisy, steps, tokens, class_labels=tokens[:, 0]).sample.square().mean().backward()
+        predict(denoiser, shape, settings).square().mean().backward()
 
     once()
     started = time.perf_counter()
     once()
     return (time.perf_counter() - started) / TIMED_FRAMES
+
+
+def predict(denoiser: Any, shape: tuple[int, int], settings: Settings) -> torch.Tensor:
+    """What it says of TIMED_FRAMES of noise."""
+    conditioning = settings.conditioning
+    noisy = torch.randn(TIMED_FRAMES, denoiser.config.in_channels, *shape)
+    tokens = torch.randn(TIMED_FRAMES, conditioning.context, conditioning.tokens_dim)
+    steps = torch.zeros(TIMED_FRAMES, dtype=torch.int64)
+    output: torch.Tensor = denoiser(noisy, steps, tokens, class_labels=tokens[:, 0]).sample
+    return output

@@ -7,6 +7,7 @@ are streamed: memory does not grow with the video.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from syncdiff_data.faces import FaceConfig, Track, crop_face, load_backend, mean
 from syncdiff_data.landmarks import eye_distance, lip_gap
 from syncdiff_data.media import AudioTrack, LongerAudio, Playback, Video, sound_start, write_redub
 from syncdiff_data.prepared import find_faces, speaking_parts
+from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import FPS, MediaError, UserError
 from syncdiff_data.speaker import load_speaker_expert
@@ -31,6 +33,7 @@ from syncdiff_model.generator import FRAMES_AT_ONCE, Generator
 from syncdiff_model.rollout import SamplingConfig
 
 FACES = ("largest", "speaking", "all")
+TRACK_NUMBER = re.compile("[0-9]{1,9}")
 SEARCHED_S = 60.0
 """Seconds at a track's beginning in which its identity frame is chosen."""
 MAX_SOUND_GAP_S = 60.0
@@ -63,6 +66,11 @@ class DubConfig:
     """How much a face that is enlarged is sharpened, against the softening by cropping and pasting; 0 turns it off."""
     match_colour: bool = True
     """Shift the colours of a generated face to the video's along the seam."""
+
+    def __post_init__(self) -> None:
+        if self.face not in FACES and not TRACK_NUMBER.fullmatch(self.face):
+            raise UserError(f"--face {self.face!r}: expected {', '.join(FACES)} or the number of a track.")
+        check_ranges(self, {"min_face_px": AT_LEAST_0, "max_roll": (0, 180), "sharpen": (0, 10)})
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,6 @@ class Dubber:
         device: str = "cpu",
     ):
         """weights: files the user gave, by name. UserError when one is missing."""
-        if config.face not in FACES and not config.face.isdigit():
-            raise UserError(f"--face {config.face!r}: expected {', '.join(FACES)} or the number of a track.")
         self.generator, self.config = generator, config
         self.faces = chosen_faces_config(generator.faces_config, config)
         self.backend = load_backend(self.faces, weights or {}, device)
@@ -263,7 +269,7 @@ def choose_faces(tracks: Sequence[Track], face: str) -> list[Track]:
     """The tracks to dub, in order of time; `face` as in DubConfig. MediaError where no track has that number."""
     if face == "all":
         return sorted(tracks, key=lambda track: track.first_frame)
-    if face.isdigit():
+    if TRACK_NUMBER.fullmatch(face):
         chosen = [track for track in tracks if track.track == int(face)]
         if not chosen:
             numbers = ", ".join(str(number) for number in sorted({track.track for track in tracks}))

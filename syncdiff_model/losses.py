@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from syncdiff_data.faces.alignment import EYE_DISTANCE
 from syncdiff_data.faces.mean_face import mean_face
 from syncdiff_data.landmarks import eye_distance
+from syncdiff_data.ranges import AT_LEAST_0, SHARE, check_ranges
 from syncdiff_data.sync_expert.expert import SyncExpert
 from syncdiff_data.sync_expert.prepare import SIDE
 
@@ -55,6 +56,10 @@ class LossConfig:
     """Noise levels, as a share of all, up to which the decoded estimate is judged."""
     sync_expert: str = "training"
     """The expert of that loss; the benchmark's own is `evaluation`."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("outside", "pixel", "detail", "mouth", "sync"), AT_LEAST_0))
+        check_ranges(self, dict.fromkeys(("noisiest", "image_share", "image_noise"), SHARE))
 
 
 def level_weight(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from syncdiff_data.ranges import SHARE, check_ranges
+from syncdiff_data.records import UserError
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class MaskConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, dict.fromkeys(("top", "bottom", "left", "right", "feather", "margin"), SHARE))
+        if self.top >= self.bottom or self.left >= self.right:
+            raise UserError(f"The mask is empty: expected top < bottom and left < right, found {self}.")
 
 
 def hide_lower_half(images: torch.Tensor, mask: MaskConfig) -> torch.Tensor:

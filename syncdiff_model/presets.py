@@ -68,8 +68,11 @@ class TrainConfig:
         counts = ("batch_size", "window", "accumulate", "windows_per_visit")
         every = ("checkpoint_every", "keep_checkpoints", "log_every")
         check_ranges(self, dict.fromkeys((*counts, *every), AT_LEAST_1))
+        check_ranges(
+            self, {"steps": (0, 99_999_999), "seed": (0, 2**32 - 1)}
+        )  # names of checkpoints have 8 digits
         rates = ("learning_rate", "weight_decay", "clip_norm", "max_seconds")
-        or_none = ("steps", "warmup_steps", "decay_steps", "validate_every", "loader_workers", "seed")
+        or_none = ("warmup_steps", "decay_steps", "validate_every", "loader_workers")
         check_ranges(self, dict.fromkeys((*rates, *or_none), AT_LEAST_0))
         check_ranges(self, {"ema_decay": SHARE})
 
@@ -126,7 +129,7 @@ def load_preset(preset: str) -> Settings:
         raise UserError(f"There is no preset {preset}: choose one of {names}, or give a YAML file.")
     try:
         return settings_from(parse_yaml(path.read_text(encoding="utf-8")) or {})
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UserError) as error:
         raise UserError(f"{path} is not a preset: {error}") from error
 
 

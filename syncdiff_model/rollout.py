@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from syncdiff_data.records import FPS, UserError
+from syncdiff_data.ranges import AT_LEAST_1, SEED, check_ranges
+from syncdiff_data.records import FPS
 from syncdiff_model.autoencoder import to_bytes
 from syncdiff_model.conditioning import Context
 from syncdiff_model.samplers import find_sampler, trailing_steps
@@ -48,8 +49,9 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         find_sampler(self.sampler)
-        if self.steps < 1 or self.batch_frames < 1:
-            raise UserError("steps and batch_frames must be at least 1.")
+        check_ranges(
+            self, {"steps": AT_LEAST_1, "batch_frames": AT_LEAST_1, "guidance": (0, 100), "seed": SEED}
+        )
 
 
 ONE_PASS = SamplingConfig(sampler="one_pass", steps=1, guidance=1.0)

@@ -19,6 +19,7 @@ from syncdiff_data.documents import parse_json
 from syncdiff_data.loader import Batch, BatchParts, ClipWindows, Loader, LoaderConfig
 from syncdiff_data.loader.stream import is_lost_worker
 from syncdiff_data.loader.sync import SyncFilter
+from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, load_dataset
 from syncdiff_data.stage import exclusive
@@ -210,6 +211,9 @@ def train_sync(data: SyncTrainingData, settings: Settings, options: RunOptions) 
         raise UserError(
             f"{len(data.clips)} data sets, {len(weights)} weights: give one --clips-weight for each --clips."
         )
+    check_ranges(replace(data, weights=weights), {"weights": AT_LEAST_0})
+    if not sum(weights) > 0:
+        raise UserError("Every --clips-weight is 0: expected at least one above.")
     if data.sync and len(data.sync) != len(data.clips):
         raise UserError(
             f"{len(data.clips)} data sets, {len(data.sync)} of --sync: give one for each --clips."

@@ -20,6 +20,7 @@ from syncdiff_data.features import logfbank
 from syncdiff_data.landmarks import MIRROR
 from syncdiff_data.loader import Batch
 from syncdiff_data.loader.sync import SyncFilter, shift_sound
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, check_ranges
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import Store, load_dataset, read_clips
 from syncdiff_data.sync_expert.network import BANDS, LANDMARK_DIM
@@ -60,6 +61,11 @@ class SyncDataConfig:
     """Share of the windows whose sound gets noise."""
     drop_landmarks: float = 0.25
     """Share of the windows without landmarks, so that the expert works without."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"window": AT_LEAST_1, "batch_clips": AT_LEAST_1, "held_out": (0.001, 1)})
+        check_ranges(self, dict.fromkeys(("geometry", "warp", "light", "band_shift"), AT_LEAST_0))
+        check_ranges(self, dict.fromkeys(("noise", "drop_landmarks"), SHARE))
 
 
 @dataclass(frozen=True)

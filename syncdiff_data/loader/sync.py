@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
+from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Dataset, Store, load_dataset
 from syncdiff_data.shards.dataset import iterate_shards
-from syncdiff_data.shards.schema import feature_columns
-
-SYNC_COLUMNS = {"sync_offset": pa.int32(), "sync_confidence": pa.float32()}
+from syncdiff_data.shards.schema import SYNC_COLUMNS, feature_columns, has_sync
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,9 @@ class SyncFilter:
     """Clips further out of step than so many frames are left out."""
     min_confidence: float = 0.0
     """Clips of less confidence are left out."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"max_offset": AT_LEAST_0, "min_confidence": (-2, 2)})
 
     def shifts(self, clips: Dataset) -> dict[str, int]:
         """clip_id -> frames by which its sound comes late, of the clips that stay.
@@ -43,8 +44,8 @@ class SyncFilter:
             )
         found: dict[str, int] = {}
         for _, shard in iterate_shards(store, dataset):
-            columns = feature_columns(shard.schema_arrow)
-            if any(columns.get(name) != kind for name, kind in SYNC_COLUMNS.items()):
+            if not has_sync(shard.schema_arrow):
+                columns = feature_columns(shard.schema_arrow)
                 raise UserError(
                     f"{store.uri} has the columns {', '.join(columns)}: expected sync_offset and sync_confidence, "
                     "which `extract_features.py --encoder sync` makes."
@@ -54,7 +55,9 @@ class SyncFilter:
                 clip_id: offset
                 for clip_id, offset, confidence in zip(*table.values())
                 # Clips that were rejected have null.
-                if offset is not None and abs(offset) <= self.max_offset and confidence >= self.min_confidence
+                if None not in (offset, confidence)
+                and abs(offset) <= self.max_offset
+                and confidence >= self.min_confidence
             }
         return found
 

@@ -20,7 +20,7 @@ from syncdiff_data.records import FPS, Clip, UserError
 from syncdiff_data.shards.dataset import DATASET_FILE, MAKE_AGAIN, Dataset, iterate_shards, load_dataset
 from syncdiff_data.shards.read import read_features, read_rejects
 from syncdiff_data.shards.rows import read_clip
-from syncdiff_data.shards.schema import feature_columns
+from syncdiff_data.shards.schema import SYNC_COLUMNS, feature_columns, has_sync
 from syncdiff_data.shards.store import Store, write_atomically
 
 SHEET_CLIPS = 12
@@ -167,7 +167,7 @@ def _print_features(console: Console, store: Store, dataset: Dataset, clips: str
     console.print(
         f"{_count(dataset, 'clips')} clips, {_count(dataset, 'frames')} frames, columns {for_console(shown)}"
     )
-    if "sync_offset" in columns:
+    if has_sync(first.schema_arrow):
         _print_sync(console, store, {} if clips is None else _sources(Store(clips)))
     for name, licence in dataset.recipe.get("config", {}).get("licences", {}).items():
         console.print(f"made with {for_console(name)}: {for_console(licence)}")
@@ -184,8 +184,11 @@ def _sources(clips: Store) -> dict[str, str]:
 
 def _print_sync(console: Console, store: Store, sources: Mapping[str, str], worst: int = 10) -> None:
     """Histograms of offsets and confidences, and the clips furthest out of step."""
+    # Clips that were rejected have null.
     rows = [
-        (clip_id, columns) for clip_id, columns in read_features(store.uri) if columns["sync_offset"].size
+        (clip_id, columns)
+        for clip_id, columns in read_features(store.uri)
+        if all(name in columns and columns[name].size for name in SYNC_COLUMNS)
     ]
     if not rows:
         return

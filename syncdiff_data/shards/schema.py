@@ -44,7 +44,8 @@ STORED_AS_IS = ("face.list.element", "mouth.list.element", "audio")
 # A row group is one clip, so the statistics of these columns are the clip's own values: a reader lists a data set
 # from its footers.
 IN_FOOTER = ("clip_id", "split", "num_frames")
-
+SYNC_COLUMNS = {"sync_offset": pa.int32(), "sync_confidence": pa.float32()}
+"""Of a data set that `extract_features.py --encoder sync` made."""
 
 FeatureColumn: TypeAlias = int | pa.DataType
 """Of a features table: the width D of one float16 vector a frame, or the type of one value a clip."""
@@ -70,6 +71,12 @@ def feature_columns(schema: pa.Schema) -> dict[str, FeatureColumn]:
 def frame_features(schema: pa.Schema) -> dict[str, int]:
     """The columns with a vector a frame, and their widths D."""
     return {name: column for name, column in feature_columns(schema).items() if isinstance(column, int)}
+
+
+def has_sync(schema: pa.Schema) -> bool:
+    """Whether a features table has one offset and one confidence a clip, of their types."""
+    columns = feature_columns(schema)
+    return all(columns.get(name) == kind for name, kind in SYNC_COLUMNS.items())
 
 
 def has_columns(kind: str, schema: pa.Schema) -> bool:

@@ -14,13 +14,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from syncdiff_data.ranges import WIDTH, check_ranges
+from syncdiff_data.records import UserError
+
 BANDS = 26
 """Mel bands of `logfbank`."""
 PER_FRAME = 4
 """Its frames of 10 ms in one video frame."""
 LANDMARK_DIM = 54
 """27 points (20 of the mouth, 7 of the chin), x and y."""
-
+GROUPS = 8
+"""Of the group norms."""
 
 REACH_LIPS, REACH_AUDIO = 8, 12
 """Frames on either side of an embedding that it may depend on, with room to spare."""
@@ -41,12 +45,21 @@ class NetworkConfig:
     pictures: int = 5
     """Frames that one window of pictures shows; odd."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, dict.fromkeys(("dim", "widths", "landmark_width", "audio_width"), WIDTH))
+        check_ranges(self, {"pictures": (1, 99)})
+        if len(self.widths) != 4 or any(width % GROUPS for width in self.widths) or self.pictures % 2 == 0:
+            raise UserError(
+                f"The network of a sync expert has four widths, multiples of {GROUPS}, not {list(self.widths)}, and an "
+                f"odd number of pictures, not {self.pictures}."
+            )
+
 
 class _Step(nn.Sequential):
     """Picture convolution, stride 2."""
 
     def __init__(self, channels: int, out: int):
-        super().__init__(nn.Conv2d(channels, out, 3, 2, 1), nn.GroupNorm(8, out), nn.ReLU())
+        super().__init__(nn.Conv2d(channels, out, 3, 2, 1), nn.GroupNorm(GROUPS, out), nn.ReLU())
 
 
 class _Mix(nn.Module):

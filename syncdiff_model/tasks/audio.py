@@ -22,7 +22,7 @@ from syncdiff_data.records import UserError
 from syncdiff_model.autoencoder import Autoencoder, latent_factor
 from syncdiff_model.checkpoint import find_checkpoint, load_parts, save_parts
 from syncdiff_model.conditioning import Conditioner, features_inside, mouth_shape
-from syncdiff_model.mask import seen_rows
+from syncdiff_model.mask import latent_mask, seen_rows
 from syncdiff_model.presets import Settings
 from syncdiff_model.tasks.base import Loss, Task, to_device
 
@@ -109,7 +109,7 @@ def fresh_conditioner(
     config, mask = settings.conditioning, settings.mask
     crop_size = sample[0]["frames"].shape[-1]
     factor = latent_factor(autoencoder)
-    _check_size(settings, crop_size, factor)
+    check_size(settings, crop_size, factor)
     size = crop_size // factor
     rows = seen_rows(mask, size, 2 ** (len(settings.denoiser.widths) - 1))
     features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
@@ -206,11 +206,16 @@ def features_encoder(features: Path) -> dict[str, str]:
     return encoder
 
 
-def _check_size(settings: Settings, crop_size: int, factor: int) -> None:
-    """Every level of both networks must halve evenly."""
+def check_size(settings: Settings, crop_size: int, factor: int) -> None:
+    """UserError where a level of a network does not halve evenly, or where the mask hides nothing of the latents."""
     unit = factor * 2 ** (len(settings.denoiser.widths) - 1)
     if crop_size % unit:
         raise UserError(
             f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {unit}. Preprocess with "
             "another crop size or choose another preset."
+        )
+    if not latent_mask(settings.mask, crop_size // factor).any():
+        raise UserError(
+            f"The mask ({settings.mask}) covers no latent of crops of {crop_size} pixels, each of which is {factor} of "
+            "them wide: widen it."
         )

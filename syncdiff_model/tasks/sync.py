@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from syncdiff_data.loader import Batch
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, check_ranges
 from syncdiff_data.sync_expert.expert import save_network
 from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
 from syncdiff_data.sync_expert.prepare import standard_energies
@@ -31,6 +32,9 @@ class SyncConfig:
     """Weight of the contrast over the whole batch against that within each clip."""
     longest_score: int = 80
     """Validation scores clips of at most so many frames (3.2 s)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"across": AT_LEAST_0, "longest_score": AT_LEAST_1})
 
 
 def contrast(
