@@ -123,6 +123,7 @@ def main(options: Options) -> None:
             cache=_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
             families=FAMILIES | own_expert(options),
+            other_flags=tuple(other_flags(options)),
             added=added_families(options, protocol),
         )
         benchmark(config)
@@ -142,6 +143,19 @@ def own_expert(options: Options) -> dict[str, MetricFamily]:
         return {}
     folder = user_path("--sync-expert", options.sync_expert)
     return {family.name: family for family in (expert_family(folder), expert_file_family(folder))}
+
+
+def other_flags(options: Options) -> list[str]:
+    """Words that the command to make the report again has beside those that its results tell; files without folders."""
+    words = ["--pairs", "PAIRS.csv"] if options.pairs else []
+    if options.pairs and options.pairs_order != Options.pairs_order:
+        words += ["--pairs-order", options.pairs_order]
+    words += ["--methods", "METHODS.yaml"] if options.methods else []
+    for template in options.output_template:
+        words += ["--output-template", template]
+    if options.previews != Options.previews:
+        words += ["--previews", str(options.previews)]
+    return words + (["--previews-by", options.previews_by] if options.previews_by else [])
 
 
 def _path(flag: str, value: Path | None) -> Path | None:

@@ -96,6 +96,8 @@ class BenchmarkConfig:
     """Clips shown side by side on the page; 0: none."""
     previews_by: str | None = None
     """Column that they are chosen by; None: the one that orders the methods."""
+    other_flags: tuple[str, ...] = ()
+    """Words of the command that the rest of the results does not tell (results.Results)."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def benchmark_with_records(config: BenchmarkConfig) -> Benchmarked:
         records, reencoded = score_methods(scoring, config.ray, config.retry_failed, config.reencode_check)
         foreign = {family.name for family in config.added} | _replaced(config)
         metrics = metric_infos(chosen, unavailable, foreign)
-        results = _results(scoring, metrics, records, reencoded, quoted)
+        results = _results(scoring, metrics, records, reencoded, quoted, list(config.other_flags))
         table, curves = per_clip_table(records, metrics), _curves(records, Cache(scoring.cache))
         write_report(config.out, results, table, curves)
         _add_previews(config, scoring, results, records, table, curves)
@@ -220,6 +222,7 @@ def _results(
     records: list[dict[str, Any]],
     reencoded: list[dict[str, Any]],
     published: list[schema.PublishedNumber],
+    other_flags: list[str],
 ) -> schema.Results:
     methods, protocol = scoring.methods, scoring.protocol
     rows, comparisons = method_results(
@@ -246,6 +249,7 @@ def _results(
         git_commit=git_commit(),
         scoring_version=SCORING_VERSION,
         family_versions={name: family.version for name, family in sorted(scoring.families.items())},
+        other_flags=other_flags,
     )
 
 

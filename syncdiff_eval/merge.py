@@ -72,6 +72,7 @@ def merged(reports: Sequence[Report]) -> tuple[Results, list[Record]]:
             "published": list(dict.fromkeys(n for report in reports for n in report.results.published)),
             "versions": first.versions | {"syncdiff": version("syncdiff")},
             "git_commit": git_commit(),
+            "other_flags": [],
             "merged_from": _provenance(reports),
         }
     ), records

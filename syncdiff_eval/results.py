@@ -241,6 +241,9 @@ class Results(StrictModel):
     """Raised when pairing, regions or decoding could change a number; null in reports of earlier versions."""
     family_versions: dict[str, int] = {}
     """Of the families of metrics that ran, raised when their numbers could change."""
+    other_flags: list[str] = []
+    """Words of the command that nothing above tells: how pairs and outputs were found, which clips have previews.
+    Empty for a merged report and for reports of earlier versions."""
     merged_from: list[MergedReport] = []
     """Of a merged report, those that scored the clips; else empty."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_samples import DIFFUSION, GAN, METHODS, Sample, sample
+from syncdiff_pipelines.benchmark import Options, other_flags
 
 from syncdiff_eval.methods import Method
 from syncdiff_eval.report.clip_table import clip_table, kept_clips
@@ -108,6 +110,22 @@ def test_the_command_makes_the_report_again(made: Sample) -> None:
     assert "--published HDTF --reencode-check --out REPORT" in command_line(made.results)
     odd = command_line(sample(6, [Method("-59c", GAN), Method("a b", DIFFUSION)]).results)
     assert "--method=-59c=FOLDER --method 'a b=FOLDER'" in odd
+
+
+def test_the_command_tells_how_pairs_and_outputs_were_found(made: Sample) -> None:
+    asked = Options(
+        Path("real"),
+        Path("report"),
+        output_template=("gan={video} dub.mp4",),
+        pairs=Path("/data/list.txt"),
+        pairs_order="lrs",
+        previews=0,
+    )
+    results = made.results.model_copy(update={"other_flags": other_flags(asked)})
+    assert command_line(results).endswith(
+        "--pairs PAIRS.csv --pairs-order lrs --output-template 'gan={video} dub.mp4' --previews 0 --out REPORT"
+    )
+    assert other_flags(Options(Path("real"), Path("report"))) == []
 
 
 def test_the_command_tells_an_expert_of_ones_own_from_an_added_one() -> None:

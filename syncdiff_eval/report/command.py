@@ -24,9 +24,9 @@ def command_line(results: Results) -> str:
         words += ["--published", results.published[0].dataset]
     if results.reencoding:
         words.append("--reencode-check")
-    if results.protocol.setting == "crossed-audio":
+    if results.protocol.setting == "crossed-audio" and "--pairs" not in results.other_flags:
         words += ["--pairs", "PAIRS.csv"]
-    return shlex.join([*words, "--out", "REPORT"])
+    return shlex.join([*words, *results.other_flags, "--out", "REPORT"])
 
 
 def _of_row(row: MethodResult) -> list[str]:
