@@ -18,9 +18,16 @@ from syncdiff_data.features import Encoder, encoder_needs_mouth, load_encoder
 from syncdiff_data.features.base import EncoderOptions, Modality
 from syncdiff_data.reasons import Kind, Reason
 from syncdiff_data.recipe import short_hash
-from syncdiff_data.records import Clip, Reject
+from syncdiff_data.records import Clip, Reject, UserError
 from syncdiff_data.shards.clip_columns import vector_column
-from syncdiff_data.shards.dataset import Dataset, Shard, load_dataset, open_shard
+from syncdiff_data.shards.dataset import (
+    Dataset,
+    Shard,
+    load_dataset,
+    missing_sentence,
+    open_shard,
+    shards_there,
+)
 from syncdiff_data.shards.rows import read_clip, rejects_table
 from syncdiff_data.shards.schema import CLIPS, REJECTS, FeatureColumn, Footer, features_schema, shard_path
 from syncdiff_data.shards.store import Store
@@ -229,5 +236,9 @@ def totals(shards: Sequence[Mapping[str, int]]) -> dict[str, Any]:
 
 
 def clips_dataset(path: str | PathLike[str]) -> Dataset:
-    """The finished clips data set to extract from. UserError when it is none."""
-    return load_dataset(Store(path), "clips")
+    """The finished clips data set to extract from. UserError when it is none, or a shard of it is not there."""
+    store = Store(path)
+    dataset = load_dataset(store, "clips")
+    if missing := missing_sentence(store, dataset, ("clips",), shards_there(store, dataset, ("clips",))):
+        raise UserError(missing)
+    return dataset

@@ -7,6 +7,9 @@ import numpy as np
 import simplejpeg
 
 JPEG_QUALITY = 95
+MOST_PIXELS = 1 << 26
+"""A header of a few bytes may ask for gigabytes."""
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
@@ -15,7 +18,7 @@ def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """RGB uint8 [H, W, 3] of JPEG (or any other) bytes. ValueError when they are not an image."""
+    """RGB uint8 [H, W, 3] of JPEG (or PNG) bytes. ValueError when they are not an image, or one of MOST_PIXELS."""
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -52,7 +55,20 @@ def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
 
 
 def _decode(data: bytes, flag: int) -> np.ndarray:
+    height, width = _size(data)
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"a picture of {width}x{height}, at most {MOST_PIXELS:,} pixels are read")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if image is None:
         raise ValueError(f"{len(data)} bytes are not an image")
     return image
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Height and width, as the header of JPEG or PNG says them. ValueError where there is none."""
+    if data.startswith(PNG) and len(data) >= 24:
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    if data.startswith(b"\xff\xd8"):
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        return height, width
+    raise ValueError(f"{len(data)} bytes are not an image")

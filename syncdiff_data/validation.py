@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncdiff_data.cli import RayOptions
@@ -35,15 +36,12 @@ class ValidateStage(Stage[int, ShardReport]):
 
 
 def check_on_ray(options: RayOptions) -> CheckShards:
-    """A way to check all shards for `validate`; a single shard is checked in this process."""
+    """A way to check shards for `validate`; a single shard is checked in this process."""
 
-    def check(checker: ShardChecker) -> list[ShardReport]:
-        count = checker.description.num_shards
-        if count <= 1:
-            return check_in_turn(checker)
+    def check(checker: ShardChecker, numbers: Sequence[int]) -> list[ShardReport]:
+        if len(numbers) <= 1:
+            return check_in_turn(checker, numbers)
         with ray_session(options):
-            return run_stage(
-                ValidateStage(ShardChecker(checker.dataset, checker.clips)), range(count), options
-            )
+            return run_stage(ValidateStage(ShardChecker(checker.dataset, checker.clips)), numbers, options)
 
     return check

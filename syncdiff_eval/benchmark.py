@@ -24,7 +24,7 @@ from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
 from syncdiff_eval.cache import Cache, forget_all
-from syncdiff_eval.methods import Method
+from syncdiff_eval.methods import Method, check_name
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
@@ -165,6 +165,10 @@ def _check_added(config: BenchmarkConfig) -> None:
             f"{config.protocol.name} scores files alone, and added metrics compare frames with a reference: leave out "
             f"--metric and --sync-expert, or choose {SYNCDIFF.name}."
         )
+    for column in (column for family in config.added for column in family.columns):
+        check_name(column.name, "a metric's name")
+        check_name(column.title, "a metric's title")
+        check_name(column.unit or "1", "a unit")
     families = Counter([*config.protocol.metrics, *(family.name for family in config.added)])
     columns = Counter(column.name for family in config.added for column in family.columns)
     twice = [name for counts in (families, columns) for name, count in counts.items() if count > 1]

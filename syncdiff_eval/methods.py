@@ -63,6 +63,11 @@ class Method:
 _MARKUP = frozenset("|<>`\\")
 """Characters with a meaning in Markdown or HTML."""
 
+LONGEST_TEXT = 10_000
+"""Letters of any other text in a report."""
+LONGEST_NAME = 200
+"""Letters of a name in a table."""
+
 KNOWN_METHODS = Path(__file__).resolve().parent / "configs" / "methods.yaml"
 """The registry that comes with syncdiff: types and citations, no folders."""
 
@@ -149,7 +154,11 @@ def _check(method: Method) -> None:
 
 
 def check_name(name: str, what: str) -> None:
-    """UserError for a name that is empty, or would be read as Markdown or HTML in a table."""
+    """UserError for a name that is empty, too long for a table, or would be read as Markdown or HTML there."""
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"{name[:40]!r}... cannot stand in a table as {what}: it has {len(name):,} letters, at most {LONGEST_NAME}."
+        )
     if not name.strip() or not name.isprintable() or set(name) & _MARKUP:
         raise UserError(
             f"{name!r} cannot stand in a table as {what}: leave out line breaks and {' '.join(sorted(_MARKUP))}"
@@ -184,4 +193,8 @@ def _entry(path: Path, entry: object) -> Method:
     citation, template = (
         None if entry.get(key) is None else str(entry[key]) for key in ("citation", "template")
     )
+    if citation and len(citation) > LONGEST_TEXT:
+        raise UserError(
+            f"{path}: the citation of {entry['name']!r} has {len(citation):,} letters, at most {LONGEST_TEXT:,}."
+        )
     return Method(str(entry["name"]), kind, citation, folder, template=template)

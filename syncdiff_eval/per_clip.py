@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from syncdiff_data.reasons import Reason
@@ -38,6 +39,7 @@ TAIL = (
     ("sound_late_s", pa.float64()),
     ("sound_lag_s", pa.float64()),
 )
+NEVER_NULL = frozenset({"method", "clip", "source", "status", "null_reasons"})
 ROWS_AT_ONCE = 10_000
 """Rows that are Python objects at a time: 10 kB each, against 0.5 kB in the table."""
 _TEXTS = ("detail", "audio_sha256")
@@ -68,7 +70,8 @@ def write_per_clip(table: pa.Table, path: Path) -> None:
 
 
 def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
-    """A table of `per_clip_schema`. Raises UserError where the file cannot be read or has other columns."""
+    """A table of `per_clip_schema`. Raises UserError where the file cannot be read, has other columns, or rows that
+    no benchmark writes."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         table.validate(full=True)  # reports without checksums: texts may hold anything
@@ -82,7 +85,22 @@ def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
             f"{path} has other columns than this version of syncdiff writes for the metrics of results.json: "
             f"{', '.join(difference) or 'types differ'}. Run the benchmark again; its cache holds the scores."
         )
+    if name := _senseless_column(table):
+        raise UserError(
+            f"{path} has a row whose {name} is null or no finite number. Run the benchmark again; its cache holds the "
+            "scores."
+        )
     return table
+
+
+def _senseless_column(table: pa.Table) -> str | None:
+    """The first column with a null where none can be, or a number that is not finite."""
+    for field, column in zip(table.schema, table.columns):
+        if field.name in NEVER_NULL and column.null_count:
+            return str(field.name)
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            return str(field.name)
+    return None
 
 
 def records_of(table: pa.Table) -> list[dict[str, Any]]:

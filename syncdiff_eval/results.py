@@ -6,6 +6,7 @@ descriptions. No times, host names or absolute paths: two runs on the same files
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -13,16 +14,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
-from syncdiff_eval.methods import MethodType
+from syncdiff_eval.methods import LONGEST_TEXT, MethodType, check_name
 
 SCHEMA_VERSION: Literal[3] = 3
 
 
 class StrictModel(BaseModel):
-    """No unknown keys, no NaN, no infinity."""
+    """No unknown keys, no NaN, no infinity, no text of megabytes."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, strict=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        strict=True,
+        str_max_length=LONGEST_TEXT,
     )
 
 
@@ -40,9 +46,9 @@ class Protocol(StrictModel):
     max_length_gap: int
     """Frames by which an output's length may differ from the reference's (own audio)."""
     face_backend: str
-    seed: int
+    seed: int = Field(ge=0)
     """Of the signs that a permutation test draws."""
-    resamples: int
+    resamples: int = Field(ge=1, le=1_000_000)
     """Signs it draws where it cannot enumerate all."""
     confidence: float = Field(gt=0, lt=1)
     least_coverage: float
@@ -259,10 +265,46 @@ def read_results(report: Path) -> Results:
     if not path.is_file():
         raise UserError(f"{report} is not a report: it has no results.json.")
     try:
-        return Results.model_validate_json(path.read_bytes(), strict=True)
+        results = Results.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{path} does not follow the schema: {where}: {first['msg']} ({error.error_count()} such places)."
         ) from error
+    _check_names(results)
+    if fault := _fault(results):
+        raise UserError(f"{path} {fault}: run the benchmark again.")
+    return results
+
+
+def _check_names(results: Results) -> None:
+    """UserError for a name that cannot stand in a table."""
+    check_name(results.protocol.name, "a protocol's name")
+    for method in results.methods:
+        check_name(method.name, "a method's name")
+    for metric in results.metrics:
+        check_name(metric.name, "a metric's name")
+        check_name(metric.title, "a metric's title")
+        check_name(metric.group, "a group's title")
+        check_name(metric.unit or "1", "a unit")
+
+
+def _fault(results: Results) -> str | None:
+    """Why no table can be made of it: rows and columns that are there twice, or do not meet in a cell each."""
+    for what, names in (
+        ("metric", [metric.name for metric in results.metrics]),
+        ("method", [method.name for method in results.methods]),
+        ("re-encoded method", [row.method for row in results.reencoding]),
+    ):
+        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+            return f"has the {what} {twice!r} twice"
+    columns = {metric.name for metric in results.metrics}
+    shifts = {metric.name for metric in results.metrics if not metric.pooled}
+    for method in results.methods:
+        if set(method.scores) != columns:
+            return f"has other metrics for {method.name!r} than it lists"
+    for row in results.reencoding:
+        if set(row.shifts) != shifts:
+            return f"has other metrics for the re-encoded files of {row.method!r} than it lists"
+    return None

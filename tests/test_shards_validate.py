@@ -23,7 +23,7 @@ from syncdiff_data.shards.write import is_committed
 
 DAMAGES = {
     "flipped bit": r"clips-00000-of-00002\.parquet of .* cannot be read",
-    "dropped shard": r"clips-00001-of-00002\.parquet of .* cannot be read",
+    "dropped shard": r"lacks 1 of the 2 shards .* clips/clips-00001-of-00002\.parquet",
     "flipped reject": r"rejects-00000-of-00002\.parquet of .* cannot be read",
     "repeated row": r"occurs 2 times",
     "dropped row": r"v2\.mp4 is neither a clip nor a reject",

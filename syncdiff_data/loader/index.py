@@ -217,8 +217,11 @@ def read_footers(store: Store, dataset: Dataset, columns: Sequence[str]) -> list
             return DamagedShard(f"{store.path(name)} cannot be read ({error})")
         return ShardContent(layers, footer.crop_size or 0, values)
 
+    names = dataset.shards()
+    there = set(store.list(dataset.kind)).intersection(names)
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
-        return list(pool.map(read, dataset.shards()))
+        found = dict(zip(there, pool.map(read, there)))
+    return [found.get(name) or DamagedShard(f"{store.path(name)} is not there") for name in names]
 
 
 def clip_rows(shards: Sequence[ShardContent | DamagedShard], skip_damaged: bool) -> ClipRows:

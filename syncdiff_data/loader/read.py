@@ -64,7 +64,7 @@ class ClipReader:
         """The sync expert's audio input of a clip: float32 [num_frames, 104]."""
         try:
             sound = decode_flac(row["audio"].as_py())
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise DamagedShard(
                 f"the sound of clip {self._index.clip_id[clip]} does not decode ({error})"
             ) from error

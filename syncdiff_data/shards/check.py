@@ -165,6 +165,16 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
     for name in ("landmarks", "box", "face_to_source"):
         if not np.isfinite(getattr(clip, name)).all():
             yield f"{name} holds a number that is not finite"
+    if not np.isfinite(clip.start_s):
+        yield "start_s is not finite"
+    if flat := np.flatnonzero(~_turns(clip.face_to_source)).tolist():
+        yield f"face_to_source of frame {flat[0]} maps the crop to a line or a point, so it cannot be turned round"
+
+
+def _turns(affines: np.ndarray) -> np.ndarray:
+    """bool [T]: whether an affine of [T, 2, 3] has an inverse; True where it is not finite, which is told apart."""
+    a, b, c, d = affines.astype(np.float64)[:, :, :2].reshape(-1, 4).T
+    return a * d - b * c != 0
 
 
 def _features_problems(shard: Shard, heartbeat: Heartbeat) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from syncdiff_data.shards.schema import DAMAGED_PARQUET, SCHEMA_VERSION, Footer,
 from syncdiff_data.shards.store import Store
 
 DATASET_FILE = "dataset.json"
+FOLDERS = {"clips": ("clips", "rejects"), "features": ("features", "rejects")}
+"""Kind -> the tables of such a data set, each in a folder of its name."""
 MOST_SHARDS = 1_000_000
 """A file that says more is damaged: their names alone would fill the memory."""
 MAKE_AGAIN = "Delete it and run the command that makes the data set again: only this shard is made anew."
@@ -110,6 +112,33 @@ def _checked(dataset: Dataset) -> Dataset:
         if not is_right:
             raise ValueError(f"its {name} cannot be {str(getattr(dataset, name))[:80]!r}")
     return dataset
+
+
+def shards_there(store: Store, dataset: Dataset, folders: Sequence[str]) -> list[int]:
+    """Numbers of the shards that are there in each of these tables. A folder is listed once: that takes seconds where
+    dataset.json counts a million of them."""
+    there = {name for folder in folders for name in store.list(folder)}
+    return [
+        number
+        for number in range(dataset.num_shards)
+        if all(shard_path(folder, number, dataset.num_shards) in there for folder in folders)
+    ]
+
+
+def missing_sentence(
+    store: Store, dataset: Dataset, folders: Sequence[str], there: Sequence[int]
+) -> str | None:
+    """What to say where only the shards `there` are there; None where all are."""
+    count = dataset.num_shards - len(there)
+    if not count:
+        return None
+    first = next(i for i, number in enumerate([*there, -1]) if number != i)
+    names = [shard_path(folder, first, dataset.num_shards) for folder in folders]
+    return (
+        f"{store.uri} lacks {count:,} of the {dataset.num_shards:,} shards that its {DATASET_FILE} counts, the first "
+        f"is {next(name for name in names if not store.exists(name))}. Run the command that makes the data set again: "
+        "only what is missing is made."
+    )
 
 
 class Shard(pq.ParquetFile):

@@ -10,11 +10,9 @@ from pyarrow import fs
 
 from syncdiff_data.recipe import Recipe
 from syncdiff_data.records import UserError
-from syncdiff_data.shards.dataset import DATASET_FILE, Dataset, load_dataset, new_dataset, open_shard
+from syncdiff_data.shards.dataset import DATASET_FILE, FOLDERS, Dataset, load_dataset, new_dataset, open_shard
 from syncdiff_data.shards.schema import environment_of
 from syncdiff_data.shards.store import LEFTOVER, Store
-
-FOLDERS = {"clips": ("clips", "rejects"), "features": ("features", "rejects")}
 
 
 def start_dataset(

@@ -8,15 +8,16 @@ from os import PathLike, fspath
 
 from syncdiff_data.plans import plan_hash
 from syncdiff_data.shards.check import ShardChecker, ShardReport
-from syncdiff_data.shards.dataset import Dataset
+from syncdiff_data.shards.dataset import FOLDERS, Dataset, missing_sentence, shards_there
+from syncdiff_data.shards.store import Store
 
-CheckShards = Callable[[ShardChecker], Sequence[ShardReport]]
-"""Gives the report of every shard, in order."""
+CheckShards = Callable[[ShardChecker, Sequence[int]], Sequence[ShardReport]]
+"""Gives the reports of the shards of these numbers, in order."""
 
 
-def check_in_turn(checker: ShardChecker) -> list[ShardReport]:
-    """The report of every shard, one after another in this process."""
-    return [checker.check(number) for number in range(checker.description.num_shards)]
+def check_in_turn(checker: ShardChecker, numbers: Sequence[int]) -> list[ShardReport]:
+    """The reports, one after another in this process."""
+    return [checker.check(number) for number in numbers]
 
 
 def validate(
@@ -35,17 +36,23 @@ def validate(
     problems = [] if description.complete else ["dataset.json says that the run is not finished"]
     if beside is not None and beside.num_shards != description.num_shards:
         problems.append(f"{description.num_shards} shards of features for {beside.num_shards} of clips")
-    reports = check_shards(checker)
+    store, folders = Store(checker.dataset), FOLDERS[description.kind]
+    there = shards_there(store, description, folders)
+    missing = missing_sentence(store, description, folders, there)
+    problems += [missing] if missing else []
+    reports = check_shards(checker, there)
     problems += (problem for report in reports for problem in report.problems)
-    problems += _problems_of_all(description, reports)
+    problems += _problems_of_all(description, reports, all_there=not missing)
     return list(dict.fromkeys(problems))
 
 
-def _problems_of_all(dataset: Dataset, reports: Sequence[ShardReport]) -> Iterator[str]:
+def _problems_of_all(dataset: Dataset, reports: Sequence[ShardReport], all_there: bool) -> Iterator[str]:
     """What shows only over all shards: ids that repeat, sums that differ from dataset.json's."""
     ids = Counter(clip_id for report in reports for clip_id in report.clip_ids)
     yield from (f"clip_id {clip_id} occurs {n} times" for clip_id, n in ids.items() if n > 1)
-    if not all(report.readable for report in reports):  # Sums over part of the shards would only repeat that.
+    if not all_there or not all(
+        report.readable for report in reports
+    ):  # Sums over part of the shards would only repeat that.
         return
     if dataset.kind == "clips" and plan_hash([report.plan_hash for report in reports]) != dataset.plan_hash:
         yield "the shards' plans are not those of dataset.json"

@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from tyro.conf import Positional
 
+from syncdiff_data.cli import for_console
 from syncdiff_data.records import UserError
 from syncdiff_data.weights.registry import WEIGHTS
 from syncdiff_data.weights.store import (
@@ -28,7 +29,7 @@ def list_weights() -> None:
     for weight in WEIGHTS.values():
         path = locate(weight)
         where, size = (str(path), decimal(path.stat().st_size)) if path else ("missing", "")
-        table.add_row(weight.name, where, size, weight.needed_by, weight.licence)
+        table.add_row(weight.name, for_console(where), size, weight.needed_by, weight.licence)
     Console().print(table)
 
 
@@ -70,7 +71,7 @@ def verify_weights() -> None:
             continue
         good = _is_published(weight.name, path)
         verdict = "wrong" if not good else "as published" if weight.sha256 else "no published hash"
-        table.add_row(weight.name, str(path), file_sha256(path), verdict)
+        table.add_row(weight.name, for_console(str(path)), file_sha256(path), verdict)
         if not good:
             wrong.append(weight.name)
     Console().print(table)

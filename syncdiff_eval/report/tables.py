@@ -80,7 +80,7 @@ def comma_separated(results: Results) -> str:
 def terminal(results: Results, console: Console) -> None:
     """Print the leaderboard, each group in as many tables as fit the width."""
     protocol = results.protocol
-    console.print(f"[bold]{protocol.name}[/bold] version {protocol.version}, {protocol.setting}, "
+    console.print(f"[bold]{for_console(protocol.name)}[/bold] version {protocol.version}, {protocol.setting}, "
                   f"{clips_and_sources(results)}; {protocol.confidence:.0%} intervals over sources")  # fmt: skip
     for warning in warnings(results):
         console.print(f"[yellow]![/yellow] {for_console(warning)}", highlight=False)
@@ -88,7 +88,7 @@ def terminal(results: Results, console: Console) -> None:
     for group in groups(results):
         console.print(f"\n[bold]{group.title}[/bold] {group.question}")
         for titles, reason in group.unavailable:
-            console.print(f"{titles}: {for_console(reason)}")
+            console.print(f"{for_console(titles)}: {for_console(reason)}")
         for metrics in (group.metrics[i : i + columns] for i in range(0, len(group.metrics), columns)):
             console.print(_terminal_table(results, metrics))
     if results.reencoding:
@@ -104,9 +104,9 @@ def _terminal_table(results: Results, metrics: Sequence[MetricInfo]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_lines=False, pad_edge=False)
     table.add_column("")
     for metric in metrics:
-        table.add_column(heading(metric), justify="right")
+        table.add_column(for_console(heading(metric)), justify="right")
     for row in (*ranked, *real):
-        lines = [_lines(row, metric, "\n") for metric in metrics]
+        lines = [for_console(_lines(row, metric, "\n")) for metric in metrics]
         table.add_row(
             f"{for_console(row.name)}\n[dim]{TYPES[row.type]}[/dim]",
             *lines,
@@ -122,7 +122,7 @@ def _terminal_reencoded(results: Results, start: int, stop: int) -> Table:
     for name in (head[0], *head[1:][start:stop]):
         table.add_column(for_console(name), justify="right" if name else "left")
     for metric, *cells in rows:
-        table.add_row(metric, *cells[start:stop])
+        table.add_row(*map(for_console, (metric, *cells[start:stop])))
     return table
 
 

@@ -1,0 +1,219 @@
+"""Shards and reports that others made, well-formed and senseless: each is refused with a sentence that names what is odd."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from report_samples import sample
+from rich.console import Console
+from shard_data import build
+from test_shards_validate import changed, rewrite
+
+from syncdiff_data.extract import clips_dataset
+from syncdiff_data.images import PNG, decode_gray
+from syncdiff_data.loader import LoaderConfig
+from syncdiff_data.loader.index import build_index
+from syncdiff_data.records import UserError
+from syncdiff_data.shards import Store
+from syncdiff_data.shards.schema import shard_path
+from syncdiff_data.shards.validate import validate
+from syncdiff_eval.compare import compare_reports
+from syncdiff_eval.merge import merge_reports
+from syncdiff_eval.report.files import write_report
+from syncdiff_eval.report.tables import terminal
+from syncdiff_eval.results import read_results
+from syncdiff_eval.validate import read_valid_report
+
+
+def test_a_million_declared_shards_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = build(tmp_path / "d")
+    for kind in ("clips", "rejects"):
+        for number in (0, 1):
+            path = Path(store.path(shard_path(kind, number, 2)))
+            path.rename(path.with_name(shard_path(kind, number, 400_000).rpartition("/")[2]))
+    described = json.loads(store.read_text("dataset.json")) | {"num_shards": 400_000}
+    store.write_text("dataset.json", json.dumps(described))
+    opened: list[str] = []
+    monkeypatch.setattr(
+        Store,
+        "open",
+        lambda self, name: opened.append(name) or self.filesystem.open_input_file(self.path(name)),
+    )
+    lacks = "lacks 399,998 of the 400,000 shards .* clips/clips-00002-of-400000"
+    assert [problem for problem in validate(store.uri) if "lacks" in problem]
+    assert len(opened) < 10, "a folder is listed once, shards that are not there are not opened"
+    with pytest.raises(UserError, match=lacks):
+        clips_dataset(store.uri)
+    with pytest.raises(UserError, match="is not there"):
+        build_index(store, None, LoaderConfig(2, 3))
+    assert len(opened) < 20
+
+
+def sound(samples: np.ndarray, rate: int = 16_000, kind: str = "FLAC") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind, subtype="PCM_16")
+    return buffer.getvalue()
+
+
+SAMPLES = np.zeros(3 * 640, np.int16)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("face_to_source", [[0.0] * 6] * 3, "row 0: face_to_source of frame 0 maps the crop to a line"),
+        ("face_to_source", [[1.0, 0, 0, 0, 1, 0]] * 2 + [[1.0, 2, 5, 2, 4, 5]], "face_to_source of frame 2"),
+        ("audio", sound(SAMPLES, kind="WAV"), "row 0: .*its sound is WAV PCM_16, 16000 Hz"),
+        ("audio", sound(SAMPLES, rate=44_100), "its sound is FLAC PCM_16, 44100 Hz"),
+        ("audio", sound(np.stack([SAMPLES, SAMPLES], 1)), r"2 channel\(s\)"),
+        ("start_s", float("nan"), "start_s is not finite"),
+    ],
+)
+def test_validate_refuses_clips_that_cannot_be_used(
+    tmp_path: Path, column: str, value: Any, problem: str
+) -> None:
+    store = build(tmp_path / "d")
+    path = Path(store.path(shard_path("clips", 0, 2)))
+    tables = [pq.ParquetFile(path).read_row_group(row) for row in range(4)]
+    rewrite(path, [changed(tables[0], column, [value]), *tables[1:]])
+    with pytest.raises(AssertionError, match=problem):
+        assert validate(store.uri) == []
+
+
+def test_a_picture_of_gigabytes_in_a_few_bytes_is_refused() -> None:
+    head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    parts = (
+        len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+        for name, data in chunks
+    )
+    with pytest.raises(ValueError, match="a picture of 30000x30000"):
+        decode_gray(PNG + b"".join(parts))
+
+
+def write(folder: Path, *only: str) -> Path:
+    made = sample(3, only=only or None, failures=1)
+    write_report(folder, made.results, made.per_clip, lambda method, clip: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report that each test copies what it damages of."""
+    return write(tmp_path_factory.mktemp("report"), "wav2lip", "latent")
+
+
+def copied(report: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in report.iterdir():
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+def edited(report: Path, folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """The report with another results.json."""
+    content = json.loads((report / "results.json").read_text())
+    edit(content)
+    path = copied(report, folder) / "results.json"
+    path.unlink()
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def with_cell(report: Path, folder: Path, column: str, value: object) -> Path:
+    """The report with another value in the last row, which is scored, of per_clip.parquet."""
+    table = pq.read_table(report / "per_clip.parquet")
+    assert table["status"].to_pylist()[-1] == "scored"
+    at = table.schema.get_field_index(column)
+    values = [*table[column].to_pylist()[:-1], value]
+    path = copied(report, folder) / "per_clip.parquet"
+    path.unlink()
+    pq.write_table(
+        table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type)), path
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((name, None) for name in ("method", "clip", "source", "status", "null_reasons")),
+        ("lse_c", float("nan")),
+        ("sound_lag_s", float("inf")),
+    ],
+)
+def test_rows_that_no_benchmark_writes_are_refused(
+    report: Path, tmp_path: Path, column: str, value: object
+) -> None:
+    with pytest.raises(
+        UserError, match=f"per_clip.parquet has a row whose {column} is null or no finite number"
+    ):
+        read_valid_report(with_cell(report, tmp_path / "r", column, value))
+
+
+@pytest.mark.parametrize("column", ["sha256", "codec", "fps", "num_frames"])
+def test_scored_clips_name_their_file(report: Path, tmp_path: Path, column: str) -> None:
+    with pytest.raises(UserError, match="scored clips without the facts of their files"):
+        read_valid_report(with_cell(report, tmp_path / "r", column, None))
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda r: r["methods"][2]["scores"].pop("lse_c"), "other metrics for 'wav2lip' than it lists"),
+        (lambda r: r["methods"].append(r["methods"][2]), "has the method 'wav2lip' twice"),
+        (lambda r: r["metrics"].append(r["metrics"][0]), "has the metric '.*' twice"),
+        (lambda r: r["metrics"][0].update(title="x" * 201), "has 201 letters, at most 200"),
+        (lambda r: r["metrics"][0].update(unit="a " * 500_000), "at most 10000 characters"),
+        (lambda r: r["protocol"].update(name="a\nb"), "cannot stand in a table as a protocol's name"),
+        (
+            lambda r: r["protocol"].update(resamples=10**12),
+            "protocol.resamples: .* less than or equal to 1000000",
+        ),
+        (lambda r: r["protocol"].update(seed=-1), "protocol.seed: "),
+    ],
+)
+def test_results_that_make_no_table_are_refused(
+    report: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_results(edited(report, tmp_path / "r", edit))
+
+
+def test_brackets_are_no_markup(report: Path, tmp_path: Path) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        content["protocol"]["name"] = "[bold]P[/b]"
+        content["metrics"][0]["title"] = "[red]T[/r]"
+        content["metrics"][0]["unit"] = "[0, 1]"
+        content["methods"][2]["name"] = "[m]"
+        for row in content["methods"]:
+            row["scores"][content["metrics"][0]["name"]] |= {
+                "mean": None,
+                "low": None,
+                "high": None,
+                "reason": "[/]",
+            }
+        content["methods"][2]["scores"][content["metrics"][0]["name"]]["reason"] = "[/other]"
+
+    out = io.StringIO()
+    terminal(read_results(edited(report, tmp_path / "r", edit)), Console(file=out, width=400))
+    for name in ("[bold]P[/b]", "[red]T[/r]", "[0, 1]", "[m]", "[/]", "[/other]"):
+        assert name in out.getvalue(), name
+
+
+def test_a_sound_report_is_read_merged_and_compared(report: Path, tmp_path: Path) -> None:
+    """What the checks above must not refuse."""
+    other = write(tmp_path / "other", "softgan", "wav2lip")
+    assert len(merge_reports([report, other], tmp_path / "out").methods) == 5
+    assert compare_reports(read_valid_report(report), read_valid_report(other)).only_b == ["softgan"]
