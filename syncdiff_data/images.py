@@ -69,6 +69,9 @@ def _size(data: bytes) -> tuple[int, int]:
     if data.startswith(PNG) and len(data) >= 24:
         return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
     if data.startswith(b"\xff\xd8"):
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        try:
+            height, width = simplejpeg.decode_jpeg_header(data)[:2]
+        except ValueError as error:
+            raise ValueError(f"{len(data)} bytes are not an image ({error})") from error
         return height, width
     raise ValueError(f"{len(data)} bytes are not an image")
