@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from media_files import click_times, clicks, make_audio, make_video
@@ -149,6 +151,37 @@ def test_pictures_that_grow_are_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
     video = Video(parts[1])
     assert video._kept == []
     assert len(list(video.frames())) == video.num_frames == 20
+
+
+@pytest.mark.parametrize(
+    ("orientation", "white"),
+    [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 0)), (5, (0, 0)), (6, (0, 1)), (7, (1, 1)), (8, (1, 0))],
+)
+def test_pictures_of_cameras_with_exif(tmp_path: Path, orientation: int, white: tuple[int, int]) -> None:
+    """PyAV has no name for Exif, and raised; FFmpeg makes a display matrix of its orientation."""
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32, :48] = 255
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x112, 3, 1, orientation, 0, 0)
+    packet = av.Packet(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
+        container.mux(packet)
+    video = Video(tmp_path / "a.mov")
+    assert (video.width, video.height) == ((96, 64) if orientation < 5 else (64, 96))
+    (frame,) = video.frames()
+    quarters = cv2.resize(frame[:, :, 1], (2, 2), interpolation=cv2.INTER_AREA) > 128
+    assert np.argwhere(quarters).tolist() == [list(white)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_least_number_of_a_display_matrix(tmp_path: Path) -> None:
+    """Its absolute value is no number of 32 bits: the picture was turned."""
+    matrix = [-(2**31), 0, 0, 0, -(2**31), 0, 0, 0, 1 << 30]
+    video = Video(make_video(tmp_path / "a.mp4", range(2), matrix=matrix))
+    assert (video.width, video.height) == (96, 64)
 
 
 @pytest.mark.parametrize("box", ["stsz", "trun"])

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -35,6 +36,9 @@ from syncdiff_data.records import FPS, MediaError
 MAX_GAP_S = 2
 """Seconds that one frame may be held: a longer gap is a broken clock, or a still picture."""
 _KEPT_BYTES = 64 << 20
+# FFmpeg 8.1 gives frames side data that PyAV 18.1 has no name for (Exif of JPEG, views of stereo), and PyAV raises:
+# all of them get the name of one that nobody asks for.
+SideDataType._missing_ = classmethod(lambda cls, value: cls.VIDEO_HINT)  # type: ignore[assignment,method-assign]
 IndexedFrames = Iterator[tuple[int, VideoFrame]]
 # Here one packet is one frame, with its own presentation time, and seeking to a key frame is exact.
 INDEXED_FORMATS = ("mov", "matroska")
@@ -267,9 +271,12 @@ def _pts(frame: VideoFrame) -> int:
 
 
 def display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """[[a, b], [c, d]] of the display matrix, int32 (ISO/IEC 14496-12, 8.3.2); None if there is none."""
+    """[[a, b], [c, d]] of the display matrix (ISO/IEC 14496-12, 8.3.2), int64, in which -2**31 has an absolute value;
+    None if there is none."""
     data = frame.side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
+    if data is None:
+        return None
+    return np.frombuffer(data, np.int32).astype(np.int64).reshape(3, 3)[:2, :2]  # type: ignore[call-overload]
 
 
 def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
