@@ -136,6 +136,8 @@ def test_links_that_lead_nowhere_are_unreadable_files(tmp_path: Path) -> None:
     }
     absolute = [(str(tmp_path / name), size) for name, size in found.items()]
     assert sample(absolute) == {str(tmp_path / "good.mp4"): 4}, "what cannot be read says nothing of a mount"
+    (tmp_path / "good.mp4").write_bytes(b"has grown since")
+    assert sample(absolute) == {str(tmp_path / "good.mp4"): 15}
 
 
 def test_pictures_that_grow_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

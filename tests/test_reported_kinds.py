@@ -123,6 +123,13 @@ def test_kind_12_a_still_picture_is_called_one(tmp_path: Path, name: str) -> Non
         Video(tmp_path / name)
 
 
+def test_kind_12_a_picture_of_a_phone_is_called_one(tmp_path: Path) -> None:
+    """HEIC and AVIF begin as an MP4 does, and have no moov box."""
+    (tmp_path / "face.mp4").write_bytes(b"\0\0\0\x10ftypheic\0\0\0\0\0\0\0\x0cmeta\0\0\0\0")
+    with pytest.raises(MediaError, match="a still picture"):
+        Video(tmp_path / "face.mp4")
+
+
 @pytest.mark.parametrize(
     "text",
     ["ffconcat version 1.0\nfile good.mp4\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\ngood.mp4\n"],

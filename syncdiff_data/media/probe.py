@@ -155,6 +155,8 @@ def _check_complete(path: Path) -> None:
         declared = size
         if head[4:8] == b"ftyp":
             ends = _mp4_boxes(file, size)
+            if b"moov" not in ends and b"meta" in ends:
+                raise MediaError(Reason.UNREADABLE, "a still picture (HEIF), not a video or sound")
             if b"moov" not in ends:
                 detail = "an MP4 without its index (no moov box): the file was cut off or never finished"
                 raise MediaError(Reason.UNREADABLE, detail)

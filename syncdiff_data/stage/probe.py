@@ -20,14 +20,16 @@ LOOKED_AT = 100
 
 
 def sample(files: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """First, middle and last of (absolute path, size in bytes) that can be read here: what the probe looks at.
+    """First, middle and last of (absolute path, size in bytes) that can be read here, with their present sizes: what
+    the probe looks at.
 
-    Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount.
+    Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount; nor
+    does a file that has grown since it was listed.
     """
     ordered = sorted(files)
     begins = ordered, ordered[len(ordered) // 2 :], ordered[::-1]
     found = (next(filter(_readable, islice(some, LOOKED_AT)), None) for some in begins)
-    return dict(one for one in found if one)
+    return {one[0]: Path(one[0]).stat().st_size for one in found if one}
 
 
 def _readable(file: tuple[str, int]) -> bool:
@@ -129,7 +131,10 @@ def _unseen(samples: Mapping[str, int]) -> str | None:
         except OSError as error:
             return f"cannot read {path} ({error.strerror}): mount its folder there under the same path."
         if there != size:
-            return f"sees {path} with {there:,} bytes instead of {size:,}: mount the same folder there."
+            return (
+                f"sees {path} with {there:,} bytes instead of {size:,}: mount the same folder there, or wait until the "
+                "file is whole."
+            )
     return None
 
 
