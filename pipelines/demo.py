@@ -20,6 +20,8 @@ from syncdiff_data.cli import RayOptions, run, user_path
 from syncdiff_data.clips import ClipConfig
 from syncdiff_data.demo import LIST_NAME, make_talker, write_list
 from syncdiff_data.faces import FaceConfig
+from syncdiff_data.ranges import Range, check_ranges
+from syncdiff_data.records import UserError
 from syncdiff_data.stage import Context, Stage, ray_session, run_stage
 from syncdiff_model.checkpoint import steps_done
 from syncdiff_model.dubbing import DubConfig
@@ -37,6 +39,9 @@ else:  # A script, which has its own folder on the path.
 Result = TypeVar("Result")
 
 CROP_SIZE = 128
+CLIPS: Range = (7, 10_000)
+"""The seventh is the first that is held out."""
+SECONDS: Range = (1.0, 60.0)
 DUB = DubConfig()
 
 
@@ -55,7 +60,8 @@ class Options:
 
 
 def main(options: Options) -> None:
-    out = Path(user_path("--out", options.out))
+    check_ranges(options, {"clips": CLIPS, "seconds": SECONDS})
+    out, settings = _folder(options.out), load_preset(options.preset)
     ray = RayOptions(workers=options.workers)
     started = time.monotonic()
     with ray_session(ray):
@@ -78,7 +84,7 @@ def main(options: Options) -> None:
                 extract_features.Options(clips=clips, encoder="logfbank", out=features, ray=ray)
             ),
         )
-    data = Data((Path(clips),), Path(features), options.preset, load_preset(options.preset))
+    data = Data((Path(clips),), Path(features), options.preset, settings)
     runs = {"syncdiff": out / "run", "gan": out / "gan"}
     _step("train SyncDiff", lambda: train_once(data, "syncdiff", runs["syncdiff"]))
     # The GAN shares what comes before: the comparison is one of training objectives.
@@ -98,6 +104,16 @@ def main(options: Options) -> None:
     print(f"\ndone in {time.monotonic() - started:.0f} s; the leaderboard lies at {report / 'index.html'}")
     for sentence in cut_short(data.settings, runs):
         print(sentence)
+
+
+def _folder(path: Path) -> Path:
+    """The absolute path of a folder that is there now. UserError where there can be none."""
+    folder = Path(user_path("--out", path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be a folder ({error.strerror}): choose another.") from error
+    return folder
 
 
 @dataclass(frozen=True)

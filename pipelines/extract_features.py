@@ -72,7 +72,7 @@ def main(options: Options) -> None:
             f"--out is the folder of --clips ({clips}): features lie beside their clips, not over them."
         )
     dataset = clips_dataset(clips)
-    if encoder_needs_mouth(options.encoder, options.modality) and not dataset.recipe["config"]["mouth"]:
+    if encoder_needs_mouth(options.encoder, options.modality) and not dataset.setting("mouth"):
         raise UserError(
             f"{clips} was made with --no-mouth, and {options.encoder} ({options.modality}) needs mouth crops: make it "
             "again "
@@ -131,7 +131,7 @@ def make_features(
     )
     with ray_session(options.ray):
         probe_nodes(out, sample(local_files(source)))
-        shards = run_stage(stage, range(clips.num_shards), options.ray, clips.counts["clips"])
+        shards = run_stage(stage, range(clips.num_shards), options.ray, clips.count("clips"))
     return finish_dataset(store, features, totals(shards))
 
 

@@ -23,6 +23,7 @@ from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_data.weights import given_weights
+from syncdiff_model.checkpoint import BEST
 from syncdiff_model.describe import check_networks, describe
 from syncdiff_model.presets import Settings, load_preset
 from syncdiff_model.runs import (
@@ -36,7 +37,6 @@ from syncdiff_model.runs import (
     train_generator,
     train_sync,
 )
-from syncdiff_model.training import BEST
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ def inspect_command(
         clips: For features of `sync`: the clips they were made of, to name the sources that are out of step.
         contact_sheet_png: Also write this PNG: faces with landmarks and mouth crops of some clips.
     """
+    path = shared_path("PATH", path)
     summarise(path, clips=None if clips is None else shared_path("--clips", clips))
     if contact_sheet_png is not None:
         contact_sheet(path, contact_sheet_png)
@@ -50,7 +51,7 @@ def validate_command(
         dataset: A data set of clips or features.
         clips: For features: the clips they were made of, to check them row by row.
         root: For clips: the sources, as preprocess took them (a folder, or a CSV of paths); crops of 100 clips are
-            compared with their sources, decoded anew.
+            compared with their sources, decoded anew, if all else is well.
         workers: Shards checked in parallel; unset means as many as the cluster has room for.
         ray_address: Address of a running Ray; unset means $RAY_ADDRESS, else a local Ray that this command starts.
     """
@@ -61,7 +62,7 @@ def validate_command(
         None if clips is None else shared_path("--clips", clips),
         check_on_ray(RayOptions(workers, ray_address)),
     )
-    if root is not None:
+    if root is not None and not problems:
         folder = source_root(Path(user_path("--root", root)))
         if not folder.is_dir():
             raise UserError(f"The root {root} does not exist: give the --root that preprocess took.")

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import io
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import sweep_leftovers, write_atomically, write_text
 
 LOCK = "lock"
+ENTRY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?\.(json|npz)")
+"""Names of entries; what else lies there is not ours."""
 
 
 def key_of(**facts: object) -> str:
@@ -104,20 +107,26 @@ def open_run(folder: Path, retry: Set[str] = frozenset()) -> Iterator[Cache]:
         with suppress(OSError):  # a file system without locks: nothing is ever swept there
             fcntl.flock(lock, fcntl.LOCK_SH)
         for path in folder.glob("*.json") if retry else ():
-            if (_read_record(path) or {}).get("reason") in retry:
+            if ENTRY.fullmatch(path.name) and (_read_record(path) or {}).get("reason") in retry:
                 path.unlink(missing_ok=True)
         yield Cache(folder)
 
 
 def forget_all(folder: Path) -> None:
-    """Empty a cache. Raises UserError where a run is using it."""
+    """Empty a cache of its entries. Raises UserError where a run is using it."""
     if not folder.exists():
         return
-    with (folder / LOCK).open("ab") as lock:
+    try:
+        file = (folder / LOCK).open("ab")
+    except OSError as error:
+        raise UserError(
+            f"The cache {folder} cannot be emptied ({error.strerror}): choose another --out."
+        ) from error
+    with file as lock:
         if not _is_alone(lock):
             raise UserError(f"{folder} is in use by another run and is not emptied; wait for its end.")
         for path in folder.iterdir():
-            if path.name != LOCK:
+            if ENTRY.fullmatch(path.name):
                 path.unlink()
 
 

@@ -73,7 +73,8 @@ def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
     """A table of `per_clip_schema`. Raises UserError where the file cannot be read, has other columns, or rows that
     no benchmark writes."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with path.open("rb") as file:  # Arrow takes no path that is not UTF-8
+            table = pq.read_table(file, page_checksum_verification=True)
         table.validate(full=True)  # reports without checksums: texts may hold anything
         names = table.schema.names
     except DAMAGED_PARQUET as error:

@@ -38,7 +38,9 @@ TEMPORARY = ".tmp"
 """Ending of what is being written or removed."""
 PREVIOUS = ".previous.tmp"
 """Ending of a folder whose place another takes."""
-OWN_TEMPORARY = re.compile(r"\.\d+\.tmp$|^step-\d{8}\.tmp$|\.previous\.tmp$")
+BEST = "best"
+"""Folder of the parts that validated best."""
+OWN_TEMPORARY = re.compile(rf"({BEST}|step-\d{{8}})(\.\d+|\.previous)\.tmp|step-\d{{8}}\.tmp")
 """Folders that a killed process left; others of that ending are the user's."""
 LOADED_FROM = "_name_or_path"
 """Where diffusers notes the folder that a part was loaded from."""
@@ -221,10 +223,10 @@ def tidy(run: Path) -> None:
     for folder in (run, run / CHECKPOINTS):
         for previous in folder.glob(f"*{PREVIOUS}"):
             place = previous.with_name(previous.name.removesuffix(PREVIOUS))
-            if not place.exists():
+            if OWN_TEMPORARY.fullmatch(previous.name) and not place.exists():
                 previous.rename(place)
         for left in folder.glob(f"*{TEMPORARY}"):
-            if OWN_TEMPORARY.search(left.name) and not left.is_symlink() and left.is_dir():
+            if OWN_TEMPORARY.fullmatch(left.name) and not left.is_symlink() and left.is_dir():
                 shutil.rmtree(left)
         sweep_leftovers(folder)
 

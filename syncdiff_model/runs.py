@@ -187,7 +187,7 @@ def data_origin(data: TrainingData, loader: Loader) -> Origin:
     feature = loader.dataset.index.feature
     assert data.features is not None
     assert feature is not None
-    faces = load_dataset(Store(data.clips), "clips").recipe["config"]["faces"]
+    faces = load_dataset(Store(data.clips), "clips").setting("faces")
     return Origin(features_encoder(data.features), feature, faces)
 
 

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from syncdiff_data.loader import Batch, Loader
 from syncdiff_data.records import UserError
-from syncdiff_model.checkpoint import load_state, replace_folder, write_checkpoint
+from syncdiff_model.checkpoint import BEST, load_state, replace_folder, write_checkpoint
 from syncdiff_model.distributed import Peers
 from syncdiff_model.event_log import EventLog, open_event_log
 from syncdiff_model.presets import TrainConfig
@@ -29,8 +29,6 @@ from syncdiff_model.sync_data import SyncBatches
 from syncdiff_model.tasks.base import Task, to_device
 
 STATE = "training_state.pt"
-BEST = "best"
-"""Folder of the parts that validated best."""
 REPORT_EVERY_S = 10.0
 
 

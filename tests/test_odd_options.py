@@ -65,12 +65,18 @@ def test_temporary_files_of_the_user_stay(tmp_path: Path) -> None:
     (tmp_path / "important.tmp" / "thesis.txt").write_text("mine")
     (tmp_path / "notes.tmp").write_text("mine")
     (tmp_path / "link.7.tmp").symlink_to("important.tmp")
-    (tmp_path / "model.4711.tmp").mkdir()
+    (tmp_path / "thesis.2024.tmp").mkdir()
+    (tmp_path / "old.previous.tmp").mkdir()
+    (tmp_path / "plan.draft-2.tmp").write_text("mine")
+    (tmp_path / "best.4711.tmp").mkdir()
     tidy(tmp_path)
     with open_run(tmp_path):
         pass
     Store(tmp_path).sweep("")
-    assert not (tmp_path / "model.4711.tmp").exists(), "left by a killed process"
+    assert not (tmp_path / "best.4711.tmp").exists(), "left by a killed process"
+    assert (tmp_path / "thesis.2024.tmp").is_dir()
+    assert (tmp_path / "old.previous.tmp").is_dir()
+    assert (tmp_path / "plan.draft-2.tmp").exists()
     assert (tmp_path / "important.tmp" / "thesis.txt").read_text() == "mine"
     assert (tmp_path / "notes.tmp").exists()
     assert (tmp_path / "link.7.tmp").is_symlink()

@@ -18,16 +18,19 @@ import soundfile
 from report_samples import sample
 from rich.console import Console
 from shard_data import build
+from syncdiff_pipelines import demo
 from test_shards_validate import changed, rewrite
 
+from syncdiff_data.__main__ import inspect_command
 from syncdiff_data.extract import clips_dataset
 from syncdiff_data.images import PNG, decode_gray
 from syncdiff_data.loader import LoaderConfig
 from syncdiff_data.loader.index import build_index
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store
-from syncdiff_data.shards.schema import shard_path
+from syncdiff_data.shards.schema import FOOTER_KEY, shard_path
 from syncdiff_data.shards.validate import validate
+from syncdiff_eval.cache import forget_all, open_run
 from syncdiff_eval.compare import compare_reports
 from syncdiff_eval.merge import merge_reports
 from syncdiff_eval.report.files import write_report
@@ -41,8 +44,8 @@ def test_a_million_declared_shards_are_one_sentence(tmp_path: Path, monkeypatch:
     for kind in ("clips", "rejects"):
         for number in (0, 1):
             path = Path(store.path(shard_path(kind, number, 2)))
-            path.rename(path.with_name(shard_path(kind, number, 100_000).rpartition("/")[2]))
-    described = json.loads(store.read_text("dataset.json")) | {"num_shards": 100_000}
+            path.rename(path.with_name(shard_path(kind, number, 50_000).rpartition("/")[2]))
+    described = json.loads(store.read_text("dataset.json")) | {"num_shards": 50_000}
     store.write_text("dataset.json", json.dumps(described))
     opened: list[str] = []
     monkeypatch.setattr(
@@ -50,7 +53,7 @@ def test_a_million_declared_shards_are_one_sentence(tmp_path: Path, monkeypatch:
         "open",
         lambda self, name: opened.append(name) or self.filesystem.open_input_file(self.path(name)),
     )
-    lacks = "lacks 99,998 of the 100,000 shards .* clips/clips-00002-of-100000"
+    lacks = "lacks 49,998 of the 50,000 shards .* clips/clips-00002-of-50000"
     assert [problem for problem in validate(store.uri) if "lacks" in problem]
     assert len(opened) < 10, "a folder is listed once, shards that are not there are not opened"
     with pytest.raises(UserError, match=lacks):
@@ -89,6 +92,89 @@ def test_validate_refuses_clips_that_cannot_be_used(
     rewrite(path, [changed(tables[0], column, [value]), *tables[1:]])
     with pytest.raises(AssertionError, match=problem):
         assert validate(store.uri) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plan_hash": [1]},
+        {"sources": [[]]},
+        {"sources": [["a\ud800", 1, "x"]]},
+        {"crop_size": "big"},
+        {"shard": "x"},
+    ],
+)
+def test_a_footer_of_other_types_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
+    store = build(tmp_path / "d")
+    path = Path(store.path(shard_path("rejects", 0, 2)))
+    table = pq.read_table(path)
+    footer = json.loads(table.schema.metadata[FOOTER_KEY]) | changes
+    pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(footer).encode()}), path)
+    (problem,) = validate(store.uri)
+    assert "rejects-00000-of-00002.parquet" in problem
+    assert "does not say in its footer what it is" in problem
+
+
+def test_a_shard_in_the_place_of_another_is_named(tmp_path: Path) -> None:
+    store = build(tmp_path / "d")
+    first, second = (Path(store.path(shard_path("rejects", number, 2))) for number in (0, 1))
+    second.write_bytes(first.read_bytes())
+    assert any(
+        "says that it is rejects/rejects-00000-of-00002.parquet" in problem for problem in validate(store.uri)
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"recipe": {"config": {"licences": [1]}}}, {"recipe": {"config": {"faces": 3}}}, {"name": "\ud800"}],
+)
+def test_a_dataset_json_of_other_types_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
+    store = build(tmp_path / "d")
+    store.write_text("dataset.json", json.dumps(json.loads(store.read_text("dataset.json")) | changes))
+    with pytest.raises(UserError, match=r"dataset\.json of .* is damaged"):
+        validate(store.uri)
+
+
+def test_a_folder_that_is_not_utf8_is_a_sentence(tmp_path: Path, report: Path) -> None:
+    odd = tmp_path / "n\udcff"
+    with pytest.raises(UserError, match="is not UTF-8"):
+        inspect_command(str(odd))
+    assert read_valid_report(copied(report, odd)).results.n_clips == 3  # a report may lie anywhere
+
+
+def test_foreign_files_in_a_cache_stay(tmp_path: Path) -> None:
+    """In OUT/cache, say, of a project that --out names by mistake."""
+    record = json.dumps({"status": "failed", "reason": "worker_crashed"})
+    for name in ("package.json", "thesis.txt", f"{'0a' * 16}.json"):
+        (tmp_path / name).write_text(record)
+    with open_run(tmp_path, {"worker_crashed"}):
+        assert (tmp_path / "package.json").exists()
+        assert not (tmp_path / f"{'0a' * 16}.json").exists()
+    (tmp_path / f"{'0a' * 16}-{'1b' * 8}.npz").touch()
+    (tmp_path / "folder").mkdir()
+    forget_all(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder",
+        "lock",
+        "package.json",
+        "thesis.txt",
+    ]
+    with pytest.raises(UserError, match=r"thesis\.txt cannot be emptied"):
+        forget_all(tmp_path / "thesis.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"out": Path(__file__)}, "cannot be a folder"),
+        ({"clips": 6}, "clips is 6: expected 7"),
+        ({"seconds": float("nan")}, "seconds is nan"),
+        ({"preset": "nosuch"}, "no preset nosuch"),
+    ],
+)
+def test_the_demo_asks_before_it_works(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        demo.main(demo.Options(**({"out": tmp_path} | options)))
 
 
 def test_a_picture_of_gigabytes_in_a_few_bytes_is_refused() -> None:

@@ -14,7 +14,14 @@ from syncdiff_data.plans import hash_of
 from syncdiff_data.reasons import REJECT_REASONS, Kind
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards.clip_columns import vectors_of
-from syncdiff_data.shards.dataset import Dataset, Shard, clips_without_features, load_dataset, open_shard
+from syncdiff_data.shards.dataset import (
+    MAKE_AGAIN,
+    Dataset,
+    Shard,
+    clips_without_features,
+    load_dataset,
+    open_shard,
+)
 from syncdiff_data.shards.rows import check_clip, clip_of_row
 from syncdiff_data.shards.schema import (
     CLIPS,
@@ -106,7 +113,14 @@ class ShardChecker:
         return shard_path(kind, number, self.description.num_shards)
 
     def _open(self, kind: str, number: int) -> Shard:
-        return open_shard(Store(self.dataset), self._name(kind, number), self.description)
+        name = self._name(kind, number)
+        shard = open_shard(Store(self.dataset), name, self.description)
+        footer = shard.footer
+        assert footer is not None  # open_shard refuses it
+        told = shard_path(footer.kind, footer.shard, footer.num_shards)
+        if told != name:
+            raise UserError(f"{shard.where} says that it is {told}. {MAKE_AGAIN}")
+        return shard
 
 
 def _clips_problems(clips: Shard, rejects: Shard, report: ShardReport, heartbeat: Heartbeat) -> Iterator[str]:

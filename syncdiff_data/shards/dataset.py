@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from syncdiff_data.documents import parse_json
-from syncdiff_data.recipe import Recipe
+from syncdiff_data.recipe import Recipe, canonical_json
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.schema import DAMAGED_PARQUET, SCHEMA_VERSION, Footer, has_columns, shard_path
 from syncdiff_data.shards.store import Store
@@ -49,6 +49,22 @@ class Dataset:
     def shards(self, kind: str | None = None) -> list[str]:
         """Names of all shards of a table, in order."""
         return [shard_path(kind or self.kind, i, self.num_shards) for i in range(self.num_shards)]
+
+    def setting(self, what: str) -> Any:
+        """One of the recipe's settings. UserError where dataset.json does not say it."""
+        found = self.recipe.get("config", {})
+        if what not in found:
+            raise UserError(
+                f"The {DATASET_FILE} of {self.name!r} is damaged: its recipe does not say {what}."
+            )
+        return found[what]
+
+    def count(self, what: str) -> int:
+        """One of the counts. UserError where dataset.json does not say it."""
+        found = self.counts.get(what)
+        if not isinstance(found, int):
+            raise UserError(f"The {DATASET_FILE} of {self.name!r} is damaged: it does not count its {what}.")
+        return found
 
     def save(self, store: Store) -> None:
         store.write_text(DATASET_FILE, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
@@ -99,9 +115,10 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
 
 def _checked(dataset: Dataset) -> Dataset:
     """The description itself. ValueError where a field is not what it should be: others may have written it."""
+    canonical_json(asdict(dataset)).encode()  # JSON may hold halves of letters
     right = {
-        "kind": dataset.kind in ("clips", "features"),
-        "recipe": isinstance(dataset.recipe, dict) and isinstance(dataset.recipe.get("config", {}), dict),
+        "kind": dataset.kind in FOLDERS,
+        "recipe": _is_recipe(dataset.recipe),
         "num_shards": isinstance(dataset.num_shards, int) and 0 <= dataset.num_shards <= MOST_SHARDS,
         "complete": isinstance(dataset.complete, bool),
         "counts": isinstance(dataset.counts, dict),
@@ -141,6 +158,17 @@ def missing_sentence(
     )
 
 
+def _is_recipe(recipe: object) -> bool:
+    """Whether what others ask of a recipe has its type: how clips were cropped, the licences of features."""
+    config = recipe.get("config", {}) if isinstance(recipe, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("mouth", True), bool):
+        return False
+    faces, licences = config.get("faces", {}), config.get("licences", {})
+    if not isinstance(faces, dict) or not isinstance(licences, dict):
+        return False
+    return all(isinstance(licence, str) for licence in licences.values())
+
+
 class Shard(pq.ParquetFile):
     """A Parquet file of a data set. Damage comes out as a UserError that names the file, whenever it is met."""
 
@@ -175,7 +203,11 @@ def open_shard(store: Store, name: str, dataset: Dataset) -> Shard:
     Raises UserError naming the file when it is missing, damaged, made by another recipe, or another table.
     """
     shard = Shard(store, name)
-    if shard.footer is None or shard.footer.fingerprint != dataset.fingerprint:
+    if shard.footer is None:
+        raise UserError(
+            f"{shard.where} does not say in its footer what it is, or not as a shard does. {MAKE_AGAIN}"
+        )
+    if shard.footer.fingerprint != dataset.fingerprint:
         raise UserError(f"{shard.where} was made by another recipe than its dataset.json says.")
     with shard.naming():
         known = has_columns(name.partition("/")[0], shard.schema_arrow)

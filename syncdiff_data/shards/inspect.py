@@ -99,7 +99,7 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
     """About `wanted` clips at even steps through the data set."""
     store = Store(dataset)
     description = load_dataset(store, "clips")
-    total = _count(description, "clips")
+    total = description.count("clips")
     chosen = (
         set(np.linspace(0, total - 1, min(wanted, total)).round().astype(int).tolist()) if total else set()
     )
@@ -111,20 +111,12 @@ def spread_clips(dataset: str | PathLike[str], wanted: int) -> Iterator[Clip]:
             number += 1
 
 
-def _count(dataset: Dataset, what: str) -> int:
-    """One of the counts. UserError where dataset.json does not say it."""
-    found = dataset.counts.get(what)
-    if not isinstance(found, int):
-        raise UserError(f"The {DATASET_FILE} of {dataset.name!r} is damaged: it does not count its {what}.")
-    return found
-
-
 def _headline(store: Store, dataset: Dataset) -> str:
     state = "complete" if dataset.complete else "[red]not finished[/red]: run the command that makes it again"
     return (
         f"[bold]{for_console(store.uri)}[/bold]: {dataset.kind} of {for_console(repr(dataset.name))}, "
         f"{dataset.num_shards} shards, "
-        f"recipe {dataset.fingerprint}, {state}"
+        f"recipe {for_console(dataset.fingerprint)}, {state}"
     )
 
 
@@ -137,7 +129,7 @@ def _print_clips(console: Console, store: Store, dataset: Dataset) -> None:
         splits.update(name or "-" for name in table["split"])
     hours = sum(frames) / FPS / 3600
     console.print(
-        f"{_count(dataset, 'sources')} sources, {_count(dataset, 'clips')} clips, {hours:.2f} hours, "
+        f"{dataset.count('sources')} sources, {dataset.count('clips')} clips, {hours:.2f} hours, "
         f"{len(speakers)} speakers, splits {for_console(str(dict(splits)))}"
     )
     if frames:
@@ -165,7 +157,7 @@ def _print_features(console: Console, store: Store, dataset: Dataset, clips: str
     columns = feature_columns(first.schema_arrow)
     shown = ", ".join(f"{name} ({column})" for name, column in columns.items())
     console.print(
-        f"{_count(dataset, 'clips')} clips, {_count(dataset, 'frames')} frames, columns {for_console(shown)}"
+        f"{dataset.count('clips')} clips, {dataset.count('frames')} frames, columns {for_console(shown)}"
     )
     if has_sync(first.schema_arrow):
         _print_sync(console, store, {} if clips is None else _sources(Store(clips)))

@@ -122,6 +122,18 @@ class Footer:
     source."""
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def _is_right(self) -> bool:
+        """Whether every field has its type. ValueError for halves of letters, which JSON may hold."""
+        json.dumps(asdict(self), ensure_ascii=False).encode()
+        texts = (self.kind, self.fingerprint, self.plan_hash)
+        numbers = (self.shard, self.num_shards, self.crop_size or 0)
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int) for number in numbers)
+            and all(tuple(map(type, entry)) == (str, int, str) for entry in self.sources)
+        )
+
     def attach(self, schema: pa.Schema, environment: Mapping[str, str] | None = None) -> pa.Schema:
         """The schema with this footer in its metadata, and beside it what the shard was made with.
 
@@ -138,7 +150,8 @@ class Footer:
             return None
         try:
             fields = parse_json(raw)
-            return cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
+            footer = cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
+            return footer if footer._is_right else None
         except (ValueError, TypeError, KeyError):
             return None
 

@@ -23,7 +23,11 @@ from pyarrow import fs
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import at_home
 
-LEFTOVER = re.compile(r"^probe-[0-9a-f]{16}(-[0-9a-f]+)?\.tmp$|\.[^.]\S*-\d+\.tmp$")
+LEFTOVER = re.compile(
+    r"^probe-[0-9a-f]{16}(-[0-9a-f]+)?\.tmp$"
+    r"|\.(parquet|json|csv|md|tex|html|npz|png|pt|yaml|txt)\.[^.]\S*-\d+\.tmp$"
+)
+"""Names of probe files, and of what `write_atomically` had not finished: the file's name, the node and the process."""
 
 
 class Store:

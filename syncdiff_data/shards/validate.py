@@ -50,10 +50,8 @@ def _problems_of_all(dataset: Dataset, reports: Sequence[ShardReport], all_there
     """What shows only over all shards: ids that repeat, sums that differ from dataset.json's."""
     ids = Counter(clip_id for report in reports for clip_id in report.clip_ids)
     yield from (f"clip_id {clip_id} occurs {n} times" for clip_id, n in ids.items() if n > 1)
-    if not all_there or not all(
-        report.readable for report in reports
-    ):  # Sums over part of the shards would only repeat that.
-        return
+    if not (all_there and all(report.readable for report in reports)):
+        return  # Sums over part of the shards would only repeat that.
     if dataset.kind == "clips" and plan_hash([report.plan_hash for report in reports]) != dataset.plan_hash:
         yield "the shards' plans are not those of dataset.json"
     if not dataset.complete:
