@@ -397,7 +397,7 @@ def make_checkpoints(good: Path) -> None:
     save_tiny_model(good / "model")
     save_tiny_model(good / "model that fits")
     torch.manual_seed(0)
-    save_network(SyncNetwork(NetworkConfig(8, (8, 8), True, 8, 8, 3)), good / "expert")
+    save_network(SyncNetwork(NetworkConfig(8, (8, 8, 8, 8), True, 8, 8, 3)), good / "expert")
     write_tiny_checkpoint(good / "published" / "avhubert.pt", foreign_classes=True)
     write_tiny_checkpoint(good / "published" / "old.pt", legacy=True)
     torch.save({"state_dict": {"a.weight": torch.zeros(3, 4)}, "step": 3}, good / "published" / "net.pth")

@@ -12,7 +12,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,8 +27,11 @@ from syncdiff_data.recipe import short_hash
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import sweep_leftovers, write_atomically
 from syncdiff_data.stage.faults import chain
+from syncdiff_data.tables import is_file
+from syncdiff_data.weights.shapes import check_finite, shapes_within, stored_shapes
 from syncdiff_model.autoencoder import AUTOENCODERS, Autoencoder
 from syncdiff_model.conditioning import Conditioner
+from syncdiff_model.part_config import check_fit, check_round_trip, read_config
 from syncdiff_model.syncdiff import SyncDiff
 
 INDEX = "model_index.json"
@@ -50,7 +54,8 @@ CLASSES: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel,
     "DDIMScheduler": DDIMScheduler,
 }
-PARTS = ("autoencoder", "conditioner", "denoiser", "scheduler")
+AUTOENCODER = "autoencoder"
+PARTS = (AUTOENCODER, "conditioner", "denoiser", "scheduler")
 
 
 def save_parts(folder: Path, name: str, parts: Mapping[str, Any]) -> None:
@@ -102,7 +107,7 @@ def load_autoencoder(path: Path) -> Autoencoder:
     pretrained AutoencoderKL or AutoencoderTiny). Errors as load_syncdiff."""
     if (path / CONFIG).is_file() and not (path / INDEX).is_file():
         return _load_plain_autoencoder(path)
-    return load_parts(find_checkpoint(path), ("autoencoder",))["autoencoder"]
+    return load_parts(find_checkpoint(path), (AUTOENCODER,))[AUTOENCODER]
 
 
 def _load_plain_autoencoder(folder: Path) -> Autoencoder:
@@ -115,11 +120,18 @@ def _load_plain_autoencoder(folder: Path) -> Autoencoder:
             f"{folder} holds no autoencoder that can be read ({error!r}): expected a folder of diffusers with "
             f"config.json of one of {', '.join(AUTOENCODERS)} and its weights."
         ) from error
+    sketch = _sketch_part(folder, kind)
+    with _damaged(folder):
+        check_round_trip(sketch)
     return _load_part(folder, kind)
 
 
 def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
-    """Load parts by name, after checking their files against the index."""
+    """Load parts by name, after checking their files against the index, and what they describe before it is built.
+
+    UserError where a file, a config or a weight is not as it must be, or where the parts of a whole model do not fit
+    each other.
+    """
     index = read_index(folder)
     classes = {part: _class_of(index, part) for part in parts}
     if missing := [part for part in parts if classes[part] not in CLASSES]:
@@ -129,7 +141,19 @@ def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
     for name, expected in index["sha256"].items():
         if name.split("/")[0] in parts:
             _check_file(folder / name, expected)
-    return {part: _load_part(folder / part, CLASSES[str(classes[part])]) for part in parts}
+    kinds = {part: CLASSES[str(classes[part])] for part in parts}
+    for part, kind in kinds.items():
+        if f"{part}/{kind.config_name}" not in index["sha256"]:
+            raise UserError(
+                f"{folder} is not whole: its {INDEX} does not name the files of {part}. Copy it again."
+            )
+    sketches = {part: _sketch_part(folder / part, kind) for part, kind in kinds.items()}
+    with _damaged(folder):
+        if AUTOENCODER in sketches:
+            check_round_trip(sketches[AUTOENCODER])
+        if tuple(parts) == PARTS:
+            check_fit(SyncDiff(**sketches))
+    return {part: _load_part(folder / part, kind) for part, kind in kinds.items()}
 
 
 def _class_of(index: Mapping[str, Any], part: str) -> str | None:
@@ -140,16 +164,47 @@ def _class_of(index: Mapping[str, Any], part: str) -> str | None:
     return None
 
 
+def _sketch_part(folder: Path, kind: Any) -> Any:
+    """The part without its weights: a network on the device `meta`, no larger than what its files hold."""
+    with _damaged(folder):
+        config = read_config(folder / kind.config_name, kind)
+        if not issubclass(kind, torch.nn.Module):
+            return kind(**config)
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise ValueError("there are no *.safetensors beside its config")
+        with shapes_within(stored_shapes(files)):
+            return kind(**config)
+
+
 def _load_part(folder: Path, kind: Any) -> Any:
-    # Without this, diffusers advises at every load to install a package that small models do not need.
-    options = (
-        {"low_cpu_mem_usage": False, "use_safetensors": True} if issubclass(kind, torch.nn.Module) else {}
-    )
+    with _damaged(folder):
+        if not issubclass(kind, torch.nn.Module):
+            return kind.from_pretrained(folder, local_files_only=True)
+        # Without low_cpu_mem_usage, diffusers advises at every load to install a package that small models do not need.
+        part, info = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+            raise ValueError(f"its weights are not those of its config: {wrong[0]} is in one of them alone")
+        check_finite(part)
+        return part
+
+
+@contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """What the body raises for a folder that does not fit, as a sentence: diffusers and the classes have a dozen kinds
+    of exceptions for that."""
     try:
-        return kind.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # diffusers and the classes raise a dozen kinds for files that do not fit
+        yield
+    except Exception as error:
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         raise UserError(
-            f"{folder} is damaged, or made by another version ({type(error).__name__}: {error}): copy the model again."
+            f"{folder} is damaged, or made by another version ({said}): copy the model again."
         ) from error
 
 
@@ -289,7 +344,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _check_file(path: Path, expected: str) -> None:
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path} is missing from the checkpoint: copy it again or use another checkpoint.")
     if _sha256(path) != expected:
         raise UserError(

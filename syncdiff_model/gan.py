@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from syncdiff_data.ranges import AT_LEAST_0, SHARE, WIDTH, check_ranges
-from syncdiff_data.records import UserError
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,13 @@ class GanConfig:
     """Its learning rate relative to the generator's."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, dict.fromkeys(("sync", "adversarial", "sync_gate"), SHARE))
-        check_ranges(self, {"mouth": AT_LEAST_0, "widths": WIDTH, "discriminator_rate": AT_LEAST_0})
+        check_ranges(self, dict.fromkeys(("sync", "adversarial"), SHARE))
+        check_ranges(
+            self,
+            {"mouth": AT_LEAST_0, "sync_gate": AT_LEAST_0, "widths": WIDTH, "discriminator_rate": AT_LEAST_0},
+        )
         if self.sync + self.adversarial >= 1:
-            raise UserError("sync and adversarial are shares of one loss: expected a sum below 1.")
+            raise ValueError("sync and adversarial are shares of one loss: expected a sum below 1")
 
 
 class Discriminator(nn.Module):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.features import Encoder, EncoderOptions, load_encoder
-from syncdiff_data.records import SAMPLES_PER_FRAME, Clip
+from syncdiff_data.records import SAMPLES_PER_FRAME, Clip, UserError
 from syncdiff_model.checkpoint import find_checkpoint, load_syncdiff, read_index
 from syncdiff_model.generator import Generator
 from syncdiff_model.mask import soft_mask
@@ -111,6 +111,12 @@ def feature_encoder(model: SyncDiff, weights: Mapping[str, Path], device: str) -
     """The audio encoder whose column the model was trained on. UserError when its weights are not here."""
     config = model.conditioner.config
     layer = config.feature.removeprefix("layer")
-    layers = (int(layer) if layer.isdigit() else None,) if config.encoder == "avhubert" else ()
+    layers = (int(layer) if layer.isdecimal() else None,) if config.encoder == "avhubert" else ()
     options = EncoderOptions(tuple(layers), checkpoint=config.checkpoint, weights=weights, device=device)
-    return load_encoder(config.encoder, options)
+    encoder = load_encoder(config.encoder, options)
+    if encoder.columns.get(config.feature) != config.feature_dim:
+        raise UserError(
+            f"The model takes {config.feature_dim} values a frame of the feature {config.feature}, and its encoder "
+            f"{config.encoder} gives {dict(encoder.columns)}: it is damaged, or made by another version."
+        )
+    return encoder

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from syncdiff_data.ranges import AT_LEAST_1, SEED, check_ranges
-from syncdiff_data.records import FPS
+from syncdiff_data.records import FPS, UserError
 from syncdiff_model.autoencoder import to_bytes
 from syncdiff_model.conditioning import Context
 from syncdiff_model.samplers import find_sampler, trailing_steps
@@ -168,7 +168,13 @@ def _generate(
     generated = sample(model, model.seen(masked), identity, contexts, config)
     whole = model.whole(generated, masked)
     _store_poses(model, rollouts, times, part, masked if model.conditioner.config.pose == "masked" else whole)
-    return to_bytes(model.images(whole)).permute(0, 2, 3, 1).cpu().numpy()
+    images = model.images(whole)
+    if not bool(torch.isfinite(images).all()):
+        raise UserError(
+            "The model generates values that are not finite: its weights are damaged, or --sampling.guidance is too "
+            "large."
+        )
+    return to_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def contexts_of(

@@ -52,7 +52,7 @@ def tiny_model(kind: str = "patch", pose: Pose = "none", prediction: Prediction 
         mask={"top": 0.5},
         context=CONTEXT,
         tokens_dim=16,
-        map_shape=(2, 6, 8),
+        map_shape=(2, 24 // factor, SIZE // factor),
         pose=pose,
         pose_dim=3,
         pose_width=8,

@@ -131,7 +131,8 @@ def test_resumed_run_takes_the_same_steps(tmp_path: Path) -> None:
     assert first + second.run() == whole
 
 
-def test_its_checkpoints_dub_in_one_pass(tmp_path: Path) -> None:
+def test_its_checkpoints_dub_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncdiff_data.features.encoder.LOGFBANK_DIM", DIM)
     trainer(fresh(), tmp_path, replace(TRAIN, steps=2)).run()
     generator = load_generator(str(tmp_path), SamplingConfig(steps=25, seed=3), {})
     assert generator.name == "GAN"

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from diffusers import AutoencoderTiny
 from loader_data import write_dataset
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from syncdiff_pipelines import synthesize, train
+from tiny_avhubert import write_tiny_checkpoint
+from tiny_models import save_tiny_model, tiny_model
 
+from syncdiff_data.avhubert import AVHubertEncoder
+from syncdiff_data.avhubert.convert import convert_checkpoint
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, load_dataset
 from syncdiff_data.shards.inspect import summarise
 from syncdiff_data.shards.schema import features_schema
-from syncdiff_data.sync_expert.network import NetworkConfig
-from syncdiff_model.checkpoint import list_checkpoints, prune, steps_done
+from syncdiff_data.sync_expert.expert import SyncExpert, save_network
+from syncdiff_data.sync_expert.network import NetworkConfig, SyncNetwork
+from syncdiff_model.checkpoint import (
+    INDEX,
+    list_checkpoints,
+    load_autoencoder,
+    load_syncdiff,
+    prune,
+    steps_done,
+)
 from syncdiff_model.describe import check_networks
 from syncdiff_model.dubbing import DubConfig
+from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.presets import Settings, load_preset, settings_from
-from syncdiff_model.rollout import SamplingConfig
+from syncdiff_model.rollout import SamplingConfig, advance, start_rollout
 from syncdiff_model.runs import RunOptions, SyncTrainingData, train_sync
 
 NAN, INF = float("nan"), float("inf")
@@ -70,7 +90,7 @@ def test_options_of_models_outside_their_range_are_a_sentence(make: Callable[[],
 
 
 def test_networks_too_large_for_any_memory_are_checked_without_it() -> None:
-    check_networks(settings_from({"denoiser": {"widths": [65536] * 3}}))
+    check_networks(settings_from({"denoiser": {"widths": [65536] * 2, "attention": [False, True]}}))
 
 
 def test_a_preset_outside_its_ranges_is_named(tmp_path: Path) -> None:
@@ -125,3 +145,138 @@ def test_odd_offsets_are_shown_and_leave_a_clip_out(
             SyncFilter(folder).shifts(clips)
     else:
         assert SyncFilter(folder).shifts(clips) == shown
+
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "good")
+
+
+def changed(saved: Path, folder: Path, change: Callable[[Path], object]) -> Path:
+    """A copy of a model with other files, whose index has their hashes."""
+    shutil.copytree(saved, folder)
+    change(folder)
+    index = json.loads((folder / INDEX).read_text())
+    index["sha256"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in index["sha256"]
+    }
+    (folder / INDEX).write_text(json.dumps(index))
+    return folder
+
+
+def rewrite(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "sentence"),
+    [
+        ("denoiser", "layers_per_block", 10**9, "a larger network than its weights, 212 tensors"),
+        ("denoiser", "block_out_channels", [2**16] * 2, "a larger network than its weights"),
+        ("denoiser", "in_channels", 10**12, "a larger network than its weights"),
+        (
+            "denoiser",
+            "block_out_channels",
+            16,
+            r"config\.json: block_out_channels: .* a valid list, found 16",
+        ),
+        ("denoiser", "sample_size", 16, "is damaged"),
+        ("denoiser", "class_embed_type", None, "its weights are not those of its config"),
+        ("conditioner", "mask", None, r"config\.json: mask: .*, found None"),
+        ("conditioner", "mask", {"top": 5}, "top is 5.0: expected 0 to 1"),
+        ("conditioner", "mask", {"top": 0.99}, "its mask covers no latent"),
+        ("conditioner", "encoder", ["logfbank"], "encoder: Input should be a valid string"),
+        ("conditioner", "faces", {"detect_every": -1}, "detect_every is -1"),
+        ("conditioner", "crop_size", 10**9, "crop_size: .* less than or equal to 4096, found 1000000000"),
+        ("conditioner", "crop_size", 128, "is damaged"),
+        ("conditioner", "audio_layers", 10**9, "a larger network than its weights"),
+        ("conditioner", "map_shape", [10**9] * 3, r"map_shape\.0: "),
+        ("conditioner", "pose", "sideways", "pose: Input should be 'none', 'masked', 'bottleneck' or 'full'"),
+        ("conditioner", "feature", "x", "its encoder logfbank gives {'logfbank': 104}"),
+        ("autoencoder", "patch", 10**9, "patch: "),
+        ("autoencoder", "scaling_factor", NAN, "scaling_factor: Input should be a finite number"),
+        ("scheduler", "num_train_timesteps", 10**8, r"num_train_timesteps: .* 100000, found 100000000"),
+        ("scheduler", "beta_end", 5, "no 1000 noise levels between 0 and 1"),
+        ("scheduler", "trained_betas", [0.1], "no 1000 noise levels"),
+    ],
+)
+def test_a_config_that_fits_its_hash_and_asks_for_what_cannot_be_is_a_sentence(
+    saved: Path, tmp_path: Path, part: str, key: str, value: object, sentence: str
+) -> None:
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    folder = changed(saved, tmp_path / "m", lambda folder: rewrite(folder / part / name, **{key: value}))
+    with pytest.raises(UserError, match=sentence):
+        SyncDiffPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda value: value * NAN, "are not finite"),
+        (lambda value: value.to(torch.int8), "as I8: expected one of"),
+        (lambda value: value.bfloat16(), None),
+        (lambda value: None, "in one of them alone"),
+    ],
+)
+def test_weights_of_other_kinds(
+    saved: Path, tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor | None], sentence: str | None
+) -> None:
+    def rewrite_weights(folder: Path) -> None:
+        path = folder / "conditioner" / WEIGHTS
+        tensors = load_file(path)
+        value = change(tensors.pop("mouth.1.bias"))
+        save_file(tensors if value is None else tensors | {"mouth.1.bias": value}, path)
+
+    folder = changed(saved, tmp_path / "m", rewrite_weights)
+    if sentence is None:
+        assert next(load_syncdiff(folder).conditioner.parameters()).dtype == torch.float32
+    else:
+        with pytest.raises(UserError, match=sentence):
+            load_syncdiff(folder)
+
+
+def test_an_index_that_does_not_name_a_parts_files_is_not_whole(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "m")
+    rewrite(tmp_path / "m" / INDEX, sha256={})
+    with pytest.raises(UserError, match="does not name the files of autoencoder"):
+        load_syncdiff(tmp_path / "m")
+
+
+def test_an_autoencoder_that_enlarges_is_refused(tmp_path: Path) -> None:
+    one = (8, 8)
+    AutoencoderTiny(
+        encoder_block_out_channels=one,
+        decoder_block_out_channels=one,
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(tmp_path)
+    assert load_autoencoder(tmp_path).config.latent_channels == 4
+    rewrite(tmp_path / "config.json", upsampling_scaling_factor=10**6)
+    with pytest.raises(UserError, match="it makes images of shape"):
+        load_autoencoder(tmp_path)
+
+
+def test_a_model_whose_values_overflow_makes_no_picture() -> None:
+    model = tiny_model()
+    model.conditioner.feature_std.zero_()
+    crop = np.zeros((1, 64, 64, 3), np.uint8)
+    rollout = start_rollout(model, crop[0], np.zeros((3, 104), np.float32))
+    with pytest.raises(UserError, match="values that are not finite"):
+        advance(model, [rollout], [crop], [np.zeros(1)], SamplingConfig(steps=1))
+
+
+def test_an_expert_and_an_encoder_larger_than_their_weights_are_refused(tmp_path: Path) -> None:
+    save_network(SyncNetwork(NetworkConfig(8, (8, 8, 8, 8), False, 8, 8)), tmp_path / "expert")
+    config = {"dim": 8, "widths": [2**16] * 4, "landmarks": False, "landmark_width": 8, "audio_width": 8}
+    rewrite(tmp_path / "expert" / "config.json", network=config)
+    with pytest.raises(UserError, match="a larger network than its weights"):
+        SyncExpert.from_pretrained(tmp_path / "expert")
+    convert_checkpoint(write_tiny_checkpoint(tmp_path / "a.pt"), tmp_path / "avhubert")
+    path = tmp_path / "avhubert" / "config.json"
+    for layers, said in ((10**9, "a larger network than its weights"), ("3", "does not fit")):
+        rewrite(path, encoder=json.loads(path.read_text())["encoder"] | {"layers": layers})
+        with pytest.raises(UserError, match=said):
+            AVHubertEncoder.from_checkpoint(tmp_path / "avhubert")

@@ -17,6 +17,8 @@ from syncdiff_data.avhubert.blocks import Transformer
 from syncdiff_data.avhubert.config import AUDIO_DIM, FRAME_SIZE, EncoderConfig
 from syncdiff_data.avhubert.video_frontend import VideoProjection
 from syncdiff_data.avhubert.weights import check_tensors, read_weights
+from syncdiff_data.records import UserError
+from syncdiff_data.weights.shapes import shapes_within
 
 
 class AudioProjection(nn.Module):
@@ -62,8 +64,11 @@ class AVHubertEncoder(nn.Module):
         """The encoder in eval mode with exactly these tensors; UserError names what is missing, odd or left
         over.
         """
-        with torch.device("meta"):
-            encoder = cls(config)
+        try:
+            with shapes_within([tensor.shape for tensor in tensors.values()]):
+                encoder = cls(config)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"{origin} does not fit AV-HuBERT: {error}.") from error
         check_tensors(encoder.state_dict(), tensors, origin)
         encoder.load_state_dict(tensors, assign=True)
         return encoder.eval()

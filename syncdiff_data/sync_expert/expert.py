@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 from syncdiff_data.avhubert.preparation import align_frames
+from syncdiff_data.documents import parse_json
 from syncdiff_data.features.audio import logfbank
 from syncdiff_data.records import UserError
 from syncdiff_data.sync_expert.files import CONFIG, WEIGHTS_FILE, find_expert
@@ -21,6 +22,7 @@ from syncdiff_data.sync_expert.network import REACH_AUDIO, REACH_LIPS, NetworkCo
 from syncdiff_data.sync_expert.prepare import halve, landmark_motion, picture_statistics, standard_energies
 from syncdiff_data.sync_expert.scoring import MAX_SHIFT, SyncScore, score_embeddings
 from syncdiff_data.weights import file_sha256
+from syncdiff_data.weights.shapes import check_finite, shapes_within, stored_shapes
 
 CHUNK = 256
 """Frames that the networks see at a time. Memory does not grow with the clip beyond its input and its embeddings."""
@@ -46,9 +48,14 @@ class SyncExpert:
         """
         path = find_expert(folder)
         try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))["network"]
-            network = SyncNetwork(TypeAdapter(NetworkConfig).validate_python(config))
+            config = TypeAdapter(NetworkConfig).validate_python(
+                parse_json((path / CONFIG).read_bytes())["network"]
+            )
+            with shapes_within(stored_shapes([path / WEIGHTS_FILE])):
+                SyncNetwork(config)
+            network = SyncNetwork(config)
             network.load_state_dict(load_file(path / WEIGHTS_FILE))
+            check_finite(network)
         except Exception as error:
             raise UserError(
                 f"the sync expert in {path} is damaged, or of another version ({error}): copy or train it again."
