@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 MOST_NODES = 100_000
@@ -18,11 +19,22 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """ValueError where it is no YAML, asks for objects, is nested too deeply or has more than MOST_NODES values."""
+    """ValueError where it is no YAML, asks for objects, has a key twice, is nested too deeply or has more than
+    MOST_NODES values."""
     import yaml  # shards are read where it is not installed
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [
+                key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"
+            ]
+            if twice := next((key for key, count in Counter(keys).items() if count > 1), None):
+                problem = f"the key {twice!r} is there twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            return super().construct_mapping(node, deep)
+
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader)
         nodes = _count_nodes(value, {})
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

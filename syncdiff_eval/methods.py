@@ -12,6 +12,8 @@ from pathlib import Path
 from syncdiff_data.cli import user_path
 from syncdiff_data.documents import parse_yaml
 from syncdiff_data.records import UserError
+from syncdiff_data.tables import at_home
+from syncdiff_eval.pairing import nfc
 
 
 class MethodType(StrEnum):
@@ -139,9 +141,9 @@ def _named(flag: str, value: str, arguments: tuple[str, ...]) -> Iterator[tuple[
     """NAME=VALUE arguments as (name, value)."""
     for argument in arguments:
         name, separator, given = argument.partition("=")
-        if not separator or not name or not given:
+        if not separator or not name.strip() or not given:
             raise UserError(f"{flag} {argument!r} should read NAME={value}.")
-        yield name, given
+        yield nfc(name.strip()), given
 
 
 def _check(method: Method) -> None:
@@ -183,18 +185,20 @@ def _entry(path: Path, entry: object) -> Method:
         raise UserError(
             f"{path}: an entry has the keys name, type, citation, folder and template; this one is {entry!r}."
         )
+    for key in ("name", "folder", "template"):
+        value = entry.get(key)
+        if not isinstance(value, str) and (value is not None or key == "name"):
+            raise UserError(f"{path}: the {key} of an entry is {value!r}: expected a text, in quotes.")
     try:
         kind = _TYPES[str(entry["type"]).lower()]
     except KeyError as error:
         raise UserError(
             f"{path}: {entry['name']!r} has type {entry['type']!r}; expected gan, diffusion or other."
         ) from error
-    folder = path.parent / str(entry["folder"]) if entry.get("folder") else None
-    citation, template = (
-        None if entry.get(key) is None else str(entry[key]) for key in ("citation", "template")
-    )
+    folder = path.parent / at_home(str(path), entry["folder"]) if entry.get("folder") else None
+    citation = None if entry.get("citation") is None else str(entry["citation"])
     if citation and len(citation) > LONGEST_TEXT:
         raise UserError(
             f"{path}: the citation of {entry['name']!r} has {len(citation):,} letters, at most {LONGEST_TEXT:,}."
         )
-    return Method(str(entry["name"]), kind, citation, folder, template=template)
+    return Method(nfc(entry["name"].strip()), kind, citation, folder, template=entry.get("template"))

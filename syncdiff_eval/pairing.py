@@ -163,7 +163,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
             raise UserError(f"{path}: expected a video and an output in every row, found {row}.")
         suffix = PurePosixPath(output).suffix.lower() in MEDIA_SUFFIXES
         clip = nfc(PurePosixPath(stem(output) if suffix else output).as_posix())
-        yield video, audio or video, clip, row.get("speaker", "")
+        yield video, audio or video, clip, nfc(row.get("speaker", ""))
 
 
 def _wav2lip_rows(path: Path, order: PairsOrder) -> Iterator[tuple[str, str, str, str]]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from loader_data import make_dataset, numbered_clip
 from report_samples import sample
 from rich.console import Console
 from shard_data import build
@@ -27,12 +28,13 @@ from syncdiff_data.images import PNG, decode_gray
 from syncdiff_data.loader import LoaderConfig
 from syncdiff_data.loader.index import build_index
 from syncdiff_data.records import UserError
-from syncdiff_data.shards import Store
+from syncdiff_data.shards import Store, read_features
 from syncdiff_data.shards.schema import FOOTER_KEY, shard_path
 from syncdiff_data.shards.validate import validate
 from syncdiff_eval.cache import forget_all, open_run
 from syncdiff_eval.compare import compare_reports
 from syncdiff_eval.merge import merge_reports
+from syncdiff_eval.methods import read_methods
 from syncdiff_eval.report.files import write_report
 from syncdiff_eval.report.tables import terminal
 from syncdiff_eval.results import read_results
@@ -133,6 +135,42 @@ def test_a_dataset_json_of_other_types_is_damaged(tmp_path: Path, changes: dict[
     store.write_text("dataset.json", json.dumps(json.loads(store.read_text("dataset.json")) | changes))
     with pytest.raises(UserError, match=r"dataset\.json of .* is damaged"):
         validate(store.uri)
+
+
+def senseless(tables: list[pa.Table], how: str) -> list[pa.Table]:
+    """Features of two clips, well-formed and no clip's."""
+    if how == "joined":
+        return [pa.concat_tables(tables)]
+    if how == "twice":
+        return [tables[0], tables[0]]
+    if how == "empty":
+        return [table.slice(0, 0) for table in tables]
+    layer = tables[0].schema.field(1)
+    return [pa.table({"clip_id": table["clip_id"], layer.name: pa.nulls(1, layer.type)}) for table in tables]
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("joined", "a row group of 2 clips"),
+        ("twice", "clip_id clip0000 occurs 2 times"),
+        ("empty", "a row group of 0 clips"),
+        ("null", "row 0: its logfbank is null"),
+    ],
+)
+def test_validate_names_senseless_features(tmp_path: Path, how: str, problem: str) -> None:
+    _, features = make_dataset(tmp_path, [[numbered_clip(0, 3), numbered_clip(1, 3)]])
+    (path,) = (Path(features) / "features").iterdir()
+    file = pq.ParquetFile(path)
+    tables = senseless([file.read_row_group(row) for row in (0, 1)], how)
+    schema = tables[0].schema.with_metadata(file.schema_arrow.metadata)
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=2)
+    assert any(problem in found for found in validate(features))
+    if how in ("empty", "null"):
+        with pytest.raises(UserError, match=r"row 0 of shard .* holds no features"):
+            list(read_features(features))
 
 
 def test_a_folder_that_is_not_utf8_is_a_sentence(tmp_path: Path, report: Path) -> None:
@@ -303,3 +341,26 @@ def test_a_sound_report_is_read_merged_and_compared(report: Path, tmp_path: Path
     other = write(tmp_path / "other", "softgan", "wav2lip")
     assert len(merge_reports([report, other], tmp_path / "out").methods) == 5
     assert compare_reports(read_valid_report(report), read_valid_report(other)).only_b == ["softgan"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("name: null, type: gan", "the name of an entry is None: expected a text, in quotes"),
+        ("name: 1:30, type: gan", "the name of an entry is 90"),
+        ("name: a, type: gan, folder: [b]", "the folder of an entry is"),
+        ("name: a, type: gan, folder: ~nobody-of-that-name/a", "a user who is not there"),
+        ("name: a, name: b, type: gan", "the key 'name' is there twice"),
+        (f"name: a, type: gan, citation: {'x' * 10_001}", "has 10,001 letters"),
+    ],
+)
+def test_a_registry_of_methods_says_what_it_means(tmp_path: Path, entry: str, sentence: str) -> None:
+    (tmp_path / "m.yaml").write_text(f"methods: [{{{entry}}}]")
+    with pytest.raises(UserError, match=sentence):
+        read_methods((), tmp_path / "m.yaml")
+
+
+def test_names_of_methods_that_look_the_same_are_one_name(tmp_path: Path) -> None:
+    for first, second in (("\u00e9", "e\u0301"), ("a", " a ")):
+        with pytest.raises(UserError, match="has two folders"):
+            read_methods((f"{first}={tmp_path}", f"{second}={tmp_path}"), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -44,7 +44,6 @@ class ShardReport:
     readable: bool = True
     """False where a file of it could not be read, so that sums over all shards mean nothing."""
     clip_ids: list[str] = field(default_factory=list)
-    """Clips only."""
     counts: Mapping[str, int] = field(default_factory=dict)
     plan_hash: str = ""
     """Clips only."""
@@ -98,8 +97,9 @@ class ShardChecker:
         with self._open("features", number) as shard:
             report.problems += (name + problem for problem in _features_problems(shard, heartbeat))
             report.counts = {"clips": shard.metadata.num_rows}
+            report.clip_ids = shard.read(columns=["clip_id"]).column(0).to_pylist()
             clips = self.clips_description
-            if clips is None or clips.num_shards != self.description.num_shards:
+            if report.problems or clips is None or clips.num_shards != self.description.num_shards:
                 return
             clips_name = shard_path("clips", number, clips.num_shards)
             assert self.clips is not None
@@ -198,13 +198,23 @@ def _features_problems(shard: Shard, heartbeat: Heartbeat) -> Iterator[str]:
         yield ": its columns are not those of a features table"
     for row in range(shard.num_row_groups):
         heartbeat()
-        table = shard.read_row_group(row)
-        lengths = {layer: len(table.column(layer)[0]) for layer in layers}
-        if len(set(lengths.values())) > 1:
-            yield f", row {row}: layers of different lengths {lengths}"
-        for layer in layers:
-            if not np.isfinite(vectors_of(table.column(layer)[0])).all():
-                yield f", row {row}: {layer} holds a number that is not finite"
+        yield from (f", row {row}: {problem}" for problem in _row_problems(shard.read_row_group(row), layers))
+
+
+def _row_problems(table: pa.Table, layers: Iterable[str]) -> Iterator[str]:
+    """What is wrong with one row group of features."""
+    if table.num_rows != 1:
+        yield f"a row group of {table.num_rows} clips, where each has its own"
+        return
+    if empty := [name for name in ("clip_id", *layers) if not table.column(name)[0].is_valid]:
+        yield f"its {empty[0]} is null"
+        return
+    lengths = {layer: len(table.column(layer)[0]) for layer in layers}
+    if len(set(lengths.values())) > 1:
+        yield f"layers of different lengths {lengths}"
+    for layer in layers:
+        if not np.isfinite(vectors_of(table.column(layer)[0])).all():
+            yield f"{layer} holds a number that is not finite"
 
 
 def _comparison(shard: Shard, wanted: pa.Table, clip_name: str, rejected: frozenset[str]) -> Iterator[str]:

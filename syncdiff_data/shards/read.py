@@ -41,13 +41,16 @@ def read_features(features: str | PathLike[str]) -> Iterator[tuple[str, dict[str
         for row in range(shard.num_row_groups):
             table = shard.read_row_group(row)
             columns = feature_columns(shard.schema_arrow)
-            yield (
-                table.column("clip_id")[0].as_py(),
-                {
+            try:
+                values = {
                     name: _feature(table.column(name)[0], isinstance(column, int))
                     for name, column in columns.items()
-                },
-            )
+                }
+                yield table.column("clip_id")[0].as_py(), values
+            except (IndexError, AttributeError) as error:  # a row group without a row, and nulls
+                raise UserError(
+                    f"row {row} of {shard.where} holds no features ({error}). {MAKE_AGAIN}"
+                ) from error
 
 
 def _feature(cell: pa.Scalar, is_vectors: bool) -> np.ndarray:
