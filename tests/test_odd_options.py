@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,3 +187,18 @@ def test_numbers_that_no_report_has_are_refused(tmp_path: Path, key: str, value:
     (tmp_path / "r" / "results.json").write_text(json.dumps(text))
     with pytest.raises(UserError, match=key):
         read_results(tmp_path / "r")
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "circle", "too long", "closed"])
+def test_folders_that_can_be_none_are_a_sentence(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "circle").symlink_to("circle")
+    if kind == "closed":  # to a user who is not root
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    given = {"below a file": "file/x", "too long": "a" * 300, "closed": "."}.get(kind, kind)
+    with pytest.raises(UserError, match=r"cannot be used \(.*\): give a folder or an s3:// URI"):
+        Store(tmp_path / given)
+    monkeypatch.undo()
+    assert Store(tmp_path / "not there yet").base == str(tmp_path.resolve() / "not there yet")

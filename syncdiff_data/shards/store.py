@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,8 @@ LEFTOVER = re.compile(
     r"|\.(parquet|json|csv|md|tex|html|npz|png|pt|yaml|txt)\.[^.]\S*-\d+\.tmp$"
 )
 """Names of probe files, and of what `write_atomically` had not finished: the file's name, the node and the process."""
+_NO_FOLDER_ERRNO = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+"""Of a path that no folder can have, or not for this user. What a disk or mount does for a while is not said here."""
 
 
 class Store:
@@ -43,7 +46,7 @@ class Store:
                     f"{self.uri} cannot be used ({error}): give a folder or an s3:// URI."
                 ) from error
         else:
-            self.filesystem, self.base = fs.LocalFileSystem(), str(at_home("folder", self.uri).resolve())
+            self.filesystem, self.base = fs.LocalFileSystem(), _local_folder(self.uri)
         self.is_local = isinstance(self.filesystem, fs.LocalFileSystem)
 
     def __repr__(self) -> str:
@@ -107,6 +110,22 @@ class Store:
         for name in self.list(folder):
             if LEFTOVER.search(name.rpartition("/")[2]):
                 self.delete(name)
+
+
+def _local_folder(given: str) -> str:
+    """The absolute path of a folder, which need not be there. UserError for what can be none."""
+    folder = os.path.realpath(at_home("folder", given))
+    problem = None
+    try:
+        if not stat.S_ISDIR(Path(folder).stat().st_mode):
+            problem = "a file, not a folder"
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            problem = os.strerror(errno.EACCES)
+    except OSError as error:
+        problem = error.strerror if error.errno in _NO_FOLDER_ERRNO else None
+    if problem:
+        raise UserError(f"{given} cannot be used ({problem}): give a folder or an s3:// URI.")
+    return folder
 
 
 def write_atomically(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
