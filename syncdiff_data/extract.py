@@ -137,7 +137,7 @@ class ExtractStage(Stage[int, dict[str, Any]]):
     ) -> Iterator[tuple[Clip, dict[str, np.ndarray] | Reject]]:
         """Clips with their features; where a group fails, its clips one by one, to find the one that does."""
         name = f"{group[0].clip_id}-{group[-1].clip_id}" if len(group) > 1 else group[0].clip_id
-        outcome = context.attempt(name, lambda: self._encoder.encode(group))
+        outcome = context.attempt(name, lambda: self._encoded(group))
         if not isinstance(outcome, Failure):
             yield from zip(group, outcome)
         elif len(group) > 1:
@@ -145,6 +145,22 @@ class ExtractStage(Stage[int, dict[str, Any]]):
                 yield from self._encode([clip], context)
         else:
             yield group[0], _reject(group[0], outcome.reason, outcome.detail)
+
+    def _encoded(self, group: Sequence[Clip]) -> list[dict[str, np.ndarray]]:
+        """What the encoder makes of the clips. ValueError where that is not one set of its columns a clip."""
+        encoded = list(self._encoder.encode(group))
+        if len(encoded) != len(group):
+            raise ValueError(f"the encoder gave features of {len(encoded)} clips for {len(group)}")
+        for clip, vectors in zip(group, encoded):
+            for name, column in self._encoder.columns.items():
+                found = np.asarray(vectors[name])
+                wanted = (clip.num_frames, column)
+                if isinstance(column, int) and (found.shape != wanted or found.dtype.kind not in "fiu"):
+                    raise ValueError(
+                        f"the encoder gave {name} of shape {found.shape} and type {found.dtype}, expected {wanted} of "
+                        "numbers"
+                    )
+        return encoded
 
     def _cells(self, clip: Clip, vectors: dict[str, np.ndarray]) -> list[pa.Array] | Reject:
         try:

@@ -34,7 +34,7 @@ from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.provenance import git_commit
 from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
-from syncdiff_eval.report.files import write_page, write_report
+from syncdiff_eval.report.files import check_place, write_page, write_report
 from syncdiff_eval.report.previews import choose_clips, lay_out
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
@@ -128,6 +128,8 @@ def benchmark_with_records(config: BenchmarkConfig) -> Benchmarked:
         sweep_leftovers(config.out)
         if config.overwrite:
             _forget(config.out)
+        else:
+            check_place(config.out)
         _check_report(config.out, config.pairing, config.protocol)
         _check_added(config)
         asked = [*(config.families[name] for name in config.protocol.metrics), *config.added]

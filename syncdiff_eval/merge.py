@@ -23,7 +23,7 @@ from syncdiff_eval.metrics.base import MissingValue
 from syncdiff_eval.per_clip import per_clip_table
 from syncdiff_eval.protocols import ProtocolDefinition, find_protocol
 from syncdiff_eval.provenance import git_commit
-from syncdiff_eval.report.files import Report, write_report
+from syncdiff_eval.report.files import Report, check_place, write_report
 from syncdiff_eval.results import MergedReport, MethodResult, MetricInfo, Protocol, Results
 from syncdiff_eval.summary import method_results
 from syncdiff_eval.validate import read_valid_report
@@ -86,6 +86,8 @@ def _check_out(folders: Sequence[Path], out: Path, overwrite: bool) -> None:
         raise UserError(f"{out} is one of the reports to merge, which would be lost: choose another --out.")
     if (out / "results.json").exists() and not overwrite:
         raise UserError(f"{out} holds a report already: choose another --out, or --overwrite.")
+    if not overwrite:
+        check_place(out)
 
 
 def check_same_run(a: Report, b: Report) -> None:

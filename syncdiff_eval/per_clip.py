@@ -69,11 +69,16 @@ def write_per_clip(table: pa.Table, path: Path) -> None:
     write_atomically(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
-def read_per_clip(path: Path, metrics: Sequence[MetricInfo]) -> pa.Table:
-    """A table of `per_clip_schema`. Raises UserError where the file cannot be read, has other columns, or rows that
-    no benchmark writes."""
+def read_per_clip(path: Path, metrics: Sequence[MetricInfo], rows: int | None = None) -> pa.Table:
+    """A table of `per_clip_schema`. Raises UserError where the file cannot be read, has other columns, rows that no
+    benchmark writes, or another number than `rows` of them, which is seen before they take memory."""
     try:
         with path.open("rb") as file:  # Arrow takes no path that is not UTF-8
+            found = pq.read_metadata(file).num_rows
+            if rows is not None and found != rows:
+                raise UserError(
+                    f"{path} has {found:,} rows; the methods and clips of results.json make {rows:,}."
+                )
             table = pq.read_table(file, page_checksum_verification=True)
         table.validate(full=True)  # reports without checksums: texts may hold anything
         names = table.schema.names

@@ -29,18 +29,27 @@ def read_valid_report(report: Path) -> Report:
     missing = [name for name in FILES if not (report / name).is_file()]
     if missing:
         raise UserError(f"{report} lacks {', '.join(missing)}; run the benchmark again.")
-    table = read_per_clip(report / "per_clip.parquet", results.metrics)
+    n_rows = len(results.methods) * results.n_clips
+    table = read_per_clip(report / "per_clip.parquet", results.metrics, n_rows)
     rows = table.to_pandas()
     for method in results.methods:
         _check_method(method, rows[rows["method"] == method.name], results)
+    _check_clips(rows, results)
     for reencoding in results.reencoding:
         _check_reencoding(reencoding, results)
-    if len(rows) != len(results.methods) * results.n_clips:
-        raise UserError(
-            f"{report}/per_clip.parquet has {len(rows)} rows; {len(results.methods)} methods on "
-            f"{results.n_clips} clips make {len(results.methods) * results.n_clips}."
-        )
     return Report(report, results, table)
+
+
+def _check_clips(rows: pd.DataFrame, results: Results) -> None:
+    """The same clips for every method, each of one source; as many sources as results.json says."""
+    faults = {
+        "has other clips for one method than for another": rows["clip"].nunique() != results.n_clips,
+        "has a clip of two sources": bool((rows.groupby("clip")["source"].nunique() > 1).any()),
+        "has other sources than results.json counts": rows["source"].nunique() != results.n_sources,
+    }
+    for fault, found in faults.items():
+        if found and len(rows):
+            raise UserError(f"per_clip.parquet {fault}.")
 
 
 def _check_method(method: MethodResult, rows: pd.DataFrame, results: Results) -> None:

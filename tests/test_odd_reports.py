@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,13 @@ import soundfile
 from loader_data import make_dataset, numbered_clip
 from report_samples import sample
 from rich.console import Console
-from shard_data import build
+from shard_data import SOURCES, build, synthetic_clip
 from syncdiff_pipelines import demo
 from test_shards_validate import changed, rewrite
 
 from syncdiff_data.__main__ import inspect_command
-from syncdiff_data.extract import clips_dataset
+from syncdiff_data.extract import ExtractConfig, ExtractStage, clips_dataset
+from syncdiff_data.features import load_encoder
 from syncdiff_data.images import PNG, decode_gray
 from syncdiff_data.loader import LoaderConfig
 from syncdiff_data.loader.index import build_index
@@ -286,6 +287,36 @@ def test_rows_that_no_benchmark_writes_are_refused(
         read_valid_report(with_cell(report, tmp_path / "r", column, value))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [
+        ("clip", "another", "other clips for one method"),
+        ("source", "video000", "a clip of two sources"),
+    ],
+)
+def test_methods_share_their_clips(report: Path, tmp_path: Path, column: str, value: str, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        read_valid_report(with_cell(report, tmp_path / "r", column, value))
+
+
+def test_sources_and_rows_are_as_many_as_results_json_counts(report: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"other sources than results.json counts"):
+        read_valid_report(edited(report, tmp_path / "sources", lambda r: r.update(n_sources=2)))
+    with pytest.raises(UserError, match=r"has 12 rows; the methods and clips of results.json make 16"):
+        read_valid_report(edited(report, tmp_path / "clips", lambda r: r.update(n_clips=4)))
+
+
+def test_a_report_replaces_no_pages_of_others(report: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", "softgan", "wav2lip")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    with pytest.raises(UserError, match=r"holds index.html, which would be replaced"):
+        merge_reports([report, other], tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_text() == "mine"
+    (tmp_path / "site" / "per_clip.parquet").touch()  # a report that was interrupted
+    merge_reports([report, other], tmp_path / "site")
+
+
 @pytest.mark.parametrize("column", ["sha256", "codec", "fps", "num_frames"])
 def test_scored_clips_name_their_file(report: Path, tmp_path: Path, column: str) -> None:
     with pytest.raises(UserError, match="scored clips without the facts of their files"):
@@ -364,3 +395,41 @@ def test_names_of_methods_that_look_the_same_are_one_name(tmp_path: Path) -> Non
     for first, second in (("\u00e9", "e\u0301"), ("a", " a ")):
         with pytest.raises(UserError, match="has two folders"):
             read_methods((f"{first}={tmp_path}", f"{second}={tmp_path}"), None)
+
+
+class Encoder:
+    """One that gives what it is told."""
+
+    columns: ClassVar[object] = {"x": 2}
+
+    def __init__(self, given: list[dict[str, np.ndarray]]) -> None:
+        self.given = given
+
+    def encode(self, clips: object) -> list[dict[str, np.ndarray]]:
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([], "features of 0 clips for 1"),
+        ([{"x": np.zeros((3, 2))}] * 2, "features of 2 clips for 1"),
+        ([{"x": np.zeros((2, 2))}], r"x of shape \(2, 2\)"),
+        ([{"x": np.full((3, 2), None)}], "type object"),
+    ],
+)
+def test_an_encoder_that_gives_other_features_is_told(
+    given: list[dict[str, np.ndarray]], problem: str
+) -> None:
+    """Clips would be left out of the shard without a word."""
+    stage = ExtractStage("", "", "", ExtractConfig("own:Encoder"), (), "cpu")
+    vars(stage)["_encoder"] = Encoder(given)
+    with pytest.raises(ValueError, match=problem):
+        stage._encoded([synthetic_clip(SOURCES[0], num_frames=3)])
+
+
+@pytest.mark.parametrize("columns", [{}, None, {"clip_id": 2}, {"x": 0}, {"x": "2"}, {3: 3}])
+def test_an_encoder_of_no_columns_is_a_sentence(monkeypatch: pytest.MonkeyPatch, columns: object) -> None:
+    monkeypatch.setattr(Encoder, "columns", columns)
+    with pytest.raises(UserError, match="The encoder 'test_odd_reports:Encoder' "):
+        load_encoder("test_odd_reports:Encoder")

@@ -5,10 +5,11 @@ A new encoder is a class with `columns` and `encode`, and a line in ENCODERS; ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from syncdiff_data.avhubert.preparation import align_frames
 from syncdiff_data.features.audio import LOGFBANK_DIM, MEL_DIM, logfbank, mel_windows
@@ -73,7 +74,29 @@ def load_encoder(name: str, options: EncoderOptions | None = None) -> Encoder:
     entry, options = _entry(name), options or EncoderOptions()
     if options.layers and not entry.has_layers:
         raise UserError(f"--layers belongs to avhubert and the like; {name} has no layers.")
-    return entry.load(options)
+    encoder = entry.load(options)
+    _check_columns(name, encoder)
+    return encoder
+
+
+def _check_columns(name: str, encoder: Encoder) -> None:
+    """UserError for columns that no table of features has."""
+    columns = getattr(encoder, "columns", None)
+    if not isinstance(columns, Mapping) or not columns:
+        raise UserError(
+            f"The encoder {name!r} needs `columns`: a mapping of each column's name to its width."
+        )
+    for column, width in columns.items():
+        is_width = isinstance(width, int) and width > 0
+        if (
+            not isinstance(column, str)
+            or column == "clip_id"
+            or not (is_width or isinstance(width, pa.DataType))
+        ):
+            raise UserError(
+                f"The encoder {name!r} has the column {column!r} of {width!r}: expected a name other than clip_id, and "
+                "the number of values a frame."
+            )
 
 
 def encoder_weights(name: str, checkpoint: str = "avhubert-base") -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
 from syncdiff_eval.per_clip import records_of, write_per_clip
 from syncdiff_eval.report.clips import Curves
@@ -42,6 +43,19 @@ class Report:
     def records(self) -> list[dict[str, Any]]:
         """The rows of per_clip, in its order."""
         return records_of(self.per_clip)
+
+
+def check_place(out: Path) -> None:
+    """UserError where files of the names of FILES lie in `out` that are no report's, and would be lost.
+
+    per_clip.parquet is written first, so a report that was interrupted has it.
+    """
+    there = [name for name in FILES if (out / name).exists()]
+    if there and not {"results.json", "per_clip.parquet"} & set(there):
+        raise UserError(
+            f"{out} holds {', '.join(there)}, which would be replaced, and no report: choose another --out, or "
+            "--overwrite."
+        )
 
 
 def write_report(out: Path, results: Results, per_clip: pa.Table, curves: Curves) -> None:
