@@ -12,6 +12,8 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from runs import command, contents, extract, pipeline, preprocess, preprocess_killed
 from stub_faces import CONFIG, write_colour
@@ -357,6 +359,10 @@ def test_validate_compares_features_with_clips(copy: Path, tmp_path: Path, ray_s
     shards = sorted((out / "features").iterdir())
     data = shards[0].read_bytes()
     shards[0].write_bytes(shards[2].read_bytes())
+    assert any(shards[2].name in problem for problem in validate(out, copy))
+    table = pq.read_table(pa.BufferReader(data))
+    others = pa.array(["0" * 20] * len(table), table.schema.field("clip_id").type)
+    pq.write_table(table.set_column(0, table.schema.field("clip_id"), others), shards[0], row_group_size=1)
     assert any("its clips are not those of" in problem for problem in validate(out, copy))
     shards[0].write_bytes(data[:-9])
     assert any("cannot be read" in problem for problem in validate(out, copy))
