@@ -2,6 +2,9 @@
 
 import csv
 import os
+import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -447,6 +450,24 @@ def test_what_cannot_be_a_root_is_a_sentence(tmp_path: Path) -> None:
         list_sources("hdtf", tmp_path)
     with pytest.raises(UserError, match="is not a folder"):
         list_sources("lrs2", tmp_path, lists=tmp_path / ("a" * 300))
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (["a.mp4", "b.mp4", "a.mp4"], "1 are given twice, the first being a.mp4"),
+        (["a.mp4", "/b.mp4"], "1 are absolute"),
+        (["a/../../b.mp4"], "1 are absolute or lead out"),
+    ],
+)
+def test_an_adapter_of_ones_own_names_files_of_the_root_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], fault: str
+) -> None:
+    module = types.ModuleType("shows")
+    module.SHOWS = replace(SOURCES["hdtf"], find=lambda _: (Source(path, 1) for path in given))
+    monkeypatch.setitem(sys.modules, "shows", module)
+    with pytest.raises(UserError, match=fault):
+        list_sources("shows:SHOWS", tmp_path)
 
 
 def test_names_outside_the_layout_do_not_command_the_terminal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
@@ -49,6 +49,8 @@ def list_sources(
     request = Request(root, split, lists)
     _check_request(kind, adapter, request, limit)
     found = sorted(adapter.find(request), key=lambda source: source.path)
+    if is_own(kind):
+        _check_paths(kind, [source.path for source in found])
     sources = [source for source in found if split is None or source.split == split]
     if not sources:
         raise UserError(_nothing_found(kind, adapter, request, {source.split for source in found}))
@@ -88,6 +90,18 @@ def _check_request(kind: str, adapter: Adapter, request: Request, limit: int | N
         raise UserError(f"--lists {request.lists} is not a folder: name the one that holds the list files.")
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no source: give 1 or more, or leave it out.")
+
+
+def _check_paths(kind: str, paths: list[str]) -> None:
+    """UserError where an adapter of the user's own names a file twice or one outside of the root. paths: sorted."""
+    outside = [path for path in paths if path.startswith("/") or ".." in path.split("/")]
+    twice = [path for path, following in pairwise(paths) if path == following]
+    for faulty, fault in ((outside, "are absolute or lead out of it with .."), (twice, "are given twice")):
+        if faulty:
+            raise UserError(
+                f"--source {kind} must give each file once, relative to the root; of its {len(paths)} paths "
+                f"{len(faulty)} {fault}, the first being {faulty[0]}."
+            )
 
 
 def _nothing_found(kind: str, adapter: Adapter, request: Request, splits: set[str | None]) -> str:
