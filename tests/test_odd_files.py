@@ -5,21 +5,25 @@ from __future__ import annotations
 import io
 import os
 import struct
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.audio.resampler import AudioResampler
 from media_files import click_times, clicks, make_audio, make_video
 from rich.console import Console
 from shard_data import SOURCES, build
 
 from syncdiff_data.cli import for_console, shared_path
 from syncdiff_data.media import AudioTrack, Playback, Video, read_audio
+from syncdiff_data.media import audio as audio_module
 from syncdiff_data.media import probe as media_probe
 from syncdiff_data.media import video as video_module
 from syncdiff_data.reasons import Reason
@@ -104,6 +108,29 @@ def test_sound_behind_the_end_is_not_read(tmp_path: Path) -> None:
     assert np.array_equal(whole.slice(0, 70 * 25), part.slice(0, 70 * 25))
     assert click_times(whole.slice(124, 50)) == pytest.approx([1.0], abs=1e-3)
     assert whole.longest_gap(0.0) == part.longest_gap(0.0) == 0
+
+
+def test_a_sound_of_many_pieces_holds_one_resampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of half a megabyte was kept for every jump of the clock: 200 kB of sound that drifts took over 11 GiB."""
+    alive: weakref.WeakSet[Counted] = weakref.WeakSet()
+
+    class Counted:
+        def __init__(self, **options: Any) -> None:
+            self.inner = AudioResampler(**options)
+            alive.add(self)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(audio_module, "AudioResampler", Counted)
+    holes = [(second + 0.4, second + 0.6) for second in range(12)]
+    sound = clicks([7.0], 12, 16_000)
+    path = make_audio(tmp_path / "a.mkv", sound, 16_000, "pcm_s16le", holes=holes)
+    counts: list[int] = []
+    track = AudioTrack(path, heartbeat=lambda: counts.append(len(alive)))
+    assert len(track._pieces) > 10
+    assert max(counts) == 1
+    assert click_times(track.slice(0, 300)) == pytest.approx([7.0], abs=1e-3)
 
 
 @pytest.mark.parametrize("open_file", [Video, AudioTrack])

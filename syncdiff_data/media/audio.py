@@ -199,8 +199,10 @@ class Piece:
         return self._joined(self._resampler.resample(block))
 
     def end(self) -> np.ndarray:
-        """[channels, n]: the samples that the resampler still holds."""
-        return self._joined(self._resampler.resample(None))
+        """[channels, n]: the samples that the resampler still holds. Nothing can be added behind."""
+        rest = self._joined(self._resampler.resample(None))
+        del self._resampler  # It takes half a megabyte, and a sound whose clock drifts has a piece a block.
+        return rest
 
     def _joined(self, blocks: Sequence[AudioFrame | None]) -> np.ndarray:
         # Flushing a resampler that had nothing to do gives back the None it was flushed with.
