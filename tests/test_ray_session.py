@@ -25,6 +25,7 @@ from syncdiff_data.cli import RayOptions
 from syncdiff_data.extract import ExtractStage
 from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.index import build_index
+from syncdiff_data.reasons import Reason
 from syncdiff_data.records import Clip, UserError
 from syncdiff_data.shards import Store, load_dataset, read_features, read_rejects
 from syncdiff_data.shards.validate import validate
@@ -282,6 +283,30 @@ def test_kind_42_a_killed_progress_actor_costs_nothing(
     run = RunClient.start()
     monkeypatch.setattr(RunClient, "start", classmethod(lambda cls: run))
     assert run_stage(Murderous(run, for_good), range(8), RayOptions(workers=2)) == list(range(8))
+
+
+@dataclass(frozen=True)
+class TakesTheActorAlong(Murderous):
+    """What Ray does where an item fills the memory of the driver's node: it ends worker and actor at once."""
+
+    def process(self, plan: int, context: Context) -> int:
+        import ray
+
+        if plan == 2:
+            os.kill(ray.get(self.actor.actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plan
+
+    def failed(self, plan: int, failure: Failure) -> int:
+        assert failure.reason == Reason.WORKER_CRASHED
+        return -plan
+
+
+def test_kind_31_crash_counts_outlive_their_actor(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunClient.start()
+    monkeypatch.setattr(RunClient, "start", classmethod(lambda cls: run))
+    results = run_stage(TakesTheActorAlong(run, True), range(4), RayOptions(workers=1))
+    assert results == [0, 1, -2, 3]
 
 
 # Kind 40, 35: the second stage has the same engine

@@ -1,9 +1,15 @@
-"""The one actor of a run: progress and crash counts, pinned to the driver's node. Without it the work goes on."""
+"""The one actor of a run: progress and crash counts, pinned to the driver's node. Without it the work goes on.
+
+Where a node's memory is full, Ray ends the task that fills it and this actor in one go. So the crash counts lie in
+Ray's GCS too, where the actor's next process finds them: else an item that takes all memory would never be given up.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
+import pickle
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +18,24 @@ from syncdiff_data.progress import ProgressCounts
 from syncdiff_data.stage.quarantine import CrashCounts
 
 CALL_TIMEOUT_S = 30.0
+NAMESPACE = b"syncdiff"
+"""Of the keys in the GCS."""
 log = logging.getLogger(__name__)
 
 
 class RunActor:
-    """Runs as a Ray actor. Counts by plan and crash counts by item; the loss of both costs no result."""
+    """Runs as a Ray actor. Counts by plan and crash counts by item; the loss of the former costs no result.
 
-    def __init__(self) -> None:
+    key: in the GCS, of the crash counts; without one they end with this object.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
         self.progress = ProgressCounts()
         self.crashes = CrashCounts(_is_lost)
         self.begun_blocks: Counter[int] = Counter()
         self.unfinished_setups = 0
+        self._key = key
+        self._is_restarted = self._restore()
 
     def report(self, counts: Mapping[int, Mapping[str, int]]) -> None:
         """counts: of some plans so far."""
@@ -35,23 +48,49 @@ class RunActor:
     def begin(self, item: str, node: str, ended: str | None) -> bool:
         if ended is not None:
             self.crashes.end(ended)
-        return self.crashes.begin(item, node)
+        may_begin = self.crashes.begin(item, node)
+        self._keep()
+        return may_begin
 
     def end(self, item: str) -> None:
         self.crashes.end(item)
 
     def begin_block(self, first: int) -> int:
-        """How often the block was begun before: by workers that were lost."""
+        """How often the block was begun before, by workers that were lost: once or more where that is not known."""
         self.begun_blocks[first] += 1
-        return self.begun_blocks[first] - 1
+        return self.begun_blocks[first] - (not self._is_restarted)
 
     def begin_setup(self) -> int:
         """Setups in a row that began and did not end, this one included."""
         self.unfinished_setups += 1
+        self._keep()
         return self.unfinished_setups
 
     def end_setup(self) -> None:
         self.unfinished_setups = 0
+        self._keep()
+
+    def _restore(self) -> bool:
+        """Take over the counts of this actor's process before; False in the first."""
+        if self._key is None:
+            return False
+        from ray.experimental.internal_kv import _internal_kv_get
+
+        kept = _internal_kv_get(self._key, namespace=NAMESPACE)
+        if kept is None:
+            self._keep()
+            return False
+        self.unfinished_setups, counts = pickle.loads(kept)
+        self.crashes.restore(counts)
+        return True
+
+    def _keep(self) -> None:
+        if self._key is None:
+            return
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        state = pickle.dumps((self.unfinished_setups, self.crashes.state()))
+        _internal_kv_put(self._key, state, namespace=NAMESPACE)
 
 
 def _is_lost(node: str) -> bool:
@@ -71,8 +110,8 @@ def _remote_class() -> Any:
 class RunClient:
     """The calls of RunActor as driver and workers make them: an actor that is gone answers with a default."""
 
-    def __init__(self, actor: Any):
-        self.actor = actor
+    def __init__(self, actor: Any, key: bytes | None = None):
+        self.actor, self.key = actor, key
 
     @classmethod
     def start(cls) -> RunClient:
@@ -82,13 +121,17 @@ class RunClient:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 2}
-        return cls(_remote_class().options(**options, scheduling_strategy=here).remote())
+        key = secrets.token_bytes(8)
+        return cls(_remote_class().options(**options, scheduling_strategy=here).remote(key), key)
 
     def stop(self) -> None:
         """End the actor's process: Ray Data keeps what it mapped, and with it handles, while the session lasts."""
         import ray
+        from ray.experimental.internal_kv import _internal_kv_del
 
         ray.kill(self.actor)
+        if self.key is not None:
+            _internal_kv_del(self.key, namespace=NAMESPACE)
 
     def send(self, method: str, *arguments: Any) -> None:
         """Call without waiting for an answer."""

@@ -88,7 +88,7 @@ def _outcomes(
     import ray
 
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as an error it also raises
     # One row a block: Ray Data makes one task of each.
     dataset: Any = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     if gpus:
@@ -103,8 +103,15 @@ def _outcomes(
     else:
         # Tasks, which any node can restart.
         mapped = dataset.map(_run_row, fn_args=(shared,), num_cpus=cpus, concurrency=workers)
-    for row in mapped.iter_rows():
-        yield row["first"], pickle.loads(row["outcome"])
+    try:
+        for row in mapped.iter_rows():
+            yield row["first"], pickle.loads(row["outcome"])
+    except ray.exceptions.OutOfMemoryError as error:
+        raise UserError(
+            f"Ray ended the workers of a node whose memory is full ({str(error).splitlines()[0]}). Use fewer "
+            "--workers or a node with more memory, or end what else runs there; what is finished stays, and the same "
+            "command goes on."
+        ) from error
 
 
 def _run_row(row: dict[str, Any], shared: SharedStage) -> dict[str, Any]:

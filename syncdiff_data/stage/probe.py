@@ -81,7 +81,9 @@ def _problem(ref: Any, store: Store, token: str, node: str) -> str | None:
     try:
         answer = ray.get(ref, timeout=0)
     except ray.exceptions.GetTimeoutError:
-        return f"did not answer within {ANSWER_WITHIN_S:.0f} s: does a mount hang there?"
+        return (
+            f"did not answer within {ANSWER_WITHIN_S:.0f} s: does a mount hang there, or is its memory full?"
+        )
     except ray.exceptions.RayError as error:
         if not any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node):
             _remove(store, answer_name(token, node))

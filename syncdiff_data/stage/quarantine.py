@@ -26,6 +26,13 @@ class CrashCounts:
         self.crashes: Counter[str] = Counter()
         self.lost_nodes: Counter[str] = Counter()
 
+    def state(self) -> tuple[dict[str, str], Counter[str], Counter[str]]:
+        """What `restore` takes: few entries, since a finished item has none."""
+        return self.node, self.crashes, self.lost_nodes
+
+    def restore(self, state: tuple[dict[str, str], Counter[str], Counter[str]]) -> None:
+        self.node, self.crashes, self.lost_nodes = state
+
     def begin(self, item: str, node: str) -> bool:
         """Note that a worker on `node` begins an item. False: it is quarantined and must not be begun."""
         before = self.node.pop(item, None)

@@ -25,6 +25,10 @@ RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Lost workers are expected here; Ray's paragraph about each would hide the progress.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
+    # Nor of what an actor of Ray Data's says that lost its worker: nobody asks for it.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Where memory stays full, Ray's default is to try again for ever. So many tries of one task take an hour.
+    "RAY_task_oom_retries": "60",
 }
 """Ray reads these when it is imported; variables that the user has set keep their values."""
 NO_BOOKKEEPING = {"enable_metrics_collection": False, "task_events_report_interval_ms": 0}
