@@ -90,7 +90,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    check_ranges(options, {"clip_timeout": AT_LEAST_0})
+    check_ranges(options, {"clip_timeout": AT_LEAST_0, "previews": AT_LEAST_0})
     reference = Path(shared_path("--reference", options.reference))
     out = Path(shared_path("--out", options.out))
     pairs = _path("--pairs", options.pairs)

@@ -57,15 +57,15 @@ def validate_command(
     """
     from syncdiff_data.audit import audit  # Needs the extra `data`, which looking at a data set does not.
 
+    folder = None if root is None else source_root(Path(user_path("--root", root)))
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"The root {root} does not exist: give the --root that preprocess took.")
     problems = validate(
         shared_path("DATASET", dataset),
         None if clips is None else shared_path("--clips", clips),
         check_on_ray(RayOptions(workers, ray_address)),
     )
-    if root is not None and not problems:
-        folder = source_root(Path(user_path("--root", root)))
-        if not folder.is_dir():
-            raise UserError(f"The root {root} does not exist: give the --root that preprocess took.")
+    if folder is not None and not problems:
         problems += audit(dataset, folder, AUDITED_CLIPS)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.faces import FaceConfig
@@ -24,11 +25,11 @@ from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
 from syncdiff_eval.cache import Cache, forget_all
-from syncdiff_eval.methods import Method, check_name
+from syncdiff_eval.methods import Method
 from syncdiff_eval.metrics import FAMILIES
 from syncdiff_eval.metrics.base import MetricFamily, applicable
 from syncdiff_eval.pairing import Pairing, outputs_of
-from syncdiff_eval.per_clip import per_clip_table
+from syncdiff_eval.per_clip import RESERVED, per_clip_table
 from syncdiff_eval.preview_videos import make_videos
 from syncdiff_eval.protocols import SYNCDIFF, ProtocolDefinition
 from syncdiff_eval.provenance import git_commit
@@ -36,6 +37,7 @@ from syncdiff_eval.published import read_published
 from syncdiff_eval.report.clips import Curves
 from syncdiff_eval.report.files import check_place, write_page, write_report
 from syncdiff_eval.report.previews import choose_clips, lay_out
+from syncdiff_eval.results import check_metric
 from syncdiff_eval.runner import score_methods
 from syncdiff_eval.summary import method_results, metric_infos, pooled_values, reencoding_results
 from syncdiff_eval.tasks import SCORING_VERSION, ScoringConfig, unmatched_outputs
@@ -167,10 +169,19 @@ def _check_added(config: BenchmarkConfig) -> None:
             f"{config.protocol.name} scores files alone, and added metrics compare frames with a reference: leave out "
             f"--metric and --sync-expert, or choose {SYNCDIFF.name}."
         )
-    for column in (column for family in config.added for column in family.columns):
-        check_name(column.name, "a metric's name")
-        check_name(column.title, "a metric's title")
-        check_name(column.unit or "1", "a unit")
+    try:
+        columns_of_table = metric_infos(config.added, {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"A column of --metric cannot have this {first['loc'][0]}: {first['msg']}."
+        ) from error
+    for column in columns_of_table:
+        check_metric(column)
+        if column.name in RESERVED:
+            raise UserError(
+                f"per_clip.parquet has a column {column.name!r} already: rename that of --metric."
+            )
     families = Counter([*config.protocol.metrics, *(family.name for family in config.added)])
     columns = Counter(column.name for family in config.added for column in family.columns)
     twice = [name for counts in (families, columns) for name, count in counts.items() if count > 1]
@@ -291,7 +302,12 @@ def _command(name: str) -> str:
 def _forget(out: Path) -> None:
     """Start anew: what lies there is neither in the way nor used. A cache elsewhere is others' too, and stays."""
     forget_all(out / OWN_CACHE)
-    (out / "results.json").unlink(missing_ok=True)
+    try:
+        (out / "results.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{out}/results.json cannot be replaced ({error.strerror}): choose another --out."
+        ) from error
 
 
 def _check_report(out: Path, pairing: Pairing, protocol: ProtocolDefinition) -> None:

@@ -39,6 +39,8 @@ TAIL = (
     ("sound_late_s", pa.float64()),
     ("sound_lag_s", pa.float64()),
 )
+RESERVED = frozenset(name for name, _ in (*HEAD, *TAIL))
+"""Columns that no metric can have."""
 NEVER_NULL = frozenset({"method", "clip", "source", "status", "null_reasons"})
 ROWS_AT_ONCE = 10_000
 """Rows that are Python objects at a time: 10 kB each, against 0.5 kB in the table."""
@@ -85,6 +87,10 @@ def read_per_clip(path: Path, metrics: Sequence[MetricInfo], rows: int | None = 
     except DAMAGED_PARQUET as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     expected = per_clip_schema(metrics)
+    if twice := RESERVED & {metric.name for metric in metrics}:
+        raise UserError(
+            f"{path} cannot hold the metric {min(twice)!r}, which is another column's name: rename it."
+        )
     if table.schema != expected:
         difference = sorted(set(names) ^ set(expected.names))
         raise UserError(

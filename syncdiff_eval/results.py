@@ -284,10 +284,15 @@ def _check_names(results: Results) -> None:
     for method in results.methods:
         check_name(method.name, "a method's name")
     for metric in results.metrics:
-        check_name(metric.name, "a metric's name")
-        check_name(metric.title, "a metric's title")
-        check_name(metric.group, "a group's title")
-        check_name(metric.unit or "1", "a unit")
+        check_metric(metric)
+
+
+def check_metric(metric: MetricInfo) -> None:
+    """UserError for a metric whose names cannot stand in a table."""
+    check_name(metric.name, "a metric's name")
+    check_name(metric.title, "a metric's title")
+    check_name(metric.group, "a group's title")
+    check_name(metric.unit or "1", "a unit")
 
 
 def _fault(results: Results) -> str | None:

@@ -22,7 +22,8 @@ from shard_data import SOURCES, build, synthetic_clip
 from syncdiff_pipelines import demo
 from test_shards_validate import changed, rewrite
 
-from syncdiff_data.__main__ import inspect_command
+from syncdiff_data.__main__ import inspect_command, validate_command
+from syncdiff_data.cli import RayOptions
 from syncdiff_data.extract import ExtractConfig, ExtractStage, clips_dataset
 from syncdiff_data.features import load_encoder
 from syncdiff_data.images import PNG, decode_gray
@@ -32,10 +33,14 @@ from syncdiff_data.records import UserError
 from syncdiff_data.shards import Store, read_features
 from syncdiff_data.shards.schema import FOOTER_KEY, shard_path
 from syncdiff_data.shards.validate import validate
+from syncdiff_eval.benchmark import BenchmarkConfig, _check_added
 from syncdiff_eval.cache import forget_all, open_run
 from syncdiff_eval.compare import compare_reports
 from syncdiff_eval.merge import merge_reports
 from syncdiff_eval.methods import read_methods
+from syncdiff_eval.metrics.base import Column, MetricFamily
+from syncdiff_eval.pairing import Pairing
+from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.report.files import write_report
 from syncdiff_eval.report.tables import terminal
 from syncdiff_eval.results import read_results
@@ -172,6 +177,19 @@ def test_validate_names_senseless_features(tmp_path: Path, how: str, problem: st
     if how in ("empty", "null"):
         with pytest.raises(UserError, match=r"row 0 of shard .* holds no features"):
             list(read_features(features))
+
+
+def test_flags_of_validate_are_looked_at_before_the_shards(tmp_path: Path) -> None:
+    store = build(tmp_path / "d")
+    store.delete("dataset.json")
+    with pytest.raises(UserError, match=r"The root .* does not exist"):
+        validate_command(store.uri, root=tmp_path / "nothing")
+
+
+def test_clips_are_compared_with_no_clips(tmp_path: Path) -> None:
+    store = build(tmp_path / "d")
+    with pytest.raises(UserError, match="is a data set of clips: --clips is what features"):
+        validate(store.uri, clips=store.uri)
 
 
 def test_a_folder_that_is_not_utf8_is_a_sentence(tmp_path: Path, report: Path) -> None:
@@ -433,3 +451,32 @@ def test_an_encoder_of_no_columns_is_a_sentence(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Encoder, "columns", columns)
     with pytest.raises(UserError, match="The encoder 'test_odd_reports:Encoder' "):
         load_encoder("test_odd_reports:Encoder")
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [
+        (Column("method", "Mine", "", True, 2), "has a column 'method' already"),
+        (Column("mine", "a|b", "", True, 2), "cannot stand in a table as a metric's title"),
+        (Column("mine", "Mine", "", True, 99), "cannot have this decimals: .* less than or equal to 12"),
+    ],
+)
+def test_columns_of_own_metrics_are_looked_at_before_the_work(column: Column, sentence: str) -> None:
+    """They were seen when the report was written, after all clips were scored."""
+    family = MetricFamily("mine", (column,), 1, lambda weights, device: None)  # type: ignore[arg-type,return-value]
+    config = BenchmarkConfig(
+        Path(), Pairing("own-audio", ()), (), SYNCDIFF, Path(), {}, RayOptions(), added=(family,)
+    )
+    with pytest.raises(UserError, match=sentence):
+        _check_added(config)
+
+
+def test_a_report_has_no_metric_of_another_columns_name(report: Path, tmp_path: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        old = content["metrics"][0]["name"]
+        content["metrics"][0]["name"] = "codec"
+        for row in content["methods"]:
+            row["scores"]["codec"] = row["scores"].pop(old)
+
+    with pytest.raises(UserError, match="cannot hold the metric 'codec'"):
+        read_valid_report(edited(report, tmp_path / "r", rename))

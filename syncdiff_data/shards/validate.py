@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
 
 from syncdiff_data.plans import plan_hash
+from syncdiff_data.records import UserError
 from syncdiff_data.shards.check import ShardChecker, ShardReport
 from syncdiff_data.shards.dataset import FOLDERS, Dataset, missing_sentence, shards_there
 from syncdiff_data.shards.store import Store
@@ -33,6 +34,10 @@ def validate(
     """
     checker = ShardChecker(fspath(dataset), None if clips is None else fspath(clips))
     description, beside = checker.description, checker.clips_description
+    if clips is not None and description.kind == "clips":
+        raise UserError(
+            f"{checker.dataset} is a data set of clips: --clips is what features are compared with."
+        )
     problems = [] if description.complete else ["dataset.json says that the run is not finished"]
     if beside is not None and beside.num_shards != description.num_shards:
         problems.append(f"{description.num_shards} shards of features for {beside.num_shards} of clips")
