@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import numbered
+from media_files import make_video, numbered
 from rich.console import Console
 
 from syncdiff_data.loader import stream
@@ -248,3 +248,17 @@ def test_kind_17_eio_is_the_files_fault_where_its_bytes_can_be_read(
         raise MediaError(Reason.UNREADABLE, "video does not decode") from OSError(errno.EIO, "EIO")
     assert is_transient(caught.value), "it is tried again all the same"
     assert failure_of(caught.value).reason == (Reason.UNREADABLE if readable else Reason.READ_ERROR)
+
+
+def test_kind_17_a_download_that_began_with_its_full_size_is_unreadable(tmp_path: Path) -> None:
+    """Of the zeros behind its packets FFmpeg says EAGAIN: ten such files in a row ended the run."""
+    path = tmp_path / "a.ts"
+    make_video(path, range(25), codec="mpeg2video")
+    half = path.stat().st_size // 188 // 2 * 188
+    with path.open("r+b") as file:
+        file.truncate(half)
+        file.truncate(half + (1 << 20))
+    with pytest.raises(MediaError, match="the file breaks off after") as caught:
+        Video(path)
+    assert isinstance(caught.value.__cause__, BlockingIOError)
+    assert failure_of(caught.value).reason == Reason.UNREADABLE

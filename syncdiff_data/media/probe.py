@@ -46,14 +46,14 @@ _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 def open_media(path: Path) -> Iterator[InputContainer]:
     """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off.
 
-    FFmpeg reports EIO for damaged data as well as for damaged disks: a MediaError that comes from EIO has
-    `bytes_can_be_read` set where the disk gives every byte.
+    FFmpeg reports EIO for damaged data as well as for damaged disks, and EAGAIN where an MPEG transport stream has lost
+    its packets: a MediaError that comes from these has `bytes_can_be_read` set where the disk gives every byte.
     """
     try:
         with _open(path) as container:
             yield container
     except MediaError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EIO, errno.EAGAIN):
             error.bytes_can_be_read = _can_be_read(path)
         raise
 
