@@ -55,9 +55,11 @@ class Cache:
             with np.load(data, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except Exception as error:  # numpy and zipfile raise half a dozen kinds for damaged files
-            raise UserError(
-                f"{path} of the cache is damaged ({error}): delete it and {path.stem}.json, and run again."
-            ) from error
+            raise UserError(f"{path} of the cache is damaged ({error}): delete it, and run again.") from error
+
+    def has_arrays(self, key: str) -> bool:
+        """Whether arrays of that key are there; who made room may have deleted them."""
+        return (self.folder / f"{key}.npz").exists()
 
     def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """An entry without a record."""
@@ -146,7 +148,7 @@ class FrameFeatureCache:
     def read(self, **producer: object) -> dict[str, np.ndarray] | None:
         """What the producer stored; None where it stored nothing."""
         key = self.key(**producer)
-        return self.cache.arrays(key) if self.cache.read(key) else None
+        return self.cache.arrays(key) if self.cache.read(key) and self.cache.has_arrays(key) else None
 
     def store(self, arrays: Mapping[str, np.ndarray], **producer: object) -> None:
         self.cache.write(self.key(**producer), {"status": "stored"}, arrays)

@@ -118,7 +118,7 @@ class PreviewStage(Stage[PreviewPlan, "str | ClipRecord"]):
             audio=file_sha256(self.config.reference / plan.audio) if plan.audio else None,
         )
         try:
-            if self.cache.read(key) is None:
+            if self.cache.read(key) is None or not self.cache.has_arrays(key):
                 self.cache.write(key, *self._make(plan, reference_key, context))
         except MediaError as error:
             if is_transient(error):

@@ -119,7 +119,8 @@ class ReferenceStage(Stage[str, "str | ClipRecord"]):
             key = self.config.reference_key(_sha256(path, Reason.REFERENCE_UNREADABLE))
         except ScoringError as error:  # without its content nothing can be cached of it
             return failed_record(error.reason, str(error))
-        if self.cache.read(key) is None:
+        known = self.cache.read(key)
+        if known is None or (known.get("status") == "scored" and not self.cache.has_arrays(key)):
             scorer = load_scorer(self.config)
             try:
                 measured = measure_reference(path, scorer, self.config.face_config, context.heartbeat)
@@ -198,7 +199,8 @@ class ClipScoring:
         key, output, audio = self._key(reference["facts"]["sha256"])
         cached = self.cache.read(key) or {"families": {}}
         fingerprints = self.config.family_fingerprints()
-        needed = {name for name, print_ in fingerprints.items() if print_ not in cached.get("families", {})}
+        families = cached.get("families", {})
+        needed = {name for name, print_ in fingerprints.items() if not self._is_whole(families.get(print_))}
         if cached.get("status") != "failed" and (needed or "status" not in cached):
             try:
                 with self._file_to_score(output, context) as file:
@@ -214,6 +216,10 @@ class ClipScoring:
                 cached = self._merged(key, cached, score, fingerprints)
             self.cache.write(key, cached)
         return _combined(cached, fingerprints, audio)
+
+    def _is_whole(self, family: ClipRecord | None) -> bool:
+        """Whether the cached scores of a family are there, and its arrays if it has some."""
+        return family is not None and (not family["arrays"] or self.cache.has_arrays(family["arrays"]))
 
     def store_crash(self, record: ClipRecord) -> None:
         """Cache that the clip crashed its worker, if the clip can be identified at all."""

@@ -34,7 +34,7 @@ from syncdiff_data.shards import Store, read_features
 from syncdiff_data.shards.schema import FOOTER_KEY, shard_path
 from syncdiff_data.shards.validate import validate
 from syncdiff_eval.benchmark import BenchmarkConfig, _check_added
-from syncdiff_eval.cache import forget_all, open_run
+from syncdiff_eval.cache import FrameFeatureCache, forget_all, open_run
 from syncdiff_eval.compare import compare_reports
 from syncdiff_eval.merge import merge_reports
 from syncdiff_eval.methods import read_methods
@@ -44,6 +44,7 @@ from syncdiff_eval.protocols import SYNCDIFF
 from syncdiff_eval.report.files import write_report
 from syncdiff_eval.report.tables import terminal
 from syncdiff_eval.results import read_results
+from syncdiff_eval.runner import ClipScoring
 from syncdiff_eval.validate import read_valid_report
 
 
@@ -218,6 +219,21 @@ def test_foreign_files_in_a_cache_stay(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r"thesis\.txt cannot be emptied"):
         forget_all(tmp_path / "thesis.txt")
+
+
+def test_arrays_of_the_cache_that_were_deleted_are_made_again(tmp_path: Path) -> None:
+    """By somebody who made room: their records alone are no finished work."""
+    with open_run(tmp_path) as cache:
+        frames = FrameFeatureCache(cache, {"file": "a"})
+        frames.store({"x": np.zeros(3)}, name="net")
+        assert frames.read(name="net") is not None
+        scoring = ClipScoring(None, cache, None, "")  # type: ignore[arg-type]
+        family = {"values": {}, "missing": {}, "arrays": frames.key(name="net")}
+        assert scoring._is_whole(family)
+        (tmp_path / f"{frames.key(name='net')}.npz").unlink()
+        assert frames.read(name="net") is None
+        assert not scoring._is_whole(family)
+        assert scoring._is_whole(family | {"arrays": None})
 
 
 @pytest.mark.parametrize(
