@@ -119,22 +119,28 @@ def main(options: Options) -> None:
         raise UserError(
             f"--model {options.model} learns from one data set: give --clips and --sync once, without a weight."
         )
-    features = None if options.features is None else Path(user_path("--features", options.features))
+    features = given_path("--features", options.features)
+    autoencoder = given_path("--autoencoder", options.autoencoder)
     data = TrainingData(
         clips[0], features, options.feature, options.split, options.validation_split, next(iter(sync), None)
     )
     if options.model in GENERATORS:
-        stages = Stages(options.autoencoder, options.audio)
+        stages = Stages(autoencoder, given_path("--audio", options.audio))
         checkpoint = train_generator(options.model, data, options.settings, run, stages)
     elif options.model == "audio":
-        if options.autoencoder is None or features is None:
+        if autoencoder is None or features is None:
             raise UserError(
                 "--model audio needs --features, and --autoencoder, for which the whole model is built."
             )
-        checkpoint = train_audio(data, options.settings, run, options.autoencoder)
+        checkpoint = train_audio(data, options.settings, run, autoencoder)
     else:
         checkpoint = train_autoencoder(data, options.settings, run)
     print(f"{options.model}: {checkpoint}")
+
+
+def given_path(flag: str, path: Path | None) -> Path | None:
+    """An optional path as `user_path` makes it."""
+    return None if path is None else Path(user_path(flag, path))
 
 
 def parse(arguments: list[str]) -> Options:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MOST_NODES = 100_000
 """Of a YAML file with its aliases written out; a registry of methods or a preset has some hundred."""
@@ -24,10 +27,9 @@ def parse_yaml(text: str) -> Any:
     import yaml  # shards are read where it is not installed
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [
-                key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"
-            ]
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            keys = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
             if twice := next((key for key, count in Counter(keys).items() if count > 1), None):
                 problem = f"the key {twice!r} is there twice"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
@@ -45,6 +47,13 @@ def parse_yaml(text: str) -> Any:
             f"with its aliases written out it has {nodes:,} values; at most {MOST_NODES:,} are read"
         )
     return value
+
+
+def first_error(error: ValidationError) -> str:
+    """The first value of a document that pydantic refuses: where it stands, what is expected, what is there."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or "it"
+    return f"{name}: {first['msg']}, found {first['input']!r}"
 
 
 def _count_nodes(value: object, counted: dict[int, int]) -> int:

@@ -15,7 +15,7 @@ AT_LEAST_1: Range = (1.0, math.inf)
 SHARE: Range = (0.0, 1.0)
 SEED: Range = (0, 2**53)
 WIDTH: Range = (1, 2**16)
-"""Channels of a network."""
+"""Channels of a network, windows of a batch."""
 DEPTH: Range = (1, 1000)
 """Layers of a network."""
 

@@ -295,6 +295,11 @@ def list_checkpoints(run: Path) -> list[Path]:
     )
 
 
+def step_name(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step:08d}"
+
+
 def steps_done(run: Path) -> int:
     """The step of a run's newest checkpoint; 0 without one."""
     return max((int(path.name.removeprefix("step-")) for path in list_checkpoints(run)), default=0)
@@ -305,7 +310,7 @@ def write_checkpoint(run: Path, step: int, fill: Callable[[Path], None], keep: i
 
     Written under a temporary name, synced, renamed: a checkpoint is there whole or not at all.
     """
-    final = run / CHECKPOINTS / f"step-{step:08d}"
+    final = run / CHECKPOINTS / step_name(step)
     replace_folder(final, fill)
     prune(run, keep)
     return final

@@ -24,8 +24,8 @@ def open_event_log(run: Path, step: int) -> Iterator[EventLog]:
     """
     folder = run / EVENTS
     with _writer_threads_silent():
-        log = SummaryWriter(str(folder), purge_step=step + 1)
         try:
+            log = SummaryWriter(str(folder), purge_step=step + 1)
             yield log
             log.close()
         except OSError as error:

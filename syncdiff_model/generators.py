@@ -11,6 +11,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.registry import is_own
 from syncdiff_data.weights import file_sha256, find_weights
 from syncdiff_model.checkpoint import CONFIG, find_checkpoint, fingerprint, read_index
+from syncdiff_model.device import check_device
 from syncdiff_model.generator import Generator
 from syncdiff_model.pipeline import OnePassPipeline, SyncDiffPipeline
 from syncdiff_model.rollout import SamplingConfig
@@ -34,6 +35,7 @@ def load_generator(model: str, sampling: SamplingConfig, weights: Weights, devic
     sampling: for the models that have it. weights: files the user gave, by name. UserError when there is no such model,
     when it is damaged, and when weights are missing.
     """
+    check_device(device)
     if model in PUBLISHED:
         return Wav2LipGenerator.published(PUBLISHED[model], weights, device)
     checkpoint = find_checkpoint(Path(model))

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from syncdiff_data.documents import parse_json
+from syncdiff_data.documents import first_error, parse_json
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.ranges import WIDTH
 from syncdiff_model.autoencoder import AUTOENCODERS, Autoencoder, decode, encode, latent_factor, to_unit
@@ -84,9 +84,7 @@ def read_config(path: Path, kind: Any) -> dict[str, Any]:
     try:
         FIELDS[kind].model_validate(config)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "it"
-        raise ValueError(f"{path.name}: {name}: {first['msg']}, found {first['input']!r}") from error
+        raise ValueError(f"{path.name}: {first_error(error)}") from error
     known = inspect.signature(kind.__init__).parameters
     return {name: value for name, value in config.items() if name in known}
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from syncdiff_data.documents import parse_yaml
-from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, check_ranges
+from syncdiff_data.documents import first_error, parse_yaml
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, WIDTH, check_ranges
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import is_file
 from syncdiff_model.autoencoder import AutoencoderConfig
@@ -65,16 +65,16 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = ("batch_size", "window", "accumulate", "windows_per_visit")
+        check_ranges(self, dict.fromkeys(("batch_size", "window", "accumulate", "windows_per_visit"), WIDTH))
         every = ("checkpoint_every", "keep_checkpoints", "log_every")
-        check_ranges(self, dict.fromkeys((*counts, *every), AT_LEAST_1))
+        check_ranges(self, dict.fromkeys(every, AT_LEAST_1))
         check_ranges(
             self, {"steps": (0, 99_999_999), "seed": (0, 2**32 - 1)}
         )  # names of checkpoints have 8 digits
         rates = ("learning_rate", "weight_decay", "clip_norm", "max_seconds")
-        or_none = ("warmup_steps", "decay_steps", "validate_every", "loader_workers")
+        or_none = ("warmup_steps", "decay_steps", "validate_every")
         check_ranges(self, dict.fromkeys((*rates, *or_none), AT_LEAST_0))
-        check_ranges(self, {"ema_decay": SHARE})
+        check_ranges(self, {"ema_decay": SHARE, "loader_workers": (0, 1000)})
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,14 @@ def load_preset(preset: str) -> Settings:
 
 
 def settings_from(given: dict[str, Any]) -> Settings:
-    """Settings with the given values, nested by section, in place of the defaults. ValueError for a wrong one."""
-    return TypeAdapter(Settings).validate_python(_merge(asdict(Settings()), given))
+    """Settings with the given values, nested by section, in place of the defaults.
+
+    ValueError for a wrong one, UserError for one outside its range.
+    """
+    try:
+        return TypeAdapter(Settings).validate_python(_merge(asdict(Settings()), given))
+    except ValidationError as error:
+        raise ValueError(first_error(error)) from error
 
 
 def to_plain(settings: Settings) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def _merge(default: dict[str, Any], given: Any) -> dict[str, Any]:
     """`default` with what is given in its place; ValueError for a name that is not there."""
     if not isinstance(given, dict):
         raise ValueError(f"expected names and values, found {given!r}")
-    if unknown := sorted(set(given) - set(default)):
+    if unknown := sorted(str(name) for name in set(given) - set(default)):
         raise ValueError(f"unknown {', '.join(unknown)}; there are {', '.join(default)}")
     nested = {
         key: _merge(value, given[key])

@@ -25,12 +25,14 @@ from syncdiff_data.shards import Store, load_dataset
 from syncdiff_data.stage import exclusive
 from syncdiff_data.weights import find_weights
 from syncdiff_model.checkpoint import list_checkpoints, load_autoencoder, prune, tidy, write_text
+from syncdiff_model.device import check_device
 from syncdiff_model.distributed import Peers, run_on_workers
 from syncdiff_model.presets import Settings, TrainConfig, to_plain
 from syncdiff_model.sync_data import SyncBatches, hold_out, load_sync_clips
 from syncdiff_model.tasks.audio import (
     AudioTask,
     Origin,
+    check_origin,
     features_encoder,
     fresh_conditioner,
     load_conditioner,
@@ -146,11 +148,19 @@ def train_generator(
         loader = _loader(data, settings, config, peers, parts)
         held_out = _validation_batches(data, settings, config, parts)
         if checkpoint:
-            return kind.task.saved(settings, checkpoint, held_out), loader
+            saved = kind.task.saved(settings, checkpoint, held_out)
+            check_origin(
+                saved.model.conditioner,
+                data_origin(data, loader).of_all,
+                "resume with the data it began with",
+            )
+            return saved, loader
         assert autoencoder is not None
         torch.manual_seed(config.seed)
         few, networks = _measured(data, settings, config, parts), load_autoencoder(autoencoder)
         reader = load_conditioner(audio) if audio else None
+        if reader:
+            check_origin(reader, data_origin(data, loader).of_sound, "train an audio network on these")
         task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, reader)
         return task, loader
 
@@ -170,7 +180,9 @@ def train_audio(data: TrainingData, settings: Settings, options: RunOptions, aut
         loader = _loader(data, settings, config, peers, parts)
         held_out = _validation_batches(data, settings, config, parts)
         if checkpoint:
-            return AudioTask(load_conditioner(checkpoint), held_out), loader
+            conditioner = load_conditioner(checkpoint)
+            check_origin(conditioner, data_origin(data, loader).of_all, "resume with the data it began with")
+            return AudioTask(conditioner, held_out), loader
         torch.manual_seed(config.seed)
         frames = replace(parts, images=("frames",))
         few = _measured(data, settings, settings.train_syncdiff, frames)
@@ -188,7 +200,8 @@ def data_origin(data: TrainingData, loader: Loader) -> Origin:
     assert data.features is not None
     assert feature is not None
     faces = load_dataset(Store(data.clips), "clips").setting("faces")
-    return Origin(features_encoder(data.features), feature, faces)
+    index = loader.dataset.index
+    return Origin(features_encoder(data.features), feature, faces, index.crop_size, index.feature_dim)
 
 
 @dataclass(frozen=True)
@@ -278,7 +291,10 @@ def start_run(run: Path, model: str, settings: Settings, resume: bool) -> Path |
 
 def _read_description(path: Path) -> Any:
     try:
-        return parse_json(path.read_bytes())
+        description = parse_json(path.read_bytes())
+        if not isinstance(description, dict):
+            raise ValueError("it describes no run")
+        return description
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({error}): put a copy of it back, or train into another --out."
@@ -382,6 +398,8 @@ def _train(build: Build, config: TrainConfig, options: RunOptions) -> Path:
             trainer.resume(checkpoint)
         trainer.run()
 
+    if not (config.steps or list_checkpoints(run)):
+        raise UserError(f"A training of 0 steps leaves nothing in {run}: give at least one step.")
     if config.batch_size % options.workers:
         raise UserError(
             f"A batch of {config.batch_size} windows does not part evenly among {options.workers} workers: choose "
@@ -390,6 +408,7 @@ def _train(build: Build, config: TrainConfig, options: RunOptions) -> Path:
     if options.workers > 1:
         run_on_workers(train, run, options.workers, options.ray)
     else:
+        check_device(options.ray.device)
         try:
             train(Peers(), options.ray.device)
         except RuntimeError as error:

@@ -158,6 +158,8 @@ class SyncBatches:
         return {"number": self.number}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if not isinstance(state["number"], int) or state["number"] < 0:
+            raise ValueError(f"it counts {state['number']!r} batches")
         self.number = state["number"]
 
     def batch(self, number: int) -> Batch:

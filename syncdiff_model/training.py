@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from syncdiff_data.loader import Batch, Loader
 from syncdiff_data.records import UserError
-from syncdiff_model.checkpoint import BEST, load_state, replace_folder, write_checkpoint
+from syncdiff_model.checkpoint import BEST, load_state, replace_folder, step_name, write_checkpoint
 from syncdiff_model.distributed import Peers
 from syncdiff_model.event_log import EventLog, open_event_log
 from syncdiff_model.presets import TrainConfig
@@ -67,13 +67,17 @@ class Trainer:
         """Load a checkpoint's weights, optimiser, EMA and position in the data. UserError when it is damaged."""
         state = load_state(checkpoint / STATE)
         try:
+            _check_finite(state)
             self.task.trained.load_state_dict(state["trained"])
             for phase, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][phase])
+                _load_optimizer(optimizer, state["optimizers"][phase])
             self.ema.load_state_dict(state["ema"])
+            _check_alike(self.ema.shadow_params, self.params)
             self.loader.load_state_dict(state["loader"])
-            self.step, self.best = int(state["step"]), float(state.get("best", -math.inf))
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            self.step, self.best = state["step"], float(state.get("best", -math.inf))
+            if checkpoint.name != step_name(self.step):
+                raise ValueError(f"it is of step {self.step}")
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
                 f"{checkpoint / STATE} is not the state of this training ({error}): remove {checkpoint}, and "
                 "--resume goes on from the one before."
@@ -244,6 +248,37 @@ def lr_lambda(step: int, config: TrainConfig, seconds: float = 0.0) -> float:
     if config.max_seconds is not None and config.decay_steps:
         by_clock = (1 - seconds / config.max_seconds) * config.steps / config.decay_steps
     return max(0.0, min(1.0, rise, fall, by_clock))
+
+
+def _check_finite(state: Any) -> None:
+    """ValueError where a tensor of a training state holds nan or inf, which every later step would spread."""
+    if torch.is_tensor(state):
+        if not bool(torch.isfinite(state).all()):
+            raise ValueError("it holds values that are not finite")
+    elif isinstance(state, dict | list):
+        for part in state.values() if isinstance(state, dict) else state:
+            _check_finite(part)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Its moments; its options stay this run's. ValueError where a moment is not of its parameter's shape."""
+    own = [
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(state)
+    for group, options in zip(optimizer.param_groups, own):
+        group.update(options)
+    for parameter, moments in optimizer.state.items():
+        _check_alike([moments["exp_avg"], moments["exp_avg_sq"]], [parameter] * 2)
+
+
+def _check_alike(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> None:
+    """ValueError where tensors differ in number, type or shape."""
+    for one, other in zip(found, expected, strict=True):
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            raise ValueError(
+                f"a parameter is {other.dtype} {list(other.shape)} and what belongs to it {one.dtype} {list(one.shape)}"
+            )
 
 
 class Progress:

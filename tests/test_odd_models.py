@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import test_model_training as training
 import torch
 from diffusers import AutoencoderTiny
 from loader_data import write_dataset
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from syncdiff_pipelines import synthesize, train
+from test_model_training import trainer
 from tiny_avhubert import write_tiny_checkpoint
 from tiny_models import save_tiny_model, tiny_model
 
@@ -34,16 +38,21 @@ from syncdiff_model.checkpoint import (
     INDEX,
     list_checkpoints,
     load_autoencoder,
+    load_state,
     load_syncdiff,
     prune,
     steps_done,
 )
 from syncdiff_model.describe import check_networks
+from syncdiff_model.device import check_device
 from syncdiff_model.dubbing import DubConfig
 from syncdiff_model.pipeline import SyncDiffPipeline
 from syncdiff_model.presets import Settings, load_preset, settings_from
 from syncdiff_model.rollout import SamplingConfig, advance, start_rollout
-from syncdiff_model.runs import RunOptions, SyncTrainingData, train_sync
+from syncdiff_model.runs import RunOptions, SyncTrainingData, start_run, train_sync
+from syncdiff_model.sync_data import SyncBatches, SyncDataConfig
+from syncdiff_model.tasks.audio import Origin, check_origin
+from syncdiff_model.training import STATE
 
 NAN, INF = float("nan"), float("inf")
 
@@ -66,6 +75,8 @@ NAN, INF = float("nan"), float("inf")
             "pair_timeout",
         ),
         (lambda: train.parse(["--loss.pixel", "nan"]), "pixel"),
+        (lambda: train.parse(["--train-gan.batch-size", "1000000000"]), "batch_size"),
+        (lambda: check_device("cuda:99"), "--device cuda:99 cannot be used here"),
         (lambda: train.parse(["--train-syncdiff.steps", "100000000"]), "steps"),
         (lambda: train.parse(["--mask.left", "0.9", "--mask.right", "0.1"]), "mask is empty"),
         (lambda: settings_from({"denoiser": {"layers": 10**9}}), "layers is 1000000000: expected 1 to"),
@@ -93,11 +104,24 @@ def test_networks_too_large_for_any_memory_are_checked_without_it() -> None:
     check_networks(settings_from({"denoiser": {"widths": [65536] * 2, "attention": [False, True]}}))
 
 
-def test_a_preset_outside_its_ranges_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gan: {widths: []}", "widths is empty"),
+        ("mask: {top: null}", "mask.top: Input should be a valid number, found None"),
+        ("1: 2\nfoo: 3", "unknown 1, foo; there are mask, "),
+        ("gan: {sync: 0.1}\nmask: {top: 0.4}\ngan: {}", "the key 'gan' is there twice"),
+        ("mask:\n  {top: 0.1, top: 0.2}", "the key 'top' is there twice"),
+        ("gan: !!map [1]", "expected a mapping node"),
+    ],
+)
+def test_a_preset_of_odd_values_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("gan: {widths: []}")
-    with pytest.raises(UserError, match=r"mine\.yaml is not a preset: widths is empty"):
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"mine\.yaml is not a preset: (.|\n)*{re.escape(said)}"):
         load_preset(str(path))
+    path.write_text("mask: {<<: {top: 0.2}, top: 0.4}")
+    assert load_preset(str(path)).mask.top == 0.4
 
 
 def test_what_is_no_checkpoint_is_none_and_stays(tmp_path: Path) -> None:
@@ -280,3 +304,79 @@ def test_an_expert_and_an_encoder_larger_than_their_weights_are_refused(tmp_path
         rewrite(path, encoder=json.loads(path.read_text())["encoder"] | {"layers": layers})
         with pytest.raises(UserError, match=said):
             AVHubertEncoder.from_checkpoint(tmp_path / "avhubert")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of one step."""
+    run = tmp_path_factory.mktemp("run")
+    trainer(run, replace(training.TRAIN, steps=1)).run()
+    return run / "checkpoints" / "step-00000001"
+
+
+def each_tensor(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if torch.is_tensor(state):
+        return change(state) if state.dim() else state
+    if isinstance(state, dict):
+        return {name: each_tensor(value, change) for name, value in state.items()}
+    return [each_tensor(value, change) for value in state] if isinstance(state, list) else state
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s | {"ema": each_tensor(s["ema"], lambda t: t * NAN)}, "values that are not finite"),
+        (lambda s: each_tensor(s, lambda t: t.half()), "what belongs to it torch.float16"),
+        (lambda s: s | {"optimizers": each_tensor(s["optimizers"], lambda t: t[:0])}, "what belongs to it"),
+        (lambda s: s | {"ema": s["ema"] | {"shadow_params": []}}, "is not the state"),
+        (lambda s: s | {"step": 10**12}, "it is of step 1000000000000"),
+        (lambda s: s | {"step": INF}, "is not the state"),
+        (lambda s: s | {"loader": 5}, "is not the state"),
+    ],
+)
+def test_a_state_of_another_training_is_a_sentence(
+    trained: Path, tmp_path: Path, change: Callable[[dict], dict], said: str
+) -> None:
+    checkpoint = tmp_path / trained.name
+    checkpoint.mkdir()
+    state = load_state(trained / STATE)
+    torch.save(change(state), checkpoint / STATE)
+    with pytest.raises(UserError, match=said):
+        trainer(tmp_path, training.TRAIN).resume(checkpoint)
+
+
+def test_options_of_an_optimizer_are_the_runs_own(trained: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / trained.name
+    checkpoint.mkdir()
+    state = load_state(trained / STATE)
+    state["optimizers"]["all"]["param_groups"][0] |= {"betas": (5,), "weight_decay": NAN, "rate": "x"}
+    torch.save(state, checkpoint / STATE)
+    resumed = trainer(tmp_path, training.TRAIN)
+    resumed.resume(checkpoint)
+    (group,) = resumed.optimizers["all"].param_groups
+    assert (group["betas"], group["weight_decay"], group["rate"]) == ((0.9, 0.99), 0.0, 1.0)
+
+
+def test_a_sample_count_that_counts_nothing_is_no_state() -> None:
+    with pytest.raises(ValueError, match="it counts -5 batches"):
+        SyncBatches([], [], SyncDataConfig()).load_state_dict({"number": -5})
+
+
+def test_a_run_goes_on_with_the_data_it_began_with() -> None:
+    config = tiny_model().conditioner.config
+    origin = Origin({"encoder": "logfbank", "checkpoint": config.checkpoint}, "logfbank", {}, 64, 104)
+    conditioner = tiny_model().conditioner
+    check_origin(conditioner, origin.of_sound, "")
+    with pytest.raises(UserError, match="whose encoder is logfbank, not mel: begin anew"):
+        check_origin(conditioner, replace(origin, encoder={"encoder": "mel"}).of_sound, "begin anew")
+    with pytest.raises(UserError, match="whose crop_size is 64, not 128"):
+        check_origin(conditioner, {"crop_size": 128}, "begin anew")
+
+
+def test_what_stands_where_a_run_writes_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(UserError, match="tensorboard could not be written"):
+        trainer(tmp_path, training.TRAIN).run()
+    (tmp_path / "run.json").write_text("[1]")
+    with pytest.raises(UserError, match="it describes no run"):
+        start_run(tmp_path, "gan", Settings(), resume=True)

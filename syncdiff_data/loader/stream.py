@@ -197,6 +197,7 @@ class Loader:
         """Go on after the last batch before `state` was taken.
 
         UserError when clips, seed or shuffling differ: the order is another, and samples would be missed or repeated.
+        ValueError where `state` counts no samples.
         """
         if state["order"] != self.dataset.order_fingerprint:
             raise UserError(
@@ -204,4 +205,6 @@ class Loader:
                 "same clips in the same shards, split, window, windows_per_visit, spread, shuffle_shards and seed, or "
                 "start a new run"
             )
+        if not isinstance(state["samples"], int) or state["samples"] < 0:
+            raise ValueError(f"it counts {state['samples']!r} samples")
         self.samples = state["samples"]

@@ -40,6 +40,20 @@ class Origin:
     """Its column."""
     faces: dict[str, Any]
     """The fields of FaceConfig."""
+    crop_size: int = 0
+    """Side of the crops, in pixels."""
+    feature_dim: int = 0
+    """Width of the feature."""
+
+    @property
+    def of_sound(self) -> dict[str, Any]:
+        """What a conditioner's config says of the features."""
+        return {**self.encoder, "feature": self.feature, "feature_dim": self.feature_dim}
+
+    @property
+    def of_all(self) -> dict[str, Any]:
+        """What it says of features and crops."""
+        return {**self.of_sound, "faces": self.faces, "crop_size": self.crop_size}
 
 
 class AudioTask(Task):
@@ -148,6 +162,15 @@ def load_conditioner(path: Path) -> Conditioner:
     return conditioner
 
 
+def check_origin(conditioner: Conditioner, data: Mapping[str, Any], advice: str) -> None:
+    """UserError where a trained conditioner learnt from other data than these, `of_sound` or `of_all` of an Origin."""
+    for name, value in data.items():
+        if (trained := conditioner.config[name]) != value:
+            raise UserError(
+                f"What is trained already learnt from data whose {name} is {trained}, not {value}: {advice}."
+            )
+
+
 def copy_audio(reader: Conditioner, conditioner: Conditioner) -> None:
     """Give a conditioner the audio network of another one, its reading of the lips, and the scales that belong to them.
 
@@ -195,6 +218,8 @@ def features_encoder(features: Path) -> dict[str, str]:
         made: dict[str, str] = parse_json((features / "dataset.json").read_bytes())["recipe"]["config"]
         encoder = {name: made[name] for name in ("encoder", "checkpoint")}
         modality = made["modality"]
+        if not all(isinstance(name, str) for name in encoder.values()):
+            raise ValueError(f"{encoder} are no names")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{features} does not say which encoder made it ({error!r}): expected a data set of extract_features.py."
