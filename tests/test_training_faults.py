@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from syncdiff_data.cli import exit_with_sentence
 from syncdiff_data.loader import ClipWindows, Loader, LoaderConfig
@@ -100,7 +101,11 @@ def test_a_log_on_a_full_disk_is_a_sentence_without_a_stack(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_resumed_log_keeps_the_step_of_its_checkpoint_and_hides_later_ones(tmp_path: Path) -> None:
+def test_a_resumed_log_keeps_the_step_of_its_checkpoint_and_hides_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of one process and one second, TensorBoard sorts its files by this number as text: 10 before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for step, losses in ((0, {1: 1.0, 2: 2.0, 3: 3.0}), (2, {3: 30.0, 4: 40.0})):
         with open_event_log(tmp_path, step) as log:
             for number, loss in losses.items():
