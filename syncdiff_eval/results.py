@@ -120,7 +120,7 @@ class MethodResult(StrictModel):
     """Codec, size, fps of its files with their number, the most frequent first."""
     codecs: list[str]
     """Of its files, in alphabetical order."""
-    bit_rate: int | None
+    bit_rate: int | None = Field(le=2**63 - 1)
     """Median over its files, bit/s; null where no file states one."""
     sound_late_ms: float | None = None
     """Milliseconds by which the audio stream starts after the video stream, as containers declare it (negative: before

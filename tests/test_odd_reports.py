@@ -371,6 +371,7 @@ def test_scored_clips_name_their_file(report: Path, tmp_path: Path, column: str)
             "protocol.resamples: .* less than or equal to 1000000",
         ),
         (lambda r: r["protocol"].update(seed=-1), "protocol.seed: "),
+        (lambda r: r["methods"][2].update(bit_rate=10**400), "methods.2.bit_rate: "),
     ],
 )
 def test_results_that_make_no_table_are_refused(
