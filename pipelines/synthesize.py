@@ -11,8 +11,10 @@ again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import tyro
@@ -74,6 +76,7 @@ def main(options: Options) -> None:
 def dub_one(options: Options, video: Path, audio: Path) -> None:
     """Dub one video in this process."""
     out = Path(user_path("--out", options.out))
+    check_writable(out)
     if out.is_dir() or out.suffix.lower() != ".mp4":
         raise UserError(f"--out {out} must be a file that ends in .mp4, not a folder.")
     if out.exists() and not options.overwrite:
@@ -95,6 +98,19 @@ def dub_one(options: Options, video: Path, audio: Path) -> None:
     if failure:
         raise UserError(f"{out.name} was not made: {failure.reason} ({failure.detail}).")
     print(out)
+
+
+def check_writable(out: Path) -> None:
+    """UserError, before any work, where no file of that name can be written."""
+    try:
+        with suppress(FileNotFoundError):
+            out.lstat()
+        folder = next(parent for parent in out.parents if parent.exists())
+        with TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"--out {str(out)!r} cannot be written ({said}): choose another place.") from error
 
 
 def model_of(name: str) -> str:

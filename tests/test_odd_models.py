@@ -174,6 +174,13 @@ def test_odd_offsets_are_shown_and_leave_a_clip_out(
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
+@pytest.mark.parametrize("out", ["x" * 300 + ".mp4", "a\0b/c.mp4", "file.mp4/x.mp4", "/proc/x.mp4"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file.mp4").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        synthesize.dub_one(synthesize.Options(model="m", out=tmp_path / out), tmp_path, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "good")
