@@ -95,5 +95,5 @@ def test_options_that_cannot_work_are_refused() -> None:
     with pytest.raises(UserError, match="windows of at least 9 frames, not 1"):
         replace(load_preset("compact"), loss=LossConfig(sync=0.01))
     assert Settings(loss=LossConfig(sync=0.01)).train_syncdiff.window >= 9
-    with pytest.raises(ValueError, match="must lie before"):
+    with pytest.raises(UserError, match="pose_offset is 0: expected 1 to"):
         ConditioningConfig(pose_offset=0)

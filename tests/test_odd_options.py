@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +204,15 @@ def test_folders_that_can_be_none_are_a_sentence(
         Store(tmp_path / given)
     monkeypatch.undo()
     assert Store(tmp_path / "not there yet").base == str(tmp_path.resolve() / "not there yet")
+
+
+def test_a_reader_that_ends_early_is_no_stack() -> None:
+    """`syncdiff ... --help | head`"""
+    line = [sys.executable, "-m", "syncdiff_data", "--help"]
+    said = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert said.stdout
+    assert said.stderr
+    said.stdout.close()
+    assert "Traceback" not in said.stderr.read()
+    said.stderr.close()
+    said.wait()

@@ -7,10 +7,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from loader_data import make_dataset, numbered_clip
 
 from syncdiff_data.loader.config import LoaderConfig
-from syncdiff_data.loader.stream import ClipWindows
+from syncdiff_data.loader.stream import ClipWindows, into_shared_memory
+from syncdiff_data.records import UserError
 
 
 def loaders(root: Path, world_size: int, **options: Any) -> list[ClipWindows]:
@@ -88,3 +90,16 @@ if __name__ == "__main__":
         finally:
             training.kill()
     assert not psutil.wait_procs(left, timeout=60)[1]
+
+
+def test_a_batch_without_room_in_shared_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has 64 MB of it unless told otherwise. In a DataLoader's own hands such a batch is lost."""
+    batch = {"frames": torch.zeros(4, 5), "clip_id": ["a"]}
+    assert into_shared_memory(batch)["frames"].is_shared()
+
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(UserError, match=r"/dev/shm.*No space left.*--shm-size"):
+        into_shared_memory({"frames": torch.zeros(4, 5)})

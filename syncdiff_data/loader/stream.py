@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from syncdiff_data.loader.batch import Batch, BatchMaker
@@ -105,7 +106,8 @@ class ClipWindows(IterableDataset[Batch]):
             samples = [
                 self.start + n for n in batch_of(number, self.config.batch_size, self.rank, self.world_size)
             ]
-            yield maker.batch([self.place_of(n) for n in samples if end is None or n < end])
+            batch = maker.batch([self.place_of(n) for n in samples if end is None or n < end])
+            yield into_shared_memory(batch) if worker else batch
 
     def _num_batches(self, end: int) -> int:
         """Batches that each rank gets until sample `end`: equally many, or ranks that train together would wait for
@@ -128,6 +130,25 @@ class ClipWindows(IterableDataset[Batch]):
         window = int(windows[place])
         clip = int(clips[window // self.config.windows_per_visit])
         return clip, epoch * self.samples_per_epoch + window
+
+
+def into_shared_memory(batch: Batch) -> Batch:
+    """The batch, from where the process that trains takes it. UserError where there is no room.
+
+    A DataLoader does the same in a thread of its queue, where a batch without room is lost and training waits for ever.
+    """
+    tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
+    try:
+        for tensor in tensors:
+            tensor.share_memory_()
+    except RuntimeError as error:
+        size = sum(tensor.nbytes for tensor in tensors) / 1e6
+        raise UserError(
+            f"shared memory (/dev/shm) has no room for the next batch of {size:.0f} MB, and each worker of the loader "
+            f"keeps some ({error}). Give the container more (docker run --shm-size 8g), or set loader_workers: 0 in "
+            "the preset."
+        ) from error
+    return batch
 
 
 def end_with_training(worker: int) -> None:
