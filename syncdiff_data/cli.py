@@ -97,10 +97,8 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
-    except BrokenPipeError:  # `... --help | head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else Python writes the rest at its end
+    except BrokenPipeError:  # `... --help | head`; what is not yet written would be another one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         from syncdiff_data.stage.faults import run_fault  # which imports this module
