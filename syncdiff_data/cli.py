@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,7 +88,15 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     """Do it and exit: status 0; 2 and one sentence for a UserError and a full disk, 3 for UnexpectedFailures; 130 after
-    Ctrl-C, which loses no finished work."""
+    Ctrl-C and 143 after SIGTERM, as schedulers send it, which lose no finished work."""
+    was_terminated = False
+
+    def terminate(number: int, frame: object) -> None:
+        nonlocal was_terminated
+        was_terminated = True
+        raise KeyboardInterrupt  # the one exception that Ray passes on from where it waits
+
+    signal.signal(signal.SIGTERM, terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in a locale that lacks their letters
@@ -110,7 +119,7 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         raise SystemExit(fault.exit_status) from None
     except KeyboardInterrupt:
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(143 if was_terminated else 130) from None
     raise SystemExit(0)
 
 

@@ -101,7 +101,10 @@ def test_a_log_gets_lines_with_rate_and_rejects(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_state_to_resume(tmp_path: Path, ray_session: None) -> None:
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_leave_a_state_to_resume(
+    ending: signal.Signals, status: int, tmp_path: Path, ray_session: None
+) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
     for number in range(40):
         write_colour(root / f"{number:02d}.mp4", "face", 12 + number)
@@ -112,11 +115,12 @@ def test_ctrl_c_leaves_a_state_to_resume(tmp_path: Path, ray_session: None) -> N
     while len(list((out / "clips").glob("*.parquet"))) < 2:
         assert run.poll() is None
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(ending)
     _, errors = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode == status
     assert "run the same command again to go on" in errors
     assert "Traceback" not in errors
+    assert "*** SIG" not in errors
     finished = {path: path.stat().st_mtime_ns for path in (out / "clips").glob("*.parquet")}
     assert len(finished) < 20, "it was stopped on the way"
     preprocess(root, out)

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -77,7 +78,8 @@ def _connection(address: str, log_to_driver: bool) -> Iterator[None]:
     if not inside_ray_job():
         _check_answer(address, advice)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
+        with _own_signals():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
     except Exception as error:  # Ray raises many kinds here: versions, tokens, dead heads
         raise UserError(f"no Ray answers at {address} ({_first_line(error)}). {advice}") from error
     try:
@@ -133,13 +135,25 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
             ray.shutdown()
 
 
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back what this process does at SIGTERM: Ray's handler ends it with a stack of its own."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
+
+
 def _start_ray(**options: Any) -> None:
     """`ray.init`, again where the machine is too busy to answer in time. UserError where it cannot be started."""
     import ray
 
     for left in reversed(range(STARTS)):
         try:
-            ray.init(**options)
+            with _own_signals():
+                ray.init(**options)
             return
         except Exception as error:
             busy = START_TIMED_OUT in str(error)
