@@ -10,6 +10,7 @@ import functools
 import logging
 import pickle
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -34,8 +35,8 @@ class RunActor:
         self.crashes = CrashCounts(_is_lost)
         self.begun_blocks: Counter[int] = Counter()
         self.unfinished_setups = 0
-        self._key = key
-        self._is_restarted = self._restore()
+        self._key, self._kept, self._changed = key, b"", threading.Event()
+        self._is_restarted = key is not None and self._restore(key)
 
     def report(self, counts: Mapping[int, Mapping[str, int]]) -> None:
         """counts: of some plans so far."""
@@ -70,27 +71,30 @@ class RunActor:
         self.unfinished_setups = 0
         self._keep()
 
-    def _restore(self) -> bool:
+    def _restore(self, key: bytes) -> bool:
         """Take over the counts of this actor's process before; False in the first."""
-        if self._key is None:
-            return False
         from ray.experimental.internal_kv import _internal_kv_get
 
-        kept = _internal_kv_get(self._key, namespace=NAMESPACE)
-        if kept is None:
-            self._keep()
-            return False
-        self.unfinished_setups, counts = pickle.loads(kept)
-        self.crashes.restore(counts)
-        return True
+        kept = _internal_kv_get(key, namespace=NAMESPACE)
+        if kept is not None:
+            self.unfinished_setups, counts = pickle.loads(kept)
+            self.crashes.restore(counts)
+        self._keep()
+        threading.Thread(target=self._write, args=(key,), daemon=True).start()
+        return kept is not None
 
     def _keep(self) -> None:
-        if self._key is None:
-            return
+        """Have the counts written. Calls do not wait for it: they would take twice as long."""
+        if self._key is not None:
+            self._kept = pickle.dumps((self.unfinished_setups, self.crashes.state()))
+            self._changed.set()
+
+    def _write(self, key: bytes) -> None:
         from ray.experimental.internal_kv import _internal_kv_put
 
-        state = pickle.dumps((self.unfinished_setups, self.crashes.state()))
-        _internal_kv_put(self._key, state, namespace=NAMESPACE)
+        while self._changed.wait():
+            self._changed.clear()
+            _internal_kv_put(key, self._kept, namespace=NAMESPACE)
 
 
 def _is_lost(node: str) -> bool:
