@@ -27,7 +27,7 @@ from syncdiff_data.records import UserError
 from syncdiff_data.stage import exclusive, raise_unexpected, ray_session
 from syncdiff_data.weights import given_weights
 from syncdiff_model.dub_lists import DubList, dub_list
-from syncdiff_model.dub_pairs import REPORT, read_pairs
+from syncdiff_model.dub_pairs import REPORT, check_inputs_stay, read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubPair
 from syncdiff_model.generators import PUBLISHED, check_own_code, load_generator
 
@@ -84,6 +84,7 @@ def dub_one(options: Options, video: Path, audio: Path) -> None:
     for flag, path in (("--video", video), ("--audio", audio)):
         if not path.exists():
             raise UserError(f"{flag} {path} does not exist.")
+    check_inputs_stay([DubPair(video, audio, out)])
     weights, device = given_weights(options.weights), options.ray.device
     generator = load_generator(model_of(options.model), options.config.sampling, weights, device)
     with tqdm(unit="frames", desc="dub", mininterval=1) as bar:

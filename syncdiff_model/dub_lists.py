@@ -19,6 +19,7 @@ from syncdiff_model.dub_pairs import (
     FACES,
     REPORT,
     Row,
+    check_inputs_stay,
     dub_recipe,
     report_row,
     stale_dubs,
@@ -103,6 +104,7 @@ def dub_list(job: DubList) -> list[Row]:
     model = resolve_model(job.model)
     recipe = dub_recipe(job.config, job.pairs, job.out, model_fingerprint(model, weights))
     stale = stale_dubs(job.out, recipe, job.overwrite)
+    check_inputs_stay(job.pairs, stale)
     missing = {pair.output: _missing_input(pair) for pair in job.pairs}
     there = [pair for pair in job.pairs if not missing[pair.output]]
     if not there:

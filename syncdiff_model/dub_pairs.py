@@ -8,6 +8,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,26 @@ def check_outputs(table: Path, names: Sequence[str], out: Path) -> None:
 
 def _folded(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
+
+
+def check_inputs_stay(pairs: Sequence[DubPair], removed: Sequence[Path] = ()) -> None:
+    """UserError, before any work, where a video or a sound is an output too, or among the files to be removed."""
+    goes = {_file_key(path) for path in (*(pair.output for pair in pairs), *removed)}
+    for path in (path for pair in pairs for path in (pair.video, pair.audio)):
+        if _file_key(path) in goes:
+            raise UserError(
+                f"{path} is read, and a dub would take its place: name another output, or another --out."
+            )
+
+
+def _file_key(path: Path) -> tuple[int, int] | str:
+    """Equal for two names of one file; `x/../a.mp4` is a name of a.mp4 before there is an x."""
+    plain = Path(os.path.normpath(path))
+    for name in (path, plain):
+        with suppress(OSError, ValueError):  # no such file, or no name of one
+            found = name.stat()
+            return found.st_dev, found.st_ino
+    return str(plain)
 
 
 def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: str) -> dict[str, Any]:

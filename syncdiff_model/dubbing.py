@@ -7,6 +7,7 @@ are streamed: memory does not grow with the video.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,11 +143,15 @@ class Dubber:
         with _naming(pair.video):
             video = Video(pair.video, fps=None, heartbeat=heartbeat)
             tracks = self._tracks(video, heartbeat)
+        shown = Playback(video, 0)
         with _naming(pair.audio):
-            audio, start_s = AudioTrack(pair.audio), float(sound_start(pair.audio))
-            if self.config.longer_audio != "stop":
+            start_s = float(sound_start(pair.audio))
+            stops = self.config.longer_audio == "stop"
+            audio = AudioTrack(pair.audio, start_s + shown.duration_s if stops else math.inf, heartbeat)
+            if not stops:
                 _check_sound_gaps(audio, start_s)
-        shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
+        if not stops:
+            shown = Playback(video, audio.end_s - start_s, self.config.longer_audio)
         # Sound beyond the last frame opens no mouth; a sound that ends earlier is followed by silence.
         features = self.generator.encode_audio(
             audio.slice(start_s, max(1, int(np.ceil(shown.duration_s * FPS))))

@@ -154,6 +154,18 @@ def test_nothing_is_removed_for_a_list_that_cannot_be_dubbed(
         synthesize(model, media, out, ["face.mp4"], overwrite=True)
 
 
+def test_a_video_among_the_dubs_that_would_be_replaced_stays(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    out = tmp_path / "dubs"
+    out.mkdir()
+    shutil.copy(media / "face.mp4", out / "old.mp4")
+    (out / "dubs.json").write_text('{"pairs": [["a.mp4", "b.wav", "old.mp4"]]}')
+    with pytest.raises(UserError, match=r"old\.mp4 is read, and a dub would take its place"):
+        synthesize(model, media, out, [str(out / "old.mp4")], overwrite=True)
+    assert (out / "old.mp4").read_bytes() == (media / "face.mp4").read_bytes()
+
+
 def test_a_run_in_training_gives_all_pairs_one_checkpoint(model: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Workers start later than the list, and must not load a newer checkpoint of the run."""
     run = tmp_path / "run"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import av
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import pipeline
 from tiny_models import tiny_generator
 
 from syncdiff_data.demo import talker_clip
 from syncdiff_data.faces import Track
-from syncdiff_data.media import Video, read_audio, write_video
+from syncdiff_data.media import Video, audio, read_audio, soundtrack, write_video
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
 from syncdiff_model.compositing import covered, paste_face
@@ -20,6 +25,7 @@ from syncdiff_model.dub_pairs import read_pairs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_faces
 from syncdiff_model.mask import MaskConfig, soft_mask
 
+T = TypeVar("T")
 SHOWN = soft_mask(MaskConfig(top=0.5, feather=0.1), 64).numpy()
 
 
@@ -96,8 +102,8 @@ def dubber() -> Dubber:
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A talker of 15 frames, the sound of 8 and of 30 frames, and a video of no one."""
     folder = tmp_path_factory.mktemp("media")
-    frames, audio, _ = talker_clip(1, num_frames=15)
-    write_video(folder / "talker.mp4", frames, audio)
+    frames, spoken, _ = talker_clip(1, num_frames=15)
+    write_video(folder / "talker.mp4", frames, spoken)
     _, sound, _ = talker_clip(2, num_frames=30)
     write_video(folder / "long.mp4", [np.zeros((32, 32, 3), np.uint8)] * 30, sound)
     write_video(folder / "short.mp4", [np.zeros((32, 32, 3), np.uint8)] * 8, sound[: 8 * 640])
@@ -132,6 +138,47 @@ def test_kind_3_an_output_that_cannot_be_written_is_a_failure(
     failure = dubber.dub(DubPair(media / "talker.mp4", media / "long.mp4", tmp_path / "file" / "dub.mp4"))
     assert isinstance(failure, DubFailure)
     assert failure.reason is Reason.WRITE_ERROR
+
+
+@pytest.mark.parametrize("output", ["talker.mp4", "x/../long.mp4", "link.mp4"])
+def test_no_dub_takes_the_place_of_what_it_is_made_from(media: Path, tmp_path: Path, output: str) -> None:
+    (tmp_path / "link.mp4").symlink_to(media / "talker.mp4")
+    out = tmp_path / output if output == "link.mp4" else media / output
+    made_from = {"video": media / "talker.mp4", "audio": media / "long.mp4"}
+    before = [path.read_bytes() for path in made_from.values()]
+    module = pipeline("synthesize")
+    with pytest.raises(UserError, match="is read, and a dub would take its place"):
+        module.main(module.Options(model="wav2lip", out=out, overwrite=True, **made_from))
+    assert [path.read_bytes() for path in made_from.values()] == before
+
+
+def test_sound_that_is_cut_off_is_not_read(
+    dubber: Dubber, tmp_path: Path, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute takes as many reads as two seconds."""
+    packets, blocks = soundtrack._packets, audio.decoded_sound
+    reads: list[int] = []
+    monkeypatch.setattr(soundtrack, "_packets", lambda *given: noted(packets(*given)))
+    monkeypatch.setattr(audio, "decoded_sound", lambda path: noted(blocks(path)))
+
+    def noted(things: Iterator[T]) -> Iterator[T]:
+        for thing in things:
+            reads[-1] += 1
+            yield thing
+
+    for seconds in (2, 60):
+        sound = np.tile(np.arange(-800, 800, 10, np.int16), 100 * seconds)
+        with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as container:
+            stream = container.add_stream("aac", rate=16000, layout="mono")
+            block = AudioFrame.from_ndarray(
+                sound[None].astype(np.float32) / 32768, format="fltp", layout="mono"
+            )
+            block.sample_rate = 16000
+            container.mux(stream.encode(block))
+            container.mux(stream.encode(None))
+        reads.append(0)
+        assert dubber.dub(DubPair(media / "talker.mp4", tmp_path / "sound.m4a", tmp_path / "dub.mp4")) is None
+    assert reads[0] == reads[1]
 
 
 @pytest.mark.parametrize(

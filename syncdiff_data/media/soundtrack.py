@@ -96,7 +96,9 @@ def _copied_stamps(path: Path, start_s: Fraction, seconds: Fraction) -> dict[int
                 return None
             at = packet.pts * unit - start_s * context.sample_rate
             length = Fraction(context.frame_size or (packet.duration or 0) * unit)
-            if at + length <= first or at >= end:
+            if at >= end:
+                break
+            if at + length <= first:
                 continue
             # An edit list of the source hides packets before the sound begins, which decoders start up on, or after
             # its end. Others lie in holes.
@@ -125,8 +127,11 @@ def _mp4_takes(path: Path, stamps: dict[int, tuple[int, int]]) -> bool:
 
 
 def _copied(stream: AudioStream, path: Path, stamps: dict[int, tuple[int, int]]) -> Iterator[Packet]:
+    last = max(stamps)
     with open_media(path) as container:
         for number, packet in _packets(container, _audio(container)):
+            if number > last:
+                break
             if number in stamps:
                 packet.pts, packet.duration = stamps[number]
                 packet.dts, packet.time_base, packet.stream = packet.pts, Fraction(1, stream.rate), stream
