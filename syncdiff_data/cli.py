@@ -97,6 +97,7 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         raise KeyboardInterrupt  # the one exception that Ray passes on from where it waits
 
     signal.signal(signal.SIGTERM, terminate)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in a locale that lacks their letters
@@ -137,6 +138,16 @@ def printable(text: str) -> str:
 def for_console(text: str) -> str:
     """The same for Rich, to which square brackets are no markup then."""
     return escape(printable(text))
+
+
+def _open_closed_streams() -> None:
+    """/dev/null for standard streams that are closed (`2>&-`): Ray needs them, and the next files that are opened would
+    get their numbers, and with them what libraries print."""
+    for name in ("stdin", "stdout", "stderr"):  # numbers 0 to 2: a new file gets the lowest that is free
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w")
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _check_working_directory() -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from loader_data import make_dataset, numbered_clip
 from report_samples import sample
+from runs import ROOT
 from shard_data import build
 from syncdiff_pipelines import benchmark, extract_features, preprocess
 
@@ -216,3 +217,23 @@ def test_a_reader_that_ends_early_is_no_stack() -> None:
     assert "Traceback" not in said.stderr.read()
     said.stderr.close()
     said.wait()
+
+
+CLOSED = """
+import os, sys
+from syncdiff_data.cli import exit_with_sentence
+def act():
+    with open("first", "w") as file:
+        assert file.fileno() > 2
+    os.write(2, b"said by a library")
+    sys.stderr.isatty()
+exit_with_sentence(act)
+"""
+
+
+def test_closed_standard_streams_are_no_files_of_the_work(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", CLOSED]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    script = '"$@" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", script, "sh", *line], cwd=tmp_path, env=env).returncode == 0
+    assert (tmp_path / "first").read_text() == ""

@@ -139,6 +139,14 @@ def test_kind_4_a_removed_working_directory(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_kind_4_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (64, 64))
+    options = RayOptions(ray_address="local")
+    with pytest.raises(UserError, match="may have 64 open files, and Ray needs 256"), ray_session(options):
+        pass
+
+
 class BusyRay:
     """`ray.init` of a machine that is too busy for the first `late` starts."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -44,6 +45,8 @@ SOCKET_BELOW_TEMP = "/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/pla
 STARTS = 3
 """Of a local Ray, before the command gives up: Ray waits 30 s for itself, too short on a busy machine."""
 START_TIMED_OUT = "timed out during startup"
+LEAST_OPEN_FILES = 256
+"""That this process may have, or a local Ray starts and then waits for ever. With 64 it does."""
 LONGEST_SOCKET = 107
 """Bytes of the path of a Unix socket."""
 HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -114,6 +117,7 @@ def _check_answer(address: str, advice: str) -> None:
 def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
     import ray
 
+    _check_open_files()
     with _token_without_home(), _short_temp_folder() as folder:
         place: dict[str, Any] = {"_temp_dir": folder} if folder else {}
         cpus = len(os.sched_getaffinity(0))
@@ -133,6 +137,14 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
         finally:
             _release_objects()
             ray.shutdown()
+
+
+def _check_open_files() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # Ray raises the soft limit to the hard one
+    if 0 <= most < LEAST_OPEN_FILES:  # -1: no limit
+        raise UserError(
+            f"this process may have {most} open files, and Ray needs {LEAST_OPEN_FILES}: raise the limit (ulimit -Hn)."
+        )
 
 
 @contextmanager
