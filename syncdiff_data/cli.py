@@ -145,9 +145,9 @@ def _open_closed_streams() -> None:
     get their numbers, and with them what libraries print."""
     for name in ("stdin", "stdout", "stderr"):  # numbers 0 to 2: a new file gets the lowest that is free
         if getattr(sys, name) is None:
-            stream = Path(os.devnull).open("r" if name == "stdin" else "w")
-            os.set_inheritable(stream.fileno(), True)
-            setattr(sys, name, stream)
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
 def _check_working_directory() -> None:
