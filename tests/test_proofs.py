@@ -81,3 +81,10 @@ def test_a_part_of_the_proof(line: tuple[str, ...], tmp_path: Path) -> None:
     if run.stderr.startswith("unshare: "):
         pytest.skip("needs user namespaces to mount a small disk")
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_an_item_that_takes_all_memory_is_given_up() -> None:
+    line = [sys.executable, ROOT / "benchmarks" / "memory_full.py"]
+    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert run.returncode == 0, run.stdout + run.stderr
