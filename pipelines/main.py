@@ -75,7 +75,8 @@ def main() -> None:
 
 
 def run(command: Command) -> None:
-    """Load the subcommand's module and hand over to it. A dependency that is not installed is one sentence."""
+    """Load the subcommand's module and hand over to it. A dependency that is not installed is one sentence, and so is
+    Ctrl-C while it loads."""
     try:
         import_module(command.module).command()
     except ModuleNotFoundError as error:
@@ -87,6 +88,9 @@ def run(command: Command) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped before it began", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

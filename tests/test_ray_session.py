@@ -21,7 +21,7 @@ import pytest
 from runs import ROOT, extract, pipeline, preprocess
 from stub_faces import write_colour
 
-from syncdiff_data.cli import RayOptions
+from syncdiff_data.cli import RayOptions, exit_with_sentence
 from syncdiff_data.extract import ExtractStage
 from syncdiff_data.loader.config import LoaderConfig
 from syncdiff_data.loader.index import build_index
@@ -145,6 +145,34 @@ def test_kind_4_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     options = RayOptions(ray_address="local")
     with pytest.raises(UserError, match="may have 64 open files, and Ray needs 256"), ray_session(options):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
+def test_kind_4_a_machine_that_cannot_talk_to_itself() -> None:
+    line = ["unshare", "--net", sys.executable, "-c", SCRIPT]
+    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("no network of its own here")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this machine cannot connect to itself at 127.0.0.1")
+
+
+def test_sigterm_while_ray_starts_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does first
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            exit_with_sentence(_start_ray)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
 
 
 class BusyRay:

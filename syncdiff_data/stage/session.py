@@ -118,6 +118,7 @@ def _local_ray(options: RayOptions, log_to_driver: bool) -> Iterator[None]:
     import ray
 
     _check_open_files()
+    _check_loopback()
     with _token_without_home(), _short_temp_folder() as folder:
         place: dict[str, Any] = {"_temp_dir": folder} if folder else {}
         cpus = len(os.sched_getaffinity(0))
@@ -147,12 +148,31 @@ def _check_open_files() -> None:
         )
 
 
+def _check_loopback() -> None:
+    """UserError where this machine cannot talk to itself, as Ray's processes do: Ray would wait for minutes."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), ANSWER_WITHIN_S),
+        ):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"this machine cannot connect to itself at 127.0.0.1 ({error}), as Ray's processes do: bring the loopback "
+            "interface up (ip link set lo up)."
+        ) from error
+
+
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put back what this process does at SIGTERM: Ray's handler ends it with a stack of its own."""
+    """Put back what this process does at SIGTERM: Ray's handler ends it with a stack of its own, or without a word."""
     ours = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:  # of Ray's handler, while it starts
+        if callable(ours):
+            ours(signal.SIGTERM, None)
+        raise
     finally:
         if callable(ours) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ours)
