@@ -28,6 +28,9 @@ LOCK = "lock"
 ENTRY = re.compile(r"[0-9a-f]{32}(-[0-9a-f]{16})?\.(json|npz)")
 """Names of entries; what else lies there is not ours."""
 
+OWN_KEY = "key of this entry"
+"""Array of an npz that tells it from others; entries of older versions have none."""
+
 
 def key_of(**facts: object) -> str:
     """Hash of JSON-able facts, in any order."""
@@ -53,7 +56,10 @@ class Cache:
         data = io.BytesIO(path.read_bytes())  # what the disk does is raised as it is
         try:
             with np.load(data, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+                arrays = {name: file[name] for name in file.files}
+            if str(arrays.pop(OWN_KEY, key)) != key:
+                raise ValueError("it is a copy of another entry")
+            return arrays
         except Exception as error:  # numpy and zipfile raise half a dozen kinds for damaged files
             raise UserError(f"{path} of the cache is damaged ({error}): delete it, and run again.") from error
 
@@ -63,7 +69,8 @@ class Cache:
 
     def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """An entry without a record."""
-        write_atomically(self.folder / f"{key}.npz", lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
+        named: dict[str, Any] = {**arrays, OWN_KEY: np.array(key)}
+        write_atomically(self.folder / f"{key}.npz", lambda file: np.savez(file, **named))
 
     def write(
         self, key: str, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None

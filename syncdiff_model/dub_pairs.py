@@ -125,6 +125,8 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
     UserError when they may not be overwritten, when `out` holds other things, and when its RECIPE is damaged.
     """
     path = out / RECIPE
+    if (out / REPORT).is_dir():
+        raise UserError(f"{out / REPORT} is a folder: rename it, or choose another --out.")
     if not path.is_file():
         if out.is_dir() and any(not name.name.endswith((".tmp", FACES)) for name in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no dubs: choose another --out.")
@@ -144,7 +146,8 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
             f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
             "--overwrite them."
         )
-    return [*(out / output for output in outputs), out / REPORT]
+    # A folder of the user's in the place of one stays, and what should be written there fails.
+    return [path for path in (*(out / output for output in outputs), out / REPORT) if not path.is_dir()]
 
 
 def start_dubs(out: Path, recipe: dict[str, Any], stale: Sequence[Path]) -> None:

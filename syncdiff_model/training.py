@@ -300,8 +300,11 @@ class Progress:
         self._print(f"step {step} of {self.steps}, loss {loss:.4f}, {rate:.2f} steps/s, {left:.0f} s left")
 
     def finish(self, step: int, losses: list[float]) -> None:
+        if not losses:
+            self._print(f"nothing to train: step {step} is done, of {self.steps} that are asked for")
+            return
         recent = losses[-50:]
-        loss = f", mean loss {sum(recent) / len(recent):.4f}" if recent else ""
+        loss = f", mean loss {sum(recent) / len(recent):.4f}"
         whole = step >= self.steps
         self._print(
             f"{'stopped' if whole else 'ended by its clock'} at step {step} of {self.steps} after "

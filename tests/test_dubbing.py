@@ -21,7 +21,7 @@ from syncdiff_data.media import Video, audio, read_audio, soundtrack, write_vide
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
 from syncdiff_model.compositing import covered, paste_face
-from syncdiff_model.dub_pairs import read_pairs
+from syncdiff_model.dub_pairs import read_pairs, stale_dubs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_faces
 from syncdiff_model.mask import MaskConfig, soft_mask
 
@@ -150,6 +150,16 @@ def test_no_dub_takes_the_place_of_what_it_is_made_from(media: Path, tmp_path: P
     with pytest.raises(UserError, match="is read, and a dub would take its place"):
         module.main(module.Options(model="wav2lip", out=out, overwrite=True, **made_from))
     assert [path.read_bytes() for path in made_from.values()] == before
+
+
+def test_folders_in_the_place_of_dubs_stay(tmp_path: Path) -> None:
+    (tmp_path / "old.mp4").mkdir()
+    (tmp_path / "older.mp4").touch()
+    (tmp_path / "dubs.json").write_text('{"pairs": [["a", "b", "old.mp4"], ["a", "b", "older.mp4"]]}')
+    assert stale_dubs(tmp_path, {}, overwrite=True) == [tmp_path / "older.mp4", tmp_path / "dubs.csv"]
+    (tmp_path / "dubs.csv").mkdir()
+    with pytest.raises(UserError, match=r"dubs\.csv is a folder"):
+        stale_dubs(tmp_path, {}, overwrite=True)
 
 
 def test_sound_that_is_cut_off_is_not_read(

@@ -112,6 +112,14 @@ def test_resumed_run_takes_the_same_steps(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*weights))
 
 
+def test_fewer_steps_than_are_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = trainer(tmp_path, replace(TRAIN, steps=2))
+    trained.run()
+    trained.config = replace(TRAIN, steps=1)
+    assert trained.run() == []
+    assert "nothing to train: step 2 is done, of 1 that are asked for" in capsys.readouterr().err
+
+
 def test_clock_stops_training_with_a_checkpoint(tmp_path: Path) -> None:
     stopped = trainer(tmp_path, replace(TRAIN, steps=10_000, max_seconds=0.01))
     assert 1 <= len(stopped.run()) < 10_000

@@ -16,6 +16,7 @@ from shard_data import RECIPE, SIZE, SOURCES, build, flipped, synthetic_clip
 
 from syncdiff_data.media.codecs import encode_flac
 from syncdiff_data.shards import Store, load_dataset
+from syncdiff_data.shards.check import _row_problems
 from syncdiff_data.shards.rows import clip_table
 from syncdiff_data.shards.schema import CLIPS, Footer, shard_path
 from syncdiff_data.shards.validate import validate
@@ -124,6 +125,12 @@ def rewrite(path: Path, tables: list[pa.Table]) -> None:
 def changed(table: pa.Table, column: str, values: list) -> pa.Table:
     at = table.schema.get_field_index(column)
     return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+
+@pytest.mark.parametrize(("confidence", "problems"), [(0.5, 0), (None, 0), (np.nan, 1), (np.inf, 1)])
+def test_a_confidence_that_is_no_number(confidence: float | None, problems: int) -> None:
+    row = pa.table({"clip_id": ["a"], "sync_confidence": pa.array([confidence], pa.float32())})
+    assert list(_row_problems(row, [])) == ["sync_confidence is not finite"] * problems
 
 
 @pytest.mark.parametrize("error", [pa.ArrowMemoryError, pa.ArrowNotImplementedError, pa.ArrowKeyError])

@@ -156,6 +156,11 @@ def test_damaged_files_of_runs_and_caches_are_named_or_made_again(tmp_path: Path
         start_run(tmp_path, "syncdiff", Settings(), True)
     cache = Cache(tmp_path)
     cache.write("key", {"a": 1}, {"b": np.arange(9)})
+    (tmp_path / "other.npz").write_bytes((tmp_path / "key.npz").read_bytes())
+    with pytest.raises(
+        UserError, match=r"other\.npz of the cache is damaged \(it is a copy of another entry\)"
+    ):
+        cache.arrays("other")
     (tmp_path / "key.npz").write_bytes((tmp_path / "key.npz").read_bytes()[:-30])
     with pytest.raises(UserError, match="of the cache is damaged"):
         cache.arrays("key")

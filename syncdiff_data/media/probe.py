@@ -37,6 +37,8 @@ _LEADING = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
 """Boxes of an MP4 in which the boxes of its index lie."""
 _COUNT_AT = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 """Boxes with a count of samples, and at which byte of their content it stands (ISO/IEC 14496-12, 8.7.3 and 8.8.8)."""
+_ENCRYPTED = (b"encv", b"enca", b"drmi", b"drms")
+"""What samples of an MP4 are called where they are encrypted (ISO/IEC 14496-12, 8.12, and Apple's)."""
 _SAMPLES_PER_BYTE = 8
 """Sound packed 6 to 1 (MACE) has most: QuickTime counts what it becomes."""
 _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -171,12 +173,17 @@ def _check_complete(path: Path) -> None:
 def _mp4_boxes(file: BinaryIO, size: int) -> dict[bytes, int]:
     """Type and declared end of the boxes of an MP4, the last of each type (ISO/IEC 14496-12, 4.2).
 
-    MediaError(UNREADABLE) where the index counts more samples than the file can hold: FFmpeg makes room for all.
+    MediaError(UNREADABLE) where it says that samples are encrypted, and where it counts more of them than the
+    file can hold: FFmpeg makes room for all.
     """
     ends = {}
     for depth, kind, content, end in _walked_boxes(file, size):
         if not depth:
             ends[kind] = end
+        if kind == b"stsd":
+            file.seek(content + 12)  # the type of its first entry, behind version, count and size
+            if file.read(4) in _ENCRYPTED:
+                raise MediaError(Reason.UNREADABLE, "it is encrypted (DRM): give a copy that is not")
         if kind in _COUNT_AT:
             file.seek(content + _COUNT_AT[kind])
             count = int.from_bytes(file.read(4), "big")

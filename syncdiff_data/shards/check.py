@@ -209,6 +209,10 @@ def _row_problems(table: pa.Table, layers: Iterable[str]) -> Iterator[str]:
     if empty := [name for name in ("clip_id", *layers) if not table.column(name)[0].is_valid]:
         yield f"its {empty[0]} is null"
         return
+    for name, column in zip(table.column_names, table.columns):
+        value = column[0].as_py() if pa.types.is_floating(column.type) else None
+        if value is not None and not np.isfinite(value):
+            yield f"{name} is not finite"
     lengths = {layer: len(table.column(layer)[0]) for layer in layers}
     if len(set(lengths.values())) > 1:
         yield f"layers of different lengths {lengths}"
