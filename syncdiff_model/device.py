@@ -12,5 +12,5 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # of a build without CUDA, of a machine without a driver
-        said = str(error).splitlines()[0]
+        said = str(error).splitlines()[0].partition(". ")[0]
         raise UserError(f"--device {device} cannot be used here ({said}): give --device cpu.") from error

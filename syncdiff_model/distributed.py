@@ -17,6 +17,7 @@ import torch
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
+from syncdiff_data.stage.resources import wait_for_room
 
 MAX_LOST_WORKERS = 3
 """So often training starts again from the last checkpoint after a worker was lost."""
@@ -71,7 +72,8 @@ def run_on_workers(train: Callable[[Peers, str], None], run: Path, workers: int,
     """train(peers, device) in `workers` processes of Ray Train.
 
     A lost worker starts all of them again, and `train` goes on from the newest checkpoint. UserError when training
-    ends with one, or when workers are lost too often.
+    ends with one, when workers are lost too often, or when Ray has no room for all of them, where Ray Train would wait
+    for ever.
     """
     with ray_session(ray, log_to_driver=True):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -79,6 +81,7 @@ def run_on_workers(train: Callable[[Peers, str], None], run: Path, workers: int,
 
         logging.getLogger("ray.train").setLevel(logging.WARNING)
         on_gpu = ray.device.startswith("cuda")
+        wait_for_room(workers, "GPU" if on_gpu else "CPU")
         trainer: Any = TorchTrainer(
             _train_worker,
             train_loop_config={"train": train, "device": "cuda" if on_gpu else "cpu"},

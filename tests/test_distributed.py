@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,18 @@ def line_in(run: Path, mark: Path, config: TrainConfig) -> dict[str, torch.Tenso
     run_on_workers(train, run, 2, RAY)
     weights: dict[str, torch.Tensor] = torch.load(list_checkpoints(run)[-1] / "line.pt", weights_only=True)
     return weights
+
+
+@pytest.mark.parametrize(("workers", "device", "asked"), [(2, "cuda", "2 GPUs"), (9999, "cpu", "9999 CPUs")])
+def test_workers_that_no_cluster_has_room_for_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, device: str, asked: str
+) -> None:
+    monkeypatch.setattr("syncdiff_model.distributed.ray_session", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr("syncdiff_data.stage.resources.may_grow", lambda: False)
+    monkeypatch.setattr("syncdiff_data.stage.resources.ROOM_WITHIN_S", 0)
+    with pytest.raises(UserError, match=f"asks for {asked} at once, and Ray has"):
+        run_on_workers(lambda peers, device: None, tmp_path, workers, RayOptions(device=device))
 
 
 @pytest.mark.slow

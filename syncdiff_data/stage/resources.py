@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Literal
 
 from syncdiff_data.records import UserError
+
+ROOM_WITHIN_S = 60.0
+"""In which a lost node may come back."""
 
 
 def check_resources(title: str, cpus: int, gpus: float) -> int:
@@ -24,6 +28,23 @@ def check_resources(title: str, cpus: int, gpus: float) -> int:
             "or another --device and --gpus-per-task, or give the cluster such a node."
         )
     return max(1, slots)
+
+
+def wait_for_room(workers: int, kind: Literal["CPU", "GPU"]) -> None:
+    """Until the cluster has a CPU or GPU for each of so many workers that start together.
+
+    UserError when it has not within ROOM_WITHIN_S, unless it may grow. Needs an open `ray_session`.
+    """
+    import ray
+
+    until = time.monotonic() + ROOM_WITHIN_S
+    while (there := int(ray.cluster_resources().get(kind, 0))) < workers and not may_grow():
+        if time.monotonic() >= until:
+            raise UserError(
+                f"--workers {workers} asks for {workers} {kind}s at once, and Ray has {there}: ask for fewer, or give "
+                "the cluster such nodes."
+            )
+        time.sleep(1)
 
 
 def may_grow() -> bool:
