@@ -119,6 +119,9 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         print(f"error: {fault}", file=sys.stderr)
         raise SystemExit(fault.exit_status) from None
     except KeyboardInterrupt:
+        # Once more, while Ray ends: at once, without its stack.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(143 if was_terminated else 130) from None
     raise SystemExit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -237,3 +238,20 @@ def test_closed_standard_streams_are_no_files_of_the_work(tmp_path: Path) -> Non
     script = '"$@" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", script, "sh", *line], cwd=tmp_path, env=env).returncode == 0
     assert (tmp_path / "first").read_text() == ""
+
+
+IMPATIENT = """
+import atexit, os, signal
+from syncdiff_data.cli import exit_with_sentence
+def act():
+    raise KeyboardInterrupt
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+exit_with_sentence(act)
+"""
+
+
+def test_ctrl_c_once_more_ends_at_once_without_a_stack() -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], env=env, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT, "130 to a shell"
+    assert done.stderr == "stopped; what is finished stays, run the same command again to go on\n"

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -40,7 +41,7 @@ from syncdiff_data.stage import (
     run_stage,
 )
 from syncdiff_data.stage.actor import RunClient
-from syncdiff_data.stage.session import SOCKET_BELOW_TEMP, STARTS, _short_temp_folder, _start_ray
+from syncdiff_data.stage.session import SOCKET_BELOW_TEMP, STARTS, _short_temp_folder, _start_ray, _usable
 
 SCRIPT = """
 import sys
@@ -129,6 +130,11 @@ def test_kind_4_a_temporary_folder_of_our_own_is_short_and_goes(
         pass
 
 
+def test_kind_4_a_temporary_folder_that_is_not_ascii() -> None:
+    with tempfile.TemporaryDirectory(prefix="hö", dir="/tmp") as folder:
+        assert not _usable(folder)
+
+
 def test_kind_4_a_removed_working_directory(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -166,12 +172,13 @@ def test_sigterm_while_ray_starts_is_an_interruption(monkeypatch: pytest.MonkeyP
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(ray, "init", init)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as ended:
             exit_with_sentence(_start_ray)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert ended.value.code == 143
 
 

@@ -259,8 +259,15 @@ def _temp_dir() -> str | None:
 
 
 def _usable(folder: str | None) -> bool:
-    """Whether Ray's sockets fit below the folder, which can be written. mkdtemp adds 12 characters at most."""
-    if folder is None or len(os.fsencode(folder)) + 12 + len(SOCKET_BELOW_TEMP) > LONGEST_SOCKET:
+    """Whether Ray's sockets fit below the folder, which can be written. mkdtemp adds 12 characters at most.
+
+    Ray reads its paths as ASCII where the locale is that (LC_ALL=C).
+    """
+    if (
+        folder is None
+        or not folder.isascii()
+        or len(os.fsencode(folder)) + 12 + len(SOCKET_BELOW_TEMP) > LONGEST_SOCKET
+    ):
         return False
     return Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
