@@ -63,8 +63,8 @@ def main(options: Options) -> None:
         cache = Path(user_path("--face-cache", options.config.face_cache))
         options = replace(options, config=replace(options.config, face_cache=cache))
     check_own_code(model_of(options.model), options.own_code)
-    single = options.video is not None and options.audio is not None
-    if single == (options.pairs is not None):
+    given = [path is not None for path in (options.video, options.audio, options.pairs)]
+    if given not in ([True, True, False], [False, False, True]):
         raise UserError("Give either --video and --audio, or --pairs.")
     if options.pairs is not None:
         dub_many(options, Path(shared_path("--pairs", options.pairs)))
@@ -76,7 +76,10 @@ def main(options: Options) -> None:
 def dub_one(options: Options, video: Path, audio: Path) -> None:
     """Dub one video in this process."""
     out = Path(user_path("--out", options.out))
-    check_writable(out)
+    check_writable("--out", out)
+    cache = options.config.face_cache
+    if cache is not None and not cache.is_dir():
+        check_writable("--face-cache", cache / "faces.npz")
     if out.is_dir() or out.suffix.lower() != ".mp4":
         raise UserError(f"--out {out} must be a file that ends in .mp4, not a folder.")
     if out.exists() and not options.overwrite:
@@ -101,8 +104,8 @@ def dub_one(options: Options, video: Path, audio: Path) -> None:
     print(out)
 
 
-def check_writable(out: Path) -> None:
-    """UserError, before any work, where no file of that name can be written."""
+def check_writable(flag: str, out: Path) -> None:
+    """UserError, before any work, where no file of that name can be written. flag: what it comes from."""
     try:
         with suppress(FileNotFoundError):
             out.lstat()
@@ -111,7 +114,7 @@ def check_writable(out: Path) -> None:
             pass
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         said = getattr(error, "strerror", None) or error
-        raise UserError(f"--out {str(out)!r} cannot be written ({said}): choose another place.") from error
+        raise UserError(f"{flag} {str(out)!r} cannot be written ({said}): choose another place.") from error
 
 
 def model_of(name: str) -> str:

@@ -152,6 +152,18 @@ def test_no_dub_takes_the_place_of_what_it_is_made_from(media: Path, tmp_path: P
     assert [path.read_bytes() for path in made_from.values()] == before
 
 
+def test_a_folder_for_faces_that_can_be_none_and_a_video_beside_a_list_are_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    main, options = pipeline("synthesize").main, pipeline("synthesize").Options
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--face-cache .* cannot be written \(Not a directory\)"):
+        paths = {"out": tmp_path / "a.mp4", "video": tmp_path / "b.mp4", "audio": tmp_path / "c.wav"}
+        main(options("wav2lip", **paths, config=DubConfig(face_cache=tmp_path / "file")))
+    with pytest.raises(UserError, match="Give either --video and --audio, or --pairs"):
+        main(options("wav2lip", tmp_path, video=tmp_path / "a.mp4", pairs=tmp_path / "a.csv"))
+
+
 def test_folders_in_the_place_of_dubs_stay(tmp_path: Path) -> None:
     (tmp_path / "old.mp4").mkdir()
     (tmp_path / "older.mp4").touch()
