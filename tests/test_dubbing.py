@@ -157,8 +157,8 @@ def test_a_folder_for_faces_that_can_be_none_and_a_video_beside_a_list_are_refus
 ) -> None:
     main, options = pipeline("synthesize").main, pipeline("synthesize").Options
     (tmp_path / "file").touch()
+    paths = {"out": tmp_path / "a.mp4", "video": tmp_path / "b.mp4", "audio": tmp_path / "c.wav"}
     with pytest.raises(UserError, match=r"--face-cache .* cannot be written \(Not a directory\)"):
-        paths = {"out": tmp_path / "a.mp4", "video": tmp_path / "b.mp4", "audio": tmp_path / "c.wav"}
         main(options("wav2lip", **paths, config=DubConfig(face_cache=tmp_path / "file")))
     with pytest.raises(UserError, match="Give either --video and --audio, or --pairs"):
         main(options("wav2lip", tmp_path, video=tmp_path / "a.mp4", pairs=tmp_path / "a.csv"))
