@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, WeightFlags, run, shared_path, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, optional_path, run, shared_path, user_path
 from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.stage import ray_session
 from syncdiff_data.weights import given_weights
@@ -93,13 +93,15 @@ def main(options: Options) -> None:
     check_ranges(options, {"clip_timeout": AT_LEAST_0, "previews": AT_LEAST_0})
     reference = Path(shared_path("--reference", options.reference))
     out = Path(shared_path("--out", options.out))
-    pairs = _path("--pairs", options.pairs)
+    pairs = optional_path("--pairs", options.pairs)
     protocol = find_protocol(options.protocol)
     pairing = pair_by_list(reference, pairs, options.pairs_order) if pairs else pair_by_name(reference)
     methods = [
         *baselines(options.frozen, options.audio_shift, options.other_audio),
         *read_methods(
-            options.method, _path("--methods", options.methods) or KNOWN_METHODS, options.output_template
+            options.method,
+            optional_path("--methods", options.methods) or KNOWN_METHODS,
+            options.output_template,
         ),
     ]
     for line in describe_outputs(methods, pairing):
@@ -120,7 +122,7 @@ def main(options: Options) -> None:
             reencode_check=options.reencode_check,
             previews=options.previews,
             previews_by=options.previews_by,
-            cache=_path("--cache", options.cache),
+            cache=optional_path("--cache", options.cache),
             clip_timeout=options.clip_timeout,
             families=FAMILIES | own_expert(options),
             other_flags=tuple(other_flags(options)),
@@ -156,10 +158,6 @@ def other_flags(options: Options) -> list[str]:
     if options.previews != Options.previews:
         words += ["--previews", str(options.previews)]
     return words + (["--previews-by", options.previews_by] if options.previews_by else [])
-
-
-def _path(flag: str, value: Path | None) -> Path | None:
-    return None if value is None else Path(user_path(flag, value))
 
 
 def command() -> None:

@@ -11,16 +11,21 @@ again.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
-from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, shared_path, user_path
+from syncdiff_data.cli import (
+    RayOptions,
+    WeightFlags,
+    check_writable,
+    exit_with_sentence,
+    shared_path,
+    user_path,
+)
 from syncdiff_data.ranges import AT_LEAST_0, check_ranges
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
@@ -102,19 +107,6 @@ def dub_one(options: Options, video: Path, audio: Path) -> None:
     if failure:
         raise UserError(f"{out.name} was not made: {failure.reason} ({failure.detail}).")
     print(out)
-
-
-def check_writable(flag: str, out: Path) -> None:
-    """UserError, before any work, where no file of that name can be written. flag: what it comes from."""
-    try:
-        with suppress(FileNotFoundError):
-            out.lstat()
-        folder = next(parent for parent in out.parents if parent.exists())
-        with TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        said = getattr(error, "strerror", None) or error
-        raise UserError(f"{flag} {str(out)!r} cannot be written ({said}): choose another place.") from error
 
 
 def model_of(name: str) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, user_path
+from syncdiff_data.cli import RayOptions, WeightFlags, exit_with_sentence, optional_path, user_path
 from syncdiff_data.loader.sync import SyncFilter
 from syncdiff_data.records import UserError
 from syncdiff_data.weights import given_weights
@@ -119,13 +119,13 @@ def main(options: Options) -> None:
         raise UserError(
             f"--model {options.model} learns from one data set: give --clips and --sync once, without a weight."
         )
-    features = given_path("--features", options.features)
-    autoencoder = given_path("--autoencoder", options.autoencoder)
+    features = optional_path("--features", options.features)
+    autoencoder = optional_path("--autoencoder", options.autoencoder)
     data = TrainingData(
         clips[0], features, options.feature, options.split, options.validation_split, next(iter(sync), None)
     )
     if options.model in GENERATORS:
-        stages = Stages(autoencoder, given_path("--audio", options.audio))
+        stages = Stages(autoencoder, optional_path("--audio", options.audio))
         checkpoint = train_generator(options.model, data, options.settings, run, stages)
     elif options.model == "audio":
         if autoencoder is None or features is None:
@@ -136,11 +136,6 @@ def main(options: Options) -> None:
     else:
         checkpoint = train_autoencoder(data, options.settings, run)
     print(f"{options.model}: {checkpoint}")
-
-
-def given_path(flag: str, path: Path | None) -> Path | None:
-    """An optional path as `user_path` makes it."""
-    return None if path is None else Path(user_path(flag, path))
 
 
 def parse(arguments: list[str]) -> Options:

@@ -8,8 +8,10 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
@@ -191,11 +193,29 @@ def user_path(flag: str, value: str | Path) -> str:
     return str(path.absolute())
 
 
+def optional_path(flag: str, value: Path | None) -> Path | None:
+    """`user_path` of a flag that may be unset."""
+    return None if value is None else Path(user_path(flag, value))
+
+
 def shared_path(flag: str, value: str | Path) -> str:
-    """The same for what every node works with. UserError where it is not UTF-8, which Ray and Parquet want."""
+    """`user_path` of what every node works with. UserError where it is not UTF-8, which Ray and Parquet want."""
     path = user_path(flag, value)
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{flag} {path!r} is not UTF-8: rename the folder.") from error
     return path
+
+
+def check_writable(flag: str, out: Path) -> None:
+    """UserError, before any work, where no file of that name can be written. flag: what it comes from."""
+    try:
+        with suppress(FileNotFoundError):
+            out.lstat()
+        folder = next(parent for parent in out.parents if parent.exists())
+        with TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"{flag} {str(out)!r} cannot be written ({said}): choose another place.") from error

@@ -112,12 +112,12 @@ def test_sound_behind_the_end_is_not_read(tmp_path: Path) -> None:
 
 def test_a_sound_of_many_pieces_holds_one_resampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of half a megabyte was kept for every jump of the clock: 200 kB of sound that drifts took over 11 GiB."""
-    alive: weakref.WeakSet[Counted] = weakref.WeakSet()
+    resamplers: weakref.WeakSet[Counted] = weakref.WeakSet()
 
     class Counted:
         def __init__(self, **options: Any) -> None:
             self.inner = AudioResampler(**options)
-            alive.add(self)
+            resamplers.add(self)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.inner, name)
@@ -127,7 +127,7 @@ def test_a_sound_of_many_pieces_holds_one_resampler(tmp_path: Path, monkeypatch:
     sound = clicks([7.0], 12, 16_000)
     path = make_audio(tmp_path / "a.mkv", sound, 16_000, "pcm_s16le", holes=holes)
     counts: list[int] = []
-    track = AudioTrack(path, heartbeat=lambda: counts.append(len(alive)))
+    track = AudioTrack(path, heartbeat=lambda: counts.append(len(resamplers)))
     assert len(track._pieces) > 10
     assert max(counts) == 1
     assert click_times(track.slice(0, 300)) == pytest.approx([7.0], abs=1e-3)

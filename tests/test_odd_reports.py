@@ -433,7 +433,7 @@ def test_names_of_methods_that_look_the_same_are_one_name(tmp_path: Path) -> Non
 
 
 class Encoder:
-    """One that gives what it is told."""
+    """One that gives the features of the test."""
 
     columns: ClassVar[object] = {"x": 2}
 

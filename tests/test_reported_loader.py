@@ -93,7 +93,7 @@ if __name__ == "__main__":
 
 
 def test_a_batch_without_room_in_shared_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container has 64 MB of it unless told otherwise. In a DataLoader's own hands such a batch is lost."""
+    """A container has 64 MB of it by default. In a DataLoader's own hands such a batch is lost."""
     batch = {"frames": torch.zeros(4, 5), "clip_id": ["a"]}
     assert into_shared_memory(batch)["frames"].is_shared()
 

@@ -117,9 +117,9 @@ class ShardChecker:
         shard = open_shard(Store(self.dataset), name, self.description)
         footer = shard.footer
         assert footer is not None  # open_shard refuses it
-        told = shard_path(footer.kind, footer.shard, footer.num_shards)
-        if told != name:
-            raise UserError(f"{shard.where} says that it is {told}. {MAKE_AGAIN}")
+        named = shard_path(footer.kind, footer.shard, footer.num_shards)
+        if named != name:
+            raise UserError(f"{shard.where} says that it is {named}. {MAKE_AGAIN}")
         return shard
 
 
@@ -186,7 +186,7 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
 
 
 def _turns(affines: np.ndarray) -> np.ndarray:
-    """bool [T]: whether an affine of [T, 2, 3] has an inverse; True where it is not finite, which is told apart."""
+    """bool [T]: whether an affine of [T, 2, 3] has an inverse; True where it is not finite."""
     a, b, c, d = affines.astype(np.float64)[:, :, :2].reshape(-1, 4).T
     return a * d - b * c != 0
 

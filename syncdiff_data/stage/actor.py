@@ -59,7 +59,7 @@ class RunActor:
     def begin_block(self, first: int) -> int:
         """How often the block was begun before, by workers that were lost: once or more where that is not known."""
         self.begun_blocks[first] += 1
-        return self.begun_blocks[first] - (not self._is_restarted)
+        return self.begun_blocks[first] - 1 + self._is_restarted
 
     def begin_setup(self) -> int:
         """Setups in a row that began and did not end, this one included."""
