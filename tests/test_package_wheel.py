@@ -93,7 +93,7 @@ def test_the_command_teaches_and_knows_its_presets(environment: Path, tmp_path: 
 @pytest.mark.slow
 def test_the_demo_begins_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     """Talkers and clips are made by workers that import the installed packages; then Ctrl-C."""
-    line = [str(environment / "bin" / "syncdiff"), "demo", "--out", "demo", "--clips", "2", "--seconds", "1"]
+    line = [str(environment / "bin" / "syncdiff"), "demo", "--out", "demo", "--clips", "7", "--seconds", "1"]
     kept = clean_environment(environment)
     made = tmp_path / "demo" / "clips" / "dataset.json"
     with (tmp_path / "errors").open("w") as errors:
