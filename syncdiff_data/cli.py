@@ -90,15 +90,17 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     """Do it and exit: status 0; 2 and one sentence for a UserError and a full disk, 3 for UnexpectedFailures; 130 after
-    Ctrl-C and 143 after SIGTERM, as schedulers send it, which lose no finished work."""
-    was_terminated = False
+    Ctrl-C, 143 after SIGTERM, as schedulers send it, and 129 where the terminal closes, which lose no finished work."""
+    ended_by = signal.SIGINT
 
     def terminate(number: int, frame: object) -> None:
-        nonlocal was_terminated
-        was_terminated = True
+        nonlocal ended_by
+        ended_by = signal.Signals(number)
         raise KeyboardInterrupt  # the one exception that Ray passes on from where it waits
 
     signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, terminate)
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -124,8 +126,9 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         # Once more, while Ray ends: at once, without its stack.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
-        raise SystemExit(143 if was_terminated else 130) from None
+        with suppress(OSError):  # the terminal is gone
+            print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
+        raise SystemExit(128 + ended_by) from None
     raise SystemExit(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -28,6 +29,7 @@ LONGEST_NAME = 255
 """Bytes of a file name, on every common file system."""
 LONGEST_PATH = 4000
 """Characters of a path."""
+ENDS_BYTES = 64 * 1024
 
 Row = dict[str, str]
 
@@ -112,15 +114,33 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
 
     model: the model's fingerprint.
     """
+    contents = {path: content_mark(path) for pair in pairs for path in (pair.video, pair.audio)}
     return {
         "model": model,
         "config": {name: value for name, value in asdict(config).items() if name != "face_cache"},
         "pairs": [[p.video.name, p.audio.name, p.output.relative_to(out).as_posix()] for p in pairs],
+        "contents": [[contents[p.video], contents[p.audio]] for p in pairs],
     }
 
 
+def content_mark(path: Path) -> str | None:
+    """Differs for files of other content: a hash of the size and of 64 KiB of either end, so that a long list is
+    checked at once. None for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            mark = hashlib.sha256(str(size).encode())
+            for start in (0, max(0, size - ENDS_BYTES)):
+                file.seek(start)
+                mark.update(file.read(ENDS_BYTES))
+    except (OSError, ValueError):  # a name with a zero byte is a ValueError
+        return None
+    return mark.hexdigest()[:16]
+
+
 def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]:
-    """Files of another recipe's dubs in `out`, to be removed; none for this recipe's, or an empty folder.
+    """Files of another recipe's dubs in `out`, to be removed, or of dubs whose video or sound has changed since; none
+    for this recipe's, or an empty folder.
 
     UserError when they may not be overwritten, when `out` holds other things, and when its RECIPE is damaged.
     """
@@ -135,12 +155,29 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
         found = parse_json(path.read_bytes())
         outputs = [str(output) for _, _, output in found["pairs"]]
         check_outputs(path, outputs, out)  # they may be removed
+        before = found.pop(
+            "contents", [[None, None] for _ in outputs]
+        )  # folders of earlier versions have none
+        before = [(video, sound) for video, sound in before]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({error}): choose another --out, or delete this file and the dubs."
         ) from error
-    if found == json.loads(json.dumps(recipe)):
-        return []
+    now = json.loads(json.dumps(recipe))
+    contents = now.pop("contents", [])
+    if found == now:
+        changed = [
+            out / output
+            for output, *files in zip(outputs, before, contents)
+            if any(None not in marks and len(set(marks)) > 1 for marks in zip(*files))
+            and (out / output).is_file()
+        ]
+        if changed and not overwrite:
+            raise UserError(
+                f"the video or the sound of {changed[0]} has changed since ({len(changed)} such dubs): --overwrite "
+                "makes these anew, or choose another --out."
+            )
+        return changed
     if not overwrite:
         raise UserError(
             f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "

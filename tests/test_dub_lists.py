@@ -131,6 +131,24 @@ def test_dubs_of_another_model_are_refused_and_replaced_when_asked(
     assert dubs(out) != before
 
 
+def test_a_video_replaced_under_its_name_is_noticed_and_only_its_dub_made_anew(
+    model: Path, media: Path, tmp_path: Path, ray_session: None
+) -> None:
+    out = tmp_path / "dubs"
+    for name, source in (("a.mp4", "face.mp4"), ("b.mp4", "face.mp4"), ("longer.mp4", "longer.mp4")):
+        shutil.copy(media / source, tmp_path / name)
+    synthesize(model, tmp_path, out, ["a.mp4", "b.mp4"])
+    before, times = dubs(out), {path: path.stat().st_mtime_ns for path in out.glob("*.mp4")}
+    shutil.copy(media / "longer.mp4", tmp_path / "b.mp4")
+    with pytest.raises(UserError, match=r"the sound of .*1\.mp4 has changed since \(1 such dubs\)"):
+        synthesize(model, tmp_path, out, ["a.mp4", "b.mp4"])
+    assert dubs(out) == before
+    synthesize(model, tmp_path, out, ["a.mp4", "b.mp4"], overwrite=True)
+    assert dubs(out)["0.mp4"] == before["0.mp4"]
+    assert dubs(out)["1.mp4"] != before["1.mp4"]
+    assert (out / "0.mp4").stat().st_mtime_ns == times[out / "0.mp4"]
+
+
 def test_a_list_none_of_whose_files_exist_stops_with_a_sentence(
     model: Path, media: Path, tmp_path: Path, ray_session: None
 ) -> None:

@@ -255,3 +255,19 @@ def test_ctrl_c_once_more_ends_at_once_without_a_stack() -> None:
     done = subprocess.run([sys.executable, "-c", IMPATIENT], env=env, capture_output=True, text=True)
     assert done.returncode == -signal.SIGINT, "130 to a shell"
     assert done.stderr == "stopped; what is finished stays, run the same command again to go on\n"
+
+
+HUNG_UP = """
+import os, signal
+from syncdiff_data.cli import exit_with_sentence
+exit_with_sentence(lambda: os.kill(os.getpid(), signal.SIGHUP))
+"""
+
+
+@pytest.mark.parametrize(("before", "status"), [("", 129), ("trap '' HUP; ", 0)])
+def test_a_closed_terminal_stops_a_command_unless_it_ignores_that_as_under_nohup(
+    before: str, status: int
+) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = ["sh", "-c", before + '"$@"', "sh", sys.executable, "-c", HUNG_UP]
+    assert subprocess.run(line, env=env, capture_output=True).returncode == status

@@ -101,8 +101,10 @@ def test_a_log_gets_lines_with_rate_and_rejects(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_leave_a_state_to_resume(
+@pytest.mark.parametrize(
+    ("ending", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_ctrl_c_sigterm_and_sighup_leave_a_state_to_resume(
     ending: signal.Signals, status: int, tmp_path: Path, ray_session: None
 ) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
