@@ -130,15 +130,9 @@ def make_features(
         heartbeat_timeout=options.group_timeout,
     )
     with ray_session(options.ray):
-        probe_nodes(out, sample(local_files(source)))
+        probe_nodes(out, sample([Path(source) / DATASET_FILE]))  # none of an object store
         shards = run_stage(stage, range(clips.num_shards), options.ray, clips.count("clips"))
     return finish_dataset(store, features, totals(shards))
-
-
-def local_files(clips: str) -> list[tuple[str, int]]:
-    """What every node must see of the clips: none of an object store."""
-    path = Path(clips) / DATASET_FILE
-    return [(str(path), path.stat().st_size)] if path.is_file() else []
 
 
 def parse_layers(text: str) -> tuple[int | None, ...]:

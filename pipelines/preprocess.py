@@ -110,7 +110,7 @@ def make_dataset(
     )
     sources = [source for plan in plans for source in plan.sources]
     with ray_session(options.ray):
-        probe_nodes(out, sample([(str(root / source.path), source.size) for source in sources]))
+        probe_nodes(out, sample(root / source.path for source in sources))
         shards = run_stage(stage, plans, options.ray, len(sources))
     counts = totals(shards)
     unread = counts["rejects_by_reason"].get(Reason.READ_ERROR, 0)

@@ -227,10 +227,7 @@ def _samples(config: BenchmarkConfig) -> dict[str, int]:
     for method in config.methods:
         if method.folder is not None:
             files.append([method.folder / names[0] for names in outputs_of(method.folder).values()])
-    samples: dict[str, int] = {}
-    for paths in files:
-        samples |= sample([(str(path), path.stat().st_size) for path in paths if path.exists()])
-    return samples
+    return {path: size for paths in files for path, size in sample(paths).items()}
 
 
 def _results(

@@ -146,7 +146,5 @@ def _missing_input(pair: DubPair) -> str | None:
 
 def _samples(pairs: Sequence[DubPair], model: Sequence[Path]) -> dict[str, int]:
     """Files that every node must see: some videos, some sounds, the model."""
-    samples: dict[str, int] = {}
-    for paths in ([p.video for p in pairs], [p.audio for p in pairs], model):
-        samples |= sample([(str(path), path.stat().st_size) for path in paths if path.is_file()])
-    return samples
+    files = [pair.video for pair in pairs], [pair.audio for pair in pairs], model
+    return {path: size for paths in files for path, size in sample(paths).items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,30 @@ LOOKED_AT = 100
 """Files, in search of one that can be read."""
 
 
-def sample(files: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """First, middle and last of (absolute path, size in bytes) that can be read here, with their present sizes: what
-    the probe looks at.
+def sample(paths: Iterable[str | Path]) -> dict[str, int]:
+    """Path -> size in bytes of the first, middle and last of these absolute paths that can be read here: what the probe
+    looks at.
 
-    Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount; nor
-    does a file that has grown since it was listed.
+    Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount.
     """
-    ordered = sorted(files)
-    begins = ordered, ordered[len(ordered) // 2 :], ordered[::-1]
-    found = (next(filter(_readable, islice(some, LOOKED_AT)), None) for some in begins)
-    return {one[0]: Path(one[0]).stat().st_size for one in found if one}
+    ordered = sorted(map(str, paths))
+    found = {}
+    for some in (ordered, ordered[len(ordered) // 2 :], ordered[::-1]):
+        for path in some[:LOOKED_AT]:
+            size = _readable_size(path)
+            if size is not None:
+                found[path] = size
+                break
+    return found
 
 
-def _readable(file: tuple[str, int]) -> bool:
-    return os.access(file[0], os.R_OK) and Path(file[0]).is_file()
+def _readable_size(path: str) -> int | None:
+    """Bytes of a file; None where there is none that can be read."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK) else None
 
 
 @dataclass(frozen=True)
