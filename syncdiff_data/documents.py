@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any
+
+from syncdiff_data.tables import repeated
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -30,8 +32,8 @@ def parse_yaml(text: str) -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
             keys = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-            if twice := next((key for key, count in Counter(keys).items() if count > 1), None):
-                problem = f"the key {twice!r} is there twice"
+            if twice := repeated(keys):
+                problem = f"the key {twice[0]!r} is there twice"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
             return super().construct_mapping(node, deep)
 
@@ -53,7 +55,7 @@ def first_error(error: ValidationError) -> str:
     """The first value of a document that pydantic refuses: where it stands, what is expected, what is there."""
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"])) or "it"
-    return f"{name}: {first['msg']}, found {first['input']!r}"
+    return f"{name}: {first['msg']}, found {short_repr(first['input'])}"
 
 
 def _count_nodes(value: object, counted: dict[int, int]) -> int:

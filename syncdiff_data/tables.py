@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from syncdiff_data.records import UserError
@@ -30,8 +31,8 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             f"{path} needs a header line with the column {', '.join(missing)}, but its first line is "
             f"{','.join(header)!r}."
         )
-    if repeated := sorted({name for name in header if name and header.count(name) > 1}):
-        raise UserError(f"{path} has more than one column {', '.join(repeated)}: keep one of each name.")
+    if twice := repeated(name for name in header if name):
+        raise UserError(f"{path} has more than one column {', '.join(twice)}: keep one of each name.")
     rows = []
     for number, row in lines[1:]:
         if len(row) > len(header):
@@ -41,6 +42,11 @@ def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
             )
         rows.append(dict(zip(header, row + [""] * (len(header) - len(row)))))
     return rows
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Those that occur more than once, each once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def videos_of_split(table: Path, split: str) -> list[Path]:

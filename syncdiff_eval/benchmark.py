@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,12 +14,14 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from syncdiff_data.cli import RayOptions
+from syncdiff_data.documents import first_error
 from syncdiff_data.faces import FaceConfig
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import sweep_leftovers
 from syncdiff_data.stage import exclusive, probe_nodes, raise_unexpected
 from syncdiff_data.stage.probe import sample
+from syncdiff_data.tables import repeated
 from syncdiff_data.weights import WEIGHTS, file_sha256
 from syncdiff_data.weights.store import check_hash, locate, lookup
 from syncdiff_eval import results as schema
@@ -170,22 +171,17 @@ def _check_added(config: BenchmarkConfig) -> None:
             f"--metric and --sync-expert, or choose {SYNCDIFF.name}."
         )
     try:
-        columns_of_table = metric_infos(config.added, {})
+        columns = metric_infos(config.added, {})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"A column of --metric cannot have this {first['loc'][0]}: {first['msg']}."
-        ) from error
-    for column in columns_of_table:
+        raise UserError(f"A column of --metric can be none of a report: {first_error(error)}.") from error
+    for column in columns:
         check_metric(column)
         if column.name in RESERVED:
             raise UserError(
                 f"per_clip.parquet has a column {column.name!r} already: rename that of --metric."
             )
-    families = Counter([*config.protocol.metrics, *(family.name for family in config.added)])
-    columns = Counter(column.name for family in config.added for column in family.columns)
-    twice = [name for counts in (families, columns) for name, count in counts.items() if count > 1]
-    if twice:
+    families = [*config.protocol.metrics, *(family.name for family in config.added)]
+    if twice := repeated(families) + repeated(column.name for column in columns):
         raise UserError(
             f"Metrics are named twice ({', '.join(twice)}): leave one out of --metric, or rename it."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from typing import Literal
 
 from syncdiff_data.records import UserError
 from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, media_files, stem
-from syncdiff_data.tables import formula_text, is_file, read_csv
+from syncdiff_data.tables import formula_text, is_file, read_csv, repeated
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".m4a", ".mp3", ".aac", ".ogg"})
 PairsOrder = Literal["csv", "wav2lip-lrs", "wav2lip-resynced"]
@@ -90,9 +90,8 @@ def pair_by_list(reference: Path, path: Path, order: PairsOrder) -> Pairing:
         for video, audio, clip, speaker in rows
     ]
     _check_speakers(path, pairs)
-    uses = Counter(pair.clip for pair in pairs)
-    if twice := next((clip for clip, count in uses.items() if count > 1), None):
-        raise UserError(f"{path} gives the output {twice!r} to two pairs; outputs must differ.")
+    if twice := repeated(pair.clip for pair in pairs):
+        raise UserError(f"{path} gives the output {twice[0]!r} to two pairs; outputs must differ.")
     crossed = sum(is_crossed(pair.video, pair.audio) for pair in pairs)
     if 0 < crossed < len(pairs):
         raise UserError(

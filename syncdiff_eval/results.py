@@ -6,14 +6,15 @@ descriptions. No times, host names or absolute paths: two runs on the same files
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from syncdiff_data.documents import first_error
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import write_text
+from syncdiff_data.tables import repeated
 from syncdiff_eval.methods import LONGEST_TEXT, MethodType, check_name
 
 SCHEMA_VERSION: Literal[3] = 3
@@ -267,10 +268,8 @@ def read_results(report: Path) -> Results:
     try:
         results = Results.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{path} does not follow the schema: {where}: {first['msg']} ({error.error_count()} such places)."
+            f"{path} does not follow the schema: {first_error(error)} ({error.error_count()} such places)."
         ) from error
     _check_names(results)
     if fault := _fault(results):
@@ -302,8 +301,8 @@ def _fault(results: Results) -> str | None:
         ("method", [method.name for method in results.methods]),
         ("re-encoded method", [row.method for row in results.reencoding]),
     ):
-        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-            return f"has the {what} {twice!r} twice"
+        if twice := repeated(names):
+            return f"has the {what} {twice[0]!r} twice"
     columns = {metric.name for metric in results.metrics}
     shifts = {metric.name for metric in results.metrics if not metric.pooled}
     for method in results.methods:

@@ -475,7 +475,7 @@ def test_an_encoder_of_no_columns_is_a_sentence(monkeypatch: pytest.MonkeyPatch,
     [
         (Column("method", "Mine", "", True, 2), "has a column 'method' already"),
         (Column("mine", "a|b", "", True, 2), "cannot stand in a table as a metric's title"),
-        (Column("mine", "Mine", "", True, 99), "cannot have this decimals: .* less than or equal to 12"),
+        (Column("mine", "Mine", "", True, 99), "none of a report: decimals: .* equal to 12, found 99"),
     ],
 )
 def test_columns_of_own_metrics_are_looked_at_before_the_work(column: Column, sentence: str) -> None:

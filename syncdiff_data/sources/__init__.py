@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 from syncdiff_data.records import Source, UserError
@@ -13,6 +13,7 @@ from syncdiff_data.sources.adapter import MEDIA_SUFFIXES, Adapter, Request, is_f
 from syncdiff_data.sources.folder import FOLDER
 from syncdiff_data.sources.layouts import GRID, HDTF, LRS2, LRS3, VOXCELEB2
 from syncdiff_data.sources.talkvid import TALKVID
+from syncdiff_data.tables import repeated
 
 __all__ = ["MEDIA_SUFFIXES", "SOURCES", "Adapter", "list_sources", "source_root"]
 
@@ -93,10 +94,12 @@ def _check_request(kind: str, adapter: Adapter, request: Request, limit: int | N
 
 
 def _check_paths(kind: str, paths: list[str]) -> None:
-    """UserError where an adapter of the user's own names a file twice or one outside of the root. paths: sorted."""
+    """UserError where an adapter of the user's own names a file twice or one outside of the root."""
     outside = [path for path in paths if path.startswith("/") or ".." in path.split("/")]
-    twice = [path for path, following in pairwise(paths) if path == following]
-    for faulty, fault in ((outside, "are absolute or lead out of it with .."), (twice, "are given twice")):
+    for faulty, fault in (
+        (outside, "are absolute or lead out of it with .."),
+        (repeated(paths), "are given twice"),
+    ):
         if faulty:
             raise UserError(
                 f"--source {kind} must give each file once, relative to the root; of its {len(paths)} paths "

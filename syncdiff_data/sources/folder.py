@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from syncdiff_data.records import Source, UserError
 from syncdiff_data.sources.adapter import Adapter, Request, media_files
-from syncdiff_data.tables import is_file, read_csv
+from syncdiff_data.tables import is_file, read_csv, repeated
 
 
 def _find(request: Request) -> Iterator[Source]:
@@ -32,7 +31,6 @@ def read_manifest(path: Path) -> list[Source]:
     """
     rows = _read_rows(path)
     paths = [str(PurePosixPath(row["path"].strip())) for row in rows]
-    repeated = [name for name, count in Counter(paths).items() if count > 1]
     absolute = [name for name in paths if name.startswith("/") or ".." in PurePosixPath(name).parts]
     sizes = {name: _size(path.parent / name) for name in paths}
     missing = [name for name, size in sizes.items() if size is None]
@@ -41,7 +39,7 @@ def read_manifest(path: Path) -> list[Source]:
             absolute,
             "are absolute or lead out of the folder with ..: write them relative to the CSV, below its folder",
         ),
-        (repeated, "are listed more than once: keep one line for each"),
+        (repeated(paths), "are listed more than once: keep one line for each"),
         (missing, "are not there: correct them, relative to the CSV, or take them out"),
     ):
         if names:
