@@ -15,9 +15,8 @@ from syncdiff_model.autoencoder import build_autoencoder
 from syncdiff_model.conditioning import Conditioner
 from syncdiff_model.denoiser import build_denoiser
 from syncdiff_model.gan import Discriminator
-from syncdiff_model.mask import seen_rows
 from syncdiff_model.presets import Settings, to_plain
-from syncdiff_model.tasks.audio import check_size
+from syncdiff_model.tasks.audio import seen_shape
 
 TIMED_FRAMES = 8
 COPIES = 5
@@ -31,7 +30,7 @@ def describe(preset: str, settings: Settings) -> str:
     counted with log filterbanks."""
     check_networks(settings)
     crop_size = CROP_SIZES[settings.autoencoder.kind]
-    shape = latent_shape(settings, crop_size)
+    shape = seen_shape(settings, crop_size, settings.autoencoder.factor)
     networks = build_networks(settings, shape)
     counts = {
         name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()
@@ -62,14 +61,6 @@ def check_networks(settings: Settings) -> None:
             Discriminator(settings.gan.widths)
     except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:  # of torch and diffusers
         raise UserError(f"These settings make no networks that fit each other: {error}") from error
-
-
-def latent_shape(settings: Settings, crop_size: int) -> tuple[int, int]:
-    """Rows that the denoiser sees of the latents, and their columns. UserError where crops do not fit."""
-    check_size(settings, crop_size, settings.autoencoder.factor)
-    size = crop_size // settings.autoencoder.factor
-    rows = seen_rows(settings.mask, size, 2 ** (len(settings.denoiser.widths) - 1))
-    return rows.stop - rows.start, size
 
 
 def build_networks(settings: Settings, shape: tuple[int, int]) -> dict[str, nn.Module]:

@@ -91,9 +91,9 @@ def _folded(path: Path) -> str:
 
 def check_inputs_stay(pairs: Sequence[DubPair], removed: Sequence[Path] = ()) -> None:
     """UserError, before any work, where a video or a sound is an output too, or among the files to be removed."""
-    goes = {_file_key(path) for path in (*(pair.output for pair in pairs), *removed)}
+    replaced = {_file_key(path) for path in (*(pair.output for pair in pairs), *removed)}
     for path in (path for pair in pairs for path in (pair.video, pair.audio)):
-        if _file_key(path) in goes:
+        if _file_key(path) in replaced:
             raise UserError(
                 f"{path} is read, and a dub would take its place: name another output, or another --out."
             )
@@ -114,7 +114,7 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
 
     model: the model's fingerprint.
     """
-    contents = {path: content_mark(path) for pair in pairs for path in (pair.video, pair.audio)}
+    contents = {path: content_hash(path) for pair in pairs for path in (pair.video, pair.audio)}
     return {
         "model": model,
         "config": {name: value for name, value in asdict(config).items() if name != "face_cache"},
@@ -123,19 +123,19 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
     }
 
 
-def content_mark(path: Path) -> str | None:
-    """Differs for files of other content: a hash of the size and of 64 KiB of either end, so that a long list is
-    checked at once. None for a file that cannot be read."""
+def content_hash(path: Path) -> str | None:
+    """16 hex digits of the size and ENDS_BYTES of either end, so that a long list is checked at once. None for a file
+    that cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            mark = hashlib.sha256(str(size).encode())
+            digest = hashlib.sha256(str(size).encode())
             for start in (0, max(0, size - ENDS_BYTES)):
                 file.seek(start)
-                mark.update(file.read(ENDS_BYTES))
+                digest.update(file.read(ENDS_BYTES))
     except (OSError, ValueError):  # a name with a zero byte is a ValueError
         return None
-    return mark.hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
 
 def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]:
@@ -155,36 +155,36 @@ def stale_dubs(out: Path, recipe: dict[str, Any], overwrite: bool) -> list[Path]
         found = parse_json(path.read_bytes())
         outputs = [str(output) for _, _, output in found["pairs"]]
         check_outputs(path, outputs, out)  # they may be removed
-        before = found.pop(
-            "contents", [[None, None] for _ in outputs]
-        )  # folders of earlier versions have none
-        before = [(video, sound) for video, sound in before]
+        contents = found.pop("contents", [[None, None] for _ in outputs])  # earlier versions wrote none
+        contents = [(video, sound) for video, sound in contents]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({error}): choose another --out, or delete this file and the dubs."
         ) from error
+    dubs = [out / output for output in outputs]
     now = json.loads(json.dumps(recipe))
-    contents = now.pop("contents", [])
-    if found == now:
-        changed = [
-            out / output
-            for output, *files in zip(outputs, before, contents)
-            if any(None not in marks and len(set(marks)) > 1 for marks in zip(*files))
-            and (out / output).is_file()
-        ]
-        if changed and not overwrite:
+    contents_now = now.pop("contents", [])
+    if found != now:
+        if not overwrite:
             raise UserError(
-                f"the video or the sound of {changed[0]} has changed since ({len(changed)} such dubs): --overwrite "
-                "makes these anew, or choose another --out."
+                f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
+                "--overwrite them."
             )
-        return changed
-    if not overwrite:
+        # A folder of the user's in the place of one stays, and what should be written there fails.
+        return [path for path in (*dubs, out / REPORT) if not path.is_dir()]
+    pairs = zip(dubs, contents, contents_now)
+    changed = [dub for dub, before, after in pairs if dub.is_file() and _differ(before, after)]
+    if changed and not overwrite:
         raise UserError(
-            f"{out} holds dubs of another model, other settings or other pairs: choose another --out, or "
-            "--overwrite them."
+            f"the video or the sound of {changed[0]} has changed since ({len(changed)} such dubs): --overwrite "
+            "makes these anew, or choose another --out."
         )
-    # A folder of the user's in the place of one stays, and what should be written there fails.
-    return [path for path in (*(out / output for output in outputs), out / REPORT) if not path.is_dir()]
+    return changed
+
+
+def _differ(before: Sequence[str | None], after: Sequence[str | None]) -> bool:
+    """Whether the hash of the video or of the sound is another one; None, where it was not read, is no other."""
+    return any(None not in pair and pair[0] != pair[1] for pair in zip(before, after))
 
 
 def start_dubs(out: Path, recipe: dict[str, Any], stale: Sequence[Path]) -> None:

@@ -55,6 +55,7 @@ VALIDATION_WINDOW = 40
 """Frames of their windows where clips are long enough: over fewer the opening of a mouth hardly varies."""
 MAY_CHANGE = ("steps", "max_seconds", "checkpoint_every", "keep_checkpoints", "log_every", "loader_workers")
 """Options of training that a resumed run may change."""
+RESUME_ADVICE = "resume with the data it began with"
 
 
 @dataclass(frozen=True)
@@ -147,22 +148,18 @@ def train_generator(
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
         loader = _loader(data, settings, config, peers, parts)
         held_out = _validation_batches(data, settings, config, parts)
+        origin = data_origin(data, loader)
         if checkpoint:
             saved = kind.task.saved(settings, checkpoint, held_out)
-            check_origin(
-                saved.model.conditioner,
-                data_origin(data, loader).of_all,
-                "resume with the data it began with",
-            )
+            check_origin(saved.model.conditioner, origin.of_all, RESUME_ADVICE)
             return saved, loader
         assert autoencoder is not None
         torch.manual_seed(config.seed)
         few, networks = _measured(data, settings, config, parts), load_autoencoder(autoencoder)
         reader = load_conditioner(audio) if audio else None
         if reader:
-            check_origin(reader, data_origin(data, loader).of_sound, "train an audio network on these")
-        task = kind.task.fresh(settings, networks, data_origin(data, loader), few, held_out, top, reader)
-        return task, loader
+            check_origin(reader, origin.of_sound, "train an audio network on these")
+        return kind.task.fresh(settings, networks, origin, few, held_out, top, reader), loader
 
     with open_run(options, model, settings, config) as begun:
         if autoencoder is None and not begun:
@@ -179,15 +176,16 @@ def train_audio(data: TrainingData, settings: Settings, options: RunOptions, aut
     def build(checkpoint: Path | None, peers: Peers) -> tuple[Task, Loader]:
         loader = _loader(data, settings, config, peers, parts)
         held_out = _validation_batches(data, settings, config, parts)
+        origin = data_origin(data, loader)
         if checkpoint:
             conditioner = load_conditioner(checkpoint)
-            check_origin(conditioner, data_origin(data, loader).of_all, "resume with the data it began with")
+            check_origin(conditioner, origin.of_all, RESUME_ADVICE)
             return AudioTask(conditioner, held_out), loader
         torch.manual_seed(config.seed)
         frames = replace(parts, images=("frames",))
         few = _measured(data, settings, settings.train_syncdiff, frames)
         networks = load_autoencoder(autoencoder)
-        conditioner = fresh_conditioner(settings, networks, data_origin(data, loader), few)
+        conditioner = fresh_conditioner(settings, networks, origin, few)
         return AudioTask(conditioner, held_out), loader
 
     with open_run(options, "audio", settings, config):
@@ -196,12 +194,11 @@ def train_audio(data: TrainingData, settings: Settings, options: RunOptions, aut
 
 def data_origin(data: TrainingData, loader: Loader) -> Origin:
     """How the crops and features of a data set were made."""
-    feature = loader.dataset.index.feature
-    assert data.features is not None
-    assert feature is not None
-    faces = load_dataset(Store(data.clips), "clips").setting("faces")
     index = loader.dataset.index
-    return Origin(features_encoder(data.features), feature, faces, index.crop_size, index.feature_dim)
+    assert data.features is not None
+    assert index.feature is not None
+    faces = load_dataset(Store(data.clips), "clips").setting("faces")
+    return Origin(features_encoder(data.features), index.feature, faces, index.crop_size, index.feature_dim)
 
 
 @dataclass(frozen=True)

@@ -120,12 +120,9 @@ def fresh_conditioner(
 
     avhubert: whose upper blocks it begins with, where the settings say so. UserError when the crops do not fit.
     """
-    config, mask = settings.conditioning, settings.mask
+    config = settings.conditioning
     crop_size = sample[0]["frames"].shape[-1]
-    factor = latent_factor(autoencoder)
-    check_size(settings, crop_size, factor)
-    size = crop_size // factor
-    rows = seen_rows(mask, size, 2 ** (len(settings.denoiser.widths) - 1))
+    shape = seen_shape(settings, crop_size, latent_factor(autoencoder))
     features = torch.cat([batch["features"].flatten(0, 1) for batch in sample])
     mouths = torch.cat([mouth_shape(batch["landmarks"], crop_size).flatten(0, 1) for batch in sample])
     conditioner = Conditioner(
@@ -135,12 +132,12 @@ def fresh_conditioner(
         checkpoint=origin.encoder["checkpoint"],
         feature=origin.feature,
         feature_dim=features.shape[-1],
-        mask=asdict(mask),
+        mask=asdict(settings.mask),
         faces=origin.faces,
         context=config.context,
         tokens_dim=config.tokens_dim,
         audio_layers=config.audio_layers,
-        map_shape=(config.map_channels, rows.stop - rows.start, size),
+        map_shape=(config.map_channels, *shape),
         audio_dropout=config.audio_dropout,
         without_audio=settings.corruption.audio_dropout > 0,
         avhubert=asdict(avhubert.config) if avhubert else None,
@@ -231,16 +228,21 @@ def features_encoder(features: Path) -> dict[str, str]:
     return encoder
 
 
-def check_size(settings: Settings, crop_size: int, factor: int) -> None:
-    """UserError where a level of a network does not halve evenly, or where the mask hides nothing of the latents."""
-    unit = factor * 2 ** (len(settings.denoiser.widths) - 1)
-    if crop_size % unit:
+def seen_shape(settings: Settings, crop_size: int, factor: int) -> tuple[int, int]:
+    """Rows that the denoiser sees of the latents, and their columns.
+
+    UserError where a level of a network does not halve evenly, or where the mask hides nothing of the latents.
+    """
+    unit, size = 2 ** (len(settings.denoiser.widths) - 1), crop_size // factor
+    if crop_size % (factor * unit):
         raise UserError(
-            f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {unit}. Preprocess with "
-            "another crop size or choose another preset."
+            f"Crops of {crop_size} pixels do not fit this preset: expected a multiple of {factor * unit}. Preprocess "
+            "with another crop size or choose another preset."
         )
-    if not latent_mask(settings.mask, crop_size // factor).any():
+    if not latent_mask(settings.mask, size).any():
         raise UserError(
             f"The mask ({settings.mask}) covers no latent of crops of {crop_size} pixels, each of which is {factor} of "
             "them wide: widen it."
         )
+    rows = seen_rows(settings.mask, size, unit)
+    return rows.stop - rows.start, size
