@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -70,6 +71,7 @@ class RayOptions:
         return share if share is not None else float(on_gpu)
 
 
+STDOUT = 1
 LONGEST_SENTENCE = 4000
 """Characters of an error that are shown."""
 
@@ -90,7 +92,8 @@ def run_commands(commands: Mapping[str, Any], description: str | None = None) ->
 
 def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     """Do it and exit: status 0; 2 and one sentence for a UserError and a full disk, 3 for UnexpectedFailures; 130 after
-    Ctrl-C, 143 after SIGTERM, as schedulers send it, and 129 where the terminal closes, which lose no finished work."""
+    Ctrl-C, 143 after SIGTERM, as schedulers send it, and 129 where the terminal closes, which lose no finished work; 1
+    without a word where nobody reads the output any longer."""
     ended_by = signal.SIGINT
 
     def terminate(number: int, frame: object) -> None:
@@ -111,8 +114,10 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
-    except BrokenPipeError:  # `... --help | head`; what is not yet written would be another one
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if _is_read(STDOUT):  # it is another pipe that broke, such as a worker's
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # for what is not yet written
         raise SystemExit(1) from None
     except OSError as error:
         from syncdiff_data.stage.faults import run_fault  # which imports this module
@@ -146,6 +151,13 @@ def printable(text: str) -> str:
 def for_console(text: str) -> str:
     """The same for Rich, to which square brackets are no markup then."""
     return escape(printable(text))
+
+
+def _is_read(number: int) -> bool:
+    """False for an open file that is a pipe nobody reads any longer, as in `... --help | head`."""
+    poll = select.poll()
+    poll.register(number, 0)
+    return not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _open_closed_streams() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -51,6 +52,14 @@ def command(name: str, *arguments: str | Path, **environment: str) -> subprocess
     """Run a pipeline as a user would, from the project's folder."""
     line = [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *map(str, arguments)]
     return subprocess.run(line, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+
+
+def python(
+    script: str, cwd: Path = ROOT, prefix: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, without this session's Ray. prefix: words of a command that starts it."""
+    line, env = [*prefix, sys.executable, "-c", script], os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
 
 
 def preprocess_killed(out: Path, arguments: list[str], seconds: tuple[float, float], seed: int = 0) -> int:

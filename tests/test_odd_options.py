@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from loader_data import make_dataset, numbered_clip
 from report_samples import sample
-from runs import ROOT
+from runs import python
 from shard_data import build
 from syncdiff_pipelines import benchmark, extract_features, preprocess
 
@@ -220,6 +220,19 @@ def test_a_reader_that_ends_early_is_no_stack() -> None:
     said.wait()
 
 
+BROKEN = """
+from syncdiff_data.cli import exit_with_sentence
+def act():
+    raise BrokenPipeError("of a worker")
+exit_with_sentence(act)
+"""
+
+
+def test_a_broken_pipe_of_a_worker_is_said() -> None:
+    """It was taken for the output's, and the command ended without a word."""
+    assert "BrokenPipeError: of a worker" in python(BROKEN).stderr
+
+
 CLOSED = """
 import os, sys
 from syncdiff_data.cli import exit_with_sentence
@@ -233,10 +246,8 @@ exit_with_sentence(act)
 
 
 def test_closed_standard_streams_are_no_files_of_the_work(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", CLOSED]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    script = '"$@" <&- >&- 2>&-'
-    assert subprocess.run(["sh", "-c", script, "sh", *line], cwd=tmp_path, env=env).returncode == 0
+    done = python(CLOSED, tmp_path, prefix=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    assert done.returncode == 0
     assert (tmp_path / "first").read_text() == ""
 
 
@@ -251,8 +262,7 @@ exit_with_sentence(act)
 
 
 def test_ctrl_c_once_more_ends_at_once_without_a_stack() -> None:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], env=env, capture_output=True, text=True)
+    done = python(IMPATIENT)
     assert done.returncode == -signal.SIGINT, "130 to a shell"
     assert done.stderr == "stopped; what is finished stays, run the same command again to go on\n"
 
@@ -268,6 +278,4 @@ exit_with_sentence(lambda: os.kill(os.getpid(), signal.SIGHUP))
 def test_a_closed_terminal_stops_a_command_unless_it_ignores_that_as_under_nohup(
     before: str, status: int
 ) -> None:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = ["sh", "-c", before + '"$@"', "sh", sys.executable, "-c", HUNG_UP]
-    assert subprocess.run(line, env=env, capture_output=True).returncode == status
+    assert python(HUNG_UP, prefix=("sh", "-c", before + 'exec "$@"', "sh")).returncode == status

@@ -19,7 +19,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from runs import ROOT, extract, pipeline, preprocess
+from runs import ROOT, extract, pipeline, preprocess, python
 from stub_faces import write_colour
 
 from syncdiff_data.cli import RayOptions, exit_with_sentence
@@ -53,14 +53,6 @@ def act():
         print("answer", ray.get(ray.remote(lambda: 6 * 7).remote()))
 exit_with_sentence(act)
 """
-
-
-def python(script: str, cwd: Path | str = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, without this session's Ray."""
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
-    )
 
 
 # Kind 4: Ray that cannot be had
@@ -155,11 +147,9 @@ def test_kind_4_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root")
 def test_kind_4_a_machine_that_cannot_talk_to_itself() -> None:
-    line = ["unshare", "--net", sys.executable, "-c", SCRIPT]
     if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
         pytest.skip("no network of its own here")
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=60)
+    done = python(SCRIPT, prefix=("unshare", "--net"))
     assert done.returncode == 2
     assert done.stderr.startswith("error: this machine cannot connect to itself at 127.0.0.1")
 
