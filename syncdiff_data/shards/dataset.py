@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -185,7 +186,7 @@ class Shard(pq.ParquetFile):
         with self.naming():
             return super().read(*args, **kwargs)
 
-    @property
+    @cached_property
     def footer(self) -> Footer | None:
         return Footer.of(self.schema_arrow)
 

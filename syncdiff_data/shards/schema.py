@@ -122,10 +122,8 @@ class Footer:
     source."""
     schema_version: int = SCHEMA_VERSION
 
-    @property
-    def _is_right(self) -> bool:
-        """Whether every field has its type. ValueError for halves of letters, which JSON may hold."""
-        json.dumps(asdict(self), ensure_ascii=False).encode()
+    def _has_its_types(self) -> bool:
+        """Whether every field is of its type."""
         texts = (self.kind, self.fingerprint, self.plan_hash)
         numbers = (self.shard, self.num_shards, self.crop_size or 0)
         return (
@@ -150,8 +148,11 @@ class Footer:
             return None
         try:
             fields = parse_json(raw)
+            json.dumps(
+                fields, ensure_ascii=False
+            ).encode()  # ValueError for halves of letters, which JSON may hold
             footer = cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
-            return footer if footer._is_right else None
+            return footer if footer._has_its_types() else None
         except (ValueError, TypeError, KeyError):
             return None
 
