@@ -8,7 +8,7 @@ import simplejpeg
 
 JPEG_QUALITY = 95
 MOST_PIXELS = 1 << 26
-"""A header of a few bytes may ask for gigabytes."""
+"""That are decoded: a header of a few bytes may ask for gigabytes."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -18,7 +18,7 @@ def encode_jpeg(rgb: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """RGB uint8 [H, W, 3] of JPEG (or PNG) bytes. ValueError when they are not an image, or one of MOST_PIXELS."""
+    """RGB uint8 [H, W, 3] of JPEG (or PNG) bytes. ValueError when they are no image, or one of over MOST_PIXELS."""
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -43,7 +43,7 @@ def encode_gray(gray: np.ndarray) -> bytes:
 
 
 def decode_gray(data: bytes) -> np.ndarray:
-    """Gray uint8 [H, W]. ValueError when the bytes are not an image."""
+    """Gray uint8 [H, W] of the same. ValueError as `decode_jpeg`."""
     return _decode(data, cv2.IMREAD_GRAYSCALE)
 
 

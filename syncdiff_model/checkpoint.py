@@ -120,9 +120,9 @@ def _load_plain_autoencoder(folder: Path) -> Autoencoder:
             f"{folder} holds no autoencoder that can be read ({error!r}): expected a folder of diffusers with "
             f"config.json of one of {', '.join(AUTOENCODERS)} and its weights."
         ) from error
-    sketch = _sketch_part(folder, kind)
+    part = _part_on_meta(folder, kind)
     with _damaged(folder):
-        check_round_trip(sketch)
+        check_round_trip(part)
     return _load_part(folder, kind)
 
 
@@ -147,12 +147,12 @@ def load_parts(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f"{folder} is not whole: its {INDEX} does not name the files of {part}. Copy it again."
             )
-    sketches = {part: _sketch_part(folder / part, kind) for part, kind in kinds.items()}
+    on_meta = {part: _part_on_meta(folder / part, kind) for part, kind in kinds.items()}
     with _damaged(folder):
-        if AUTOENCODER in sketches:
-            check_round_trip(sketches[AUTOENCODER])
+        if AUTOENCODER in on_meta:
+            check_round_trip(on_meta[AUTOENCODER])
         if tuple(parts) == PARTS:
-            check_fit(SyncDiff(**sketches))
+            check_fit(SyncDiff(**on_meta))
     return {part: _load_part(folder / part, kind) for part, kind in kinds.items()}
 
 
@@ -164,7 +164,7 @@ def _class_of(index: Mapping[str, Any], part: str) -> str | None:
     return None
 
 
-def _sketch_part(folder: Path, kind: Any) -> Any:
+def _part_on_meta(folder: Path, kind: Any) -> Any:
     """The part without its weights: a network on the device `meta`, no larger than what its files hold."""
     with _damaged(folder):
         config = read_config(folder / kind.config_name, kind)
@@ -197,8 +197,8 @@ def _load_part(folder: Path, kind: Any) -> Any:
 
 @contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
-    """What the body raises for a folder that does not fit, as a sentence: diffusers and the classes have a dozen kinds
-    of exceptions for that."""
+    """UserError in place of whatever the body raises: diffusers and the classes have a dozen kinds of exceptions for a
+    folder that does not fit."""
     try:
         yield
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from syncdiff_data.documents import first_error, parse_yaml
-from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, WIDTH, check_ranges
+from syncdiff_data.ranges import AT_LEAST_0, AT_LEAST_1, SHARE, WIDTH, Range, check_ranges
 from syncdiff_data.records import UserError
 from syncdiff_data.tables import is_file
 from syncdiff_model.autoencoder import AutoencoderConfig
@@ -22,6 +22,8 @@ from syncdiff_model.sync_data import SyncDataConfig
 from syncdiff_model.tasks.sync import SyncConfig
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
+STEPS: Range = (0, 99_999_999)
+"""Of a training: names of checkpoints have 8 digits."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,7 @@ class TrainConfig:
         check_ranges(self, dict.fromkeys(("batch_size", "window", "accumulate", "windows_per_visit"), WIDTH))
         every = ("checkpoint_every", "keep_checkpoints", "log_every")
         check_ranges(self, dict.fromkeys(every, AT_LEAST_1))
-        check_ranges(
-            self, {"steps": (0, 99_999_999), "seed": (0, 2**32 - 1)}
-        )  # names of checkpoints have 8 digits
+        check_ranges(self, {"steps": STEPS, "seed": (0, 2**32 - 1)})
         rates = ("learning_rate", "weight_decay", "clip_norm", "max_seconds")
         or_none = ("warmup_steps", "decay_steps", "validate_every")
         check_ranges(self, dict.fromkeys((*rates, *or_none), AT_LEAST_0))

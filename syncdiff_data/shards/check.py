@@ -181,11 +181,11 @@ def clip_problems(clip: Clip, crop_size: int | None) -> Iterator[str]:
             yield f"{name} holds a number that is not finite"
     if not np.isfinite(clip.start_s):
         yield "start_s is not finite"
-    if flat := np.flatnonzero(~_turns(clip.face_to_source)).tolist():
-        yield f"face_to_source of frame {flat[0]} maps the crop to a line or a point, so it cannot be turned round"
+    if flat := np.flatnonzero(~_is_invertible(clip.face_to_source)).tolist():
+        yield f"face_to_source of frame {flat[0]} maps the crop to a line or a point, so it has no inverse"
 
 
-def _turns(affines: np.ndarray) -> np.ndarray:
+def _is_invertible(affines: np.ndarray) -> np.ndarray:
     """bool [T]: whether an affine of [T, 2, 3] has an inverse; True where it is not finite."""
     a, b, c, d = affines.astype(np.float64)[:, :, :2].reshape(-1, 4).T
     return a * d - b * c != 0

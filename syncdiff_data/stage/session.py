@@ -27,7 +27,7 @@ RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Lost workers are expected here; Ray's paragraph about each would hide the progress.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing|infinite retries remaining",
-    # Nor of what an actor of Ray Data's says that lost its worker: nobody asks for it.
+    # An actor of Ray Data's that lost its worker raises where nobody asks for its result: Ray would print that, too.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Where memory stays full, Ray's default is to try again for ever. So many tries of one task take an hour.
     "RAY_task_oom_retries": "60",
