@@ -1,13 +1,16 @@
 """Sound on the presentation clock: a click at t is found at t."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 from media_files import click_times, clicks, make_audio, make_video
 
 from syncdiff_data.media import AudioTrack, Video, read_audio
+from syncdiff_data.media import audio as audio_module
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError
 
@@ -31,6 +34,33 @@ def test_a_click_stays_where_it_was(tmp_path: Path, codec: str, suffix: str, rat
 def test_opus_priming_is_dropped(tmp_path: Path) -> None:
     path = make_audio(tmp_path / "clicks.mkv", clicks(TIMES, 2.5, 48_000), 48_000, "libopus")
     assert click_times(read_audio(path, 0.0, 60)) == pytest.approx(TIMES, abs=MS)
+
+
+def test_one_block_with_a_wrong_time_is_no_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg misdates short blocks of Vorbis in Ogg: 9 ms were silence, then the sound lay over itself."""
+    decode = audio_module.decoded_sound
+
+    def misdated(path: Path) -> Iterator[AudioFrame]:
+        for number, block in enumerate(decode(path)):
+            block.pts = (block.pts or 0) + 448 * (number % 5 == 3)
+            yield block
+
+    noise = np.random.default_rng(0).integers(-9999, 9999, (1, 96_000), np.int16)
+    path = make_audio(tmp_path / "noise.flac", noise, 48_000, "flac")
+    whole = read_audio(path, 0.0, 60)
+    monkeypatch.setattr(audio_module, "decoded_sound", misdated)
+    np.testing.assert_array_equal(read_audio(path, 0.0, 60), whole)
+
+
+def test_a_recording_that_begins_in_mid_stream_is_heard(tmp_path: Path) -> None:
+    """The second file of a DVD, say: the part of a block at its beginning made the whole source unreadable."""
+    whole = make_audio(tmp_path / "a.mpg", clicks([0.5, 2.5], 3, 48_000), 48_000, "mp2", video_pts=range(75))
+    (tmp_path / "b.mpg").write_bytes(whole.read_bytes()[8 * 2048 :])
+    begin = AudioTrack(tmp_path / "b.mpg").start_s
+    expected, found = (click_times(read_audio(p, begin, 75)) for p in (whole, tmp_path / "b.mpg"))
+    assert begin > AudioTrack(whole).start_s + 0.3
+    assert found == pytest.approx(expected, abs=MS)
+    assert found
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.packet import Packet
 
 from syncdiff_data.media.probe import check_rate, first_audio, open_media, words
 from syncdiff_data.reasons import Reason
@@ -29,6 +31,8 @@ JUMP_S = Fraction(5, 1000)
 MIXED_CHANNELS = 8
 """swresample has no matrix for more: their mean is one channel."""
 _AMBISONIC = "ambisonic"
+_CUT_ANYWHERE = ("mpeg", "mpegts")
+"""Containers that are cut at any byte (recordings, the files of a DVD): the first packet may be a part of one."""
 _LATE_S = 1
 """Seconds of sound that are read behind what is wanted: the resampler holds some back."""
 
@@ -133,8 +137,9 @@ def sound_pieces(path: Path, target: SoundFormat = SoundFormat()) -> Iterator[tu
     Raises as AudioTrack.
     """
     piece = None
-    for block in decoded_sound(path):
-        if piece is None or not piece.continues_with(block):
+    for block, following in pairwise(chain(decoded_sound(path), [None])):
+        assert block is not None
+        if piece is None or not (piece.continues_with(block) or piece.misdates(block, following)):
             if piece is not None:
                 yield piece, piece.end()
             piece = Piece(block, target)
@@ -154,13 +159,24 @@ def decoded_sound(path: Path) -> Iterator[AudioFrame]:
         _forget_odd_layout(stream)
         last = None
         try:
-            for block in container.decode(stream):
-                check_rate(block.sample_rate)
-                last = block
-                yield block
+            for number, packet in enumerate(container.demux(stream)):
+                for block in _blocks(packet, torn=number == 0 and container.format.name in _CUT_ANYWHERE):
+                    check_rate(block.sample_rate)
+                    last = block
+                    yield block
         except av.FFmpegError as error:
             where = "at its first block" if last is None else f"after {last.time or 0:.2f} s"
             raise MediaError(Reason.UNREADABLE, f"sound does not decode {where} ({words(error)})") from error
+
+
+def _blocks(packet: Packet[AudioStream], torn: bool) -> Sequence[AudioFrame]:
+    """The blocks of a packet; none where it does not decode and may be torn: a part of one."""
+    try:
+        return packet.decode()
+    except av.InvalidDataError:
+        if torn:
+            return []
+        raise
 
 
 def _forget_odd_layout(stream: AudioStream) -> None:
@@ -189,6 +205,15 @@ class Piece:
     def continues_with(self, block: AudioFrame) -> bool:
         time = _time(block)
         return _setup(block) == self._setup and (time is None or abs(time - self.end_s) <= JUMP_S)
+
+    def misdates(self, block: AudioFrame, following: AudioFrame | None) -> bool:
+        """Whether the block's time alone is wrong: the one behind goes on as if it had none. FFmpeg misdates Vorbis in
+        Ogg by up to 9 ms where its blocks change their length, at every plosive."""
+        if following is None or _setup(block) != self._setup or _setup(following) != self._setup:
+            return False
+        time = _time(following)
+        end_s = self.end_s + Fraction(block.samples, block.sample_rate)
+        return time is not None and abs(time - end_s) <= JUMP_S
 
     def add(self, block: AudioFrame) -> np.ndarray:
         """[channels, n]: the samples that the block completes."""
