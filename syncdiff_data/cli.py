@@ -129,8 +129,9 @@ def exit_with_sentence(act: Callable[[], object]) -> NoReturn:
         raise SystemExit(fault.exit_status) from None
     except KeyboardInterrupt:
         # Once more, while Ray ends: at once, without its stack.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         with suppress(OSError):  # the terminal is gone
             print("stopped; what is finished stays, run the same command again to go on", file=sys.stderr)
         raise SystemExit(128 + ended_by) from None

@@ -85,12 +85,13 @@ def make_audio(
     start_s: float = 0.0,
     holes: Sequence[tuple[float, float]] = (),
     video_pts: Sequence[int] = (),
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """int16 [channels, n] at `rate` from `start_s` on; packets inside a hole (from, to) in seconds are left out.
 
     video_pts: times in 1/25 s of frames of a picture stream beside it (none: no such stream).
     """
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options=container_options or {}) as container:
         video = container.add_stream("mpeg4", rate=25) if video_pts else None
         if video is not None:
             video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"

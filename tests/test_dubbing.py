@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import av
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_files import make_audio
 from runs import pipeline
 from tiny_models import tiny_generator
 
@@ -190,17 +189,10 @@ def test_sound_that_is_cut_off_is_not_read(
 
     for seconds in (2, 60):
         sound = np.tile(np.arange(-800, 800, 10, np.int16), 100 * seconds)
-        with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as container:
-            stream = container.add_stream("aac", rate=16000, layout="mono")
-            block = AudioFrame.from_ndarray(
-                sound[None].astype(np.float32) / 32768, format="fltp", layout="mono"
-            )
-            block.sample_rate = 16000
-            container.mux(stream.encode(block))
-            container.mux(stream.encode(None))
+        path = make_audio(tmp_path / "sound.m4a", sound[None], 16_000, "aac")
         reads.append(0)
-        assert dubber.dub(DubPair(media / "talker.mp4", tmp_path / "sound.m4a", tmp_path / "dub.mp4")) is None
-    assert reads[0] == reads[1]
+        assert dubber.dub(DubPair(media / "talker.mp4", path, tmp_path / "dub.mp4")) is None
+    assert reads[0] == reads[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -256,14 +256,15 @@ import atexit, os, signal
 from syncdiff_data.cli import exit_with_sentence
 def act():
     raise KeyboardInterrupt
-atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGNAL))
 exit_with_sentence(act)
 """
 
 
-def test_ctrl_c_once_more_ends_at_once_without_a_stack() -> None:
-    done = python(IMPATIENT)
-    assert done.returncode == -signal.SIGINT, "130 to a shell"
+@pytest.mark.parametrize("once_more", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_at_once_without_a_stack(once_more: signal.Signals) -> None:
+    done = python(IMPATIENT.replace("SIGNAL", once_more.name))
+    assert done.returncode == -once_more, "130 of Ctrl-C to a shell"
     assert done.stderr == "stopped; what is finished stays, run the same command again to go on\n"
 
 

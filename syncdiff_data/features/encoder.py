@@ -87,12 +87,9 @@ def _check_columns(name: str, encoder: Encoder) -> None:
             f"The encoder {name!r} needs `columns`: a mapping of each column's name to its width."
         )
     for column, width in columns.items():
-        is_width = isinstance(width, int) and width > 0
-        if (
-            not isinstance(column, str)
-            or column == "clip_id"
-            or not (is_width or isinstance(width, pa.DataType))
-        ):
+        is_name = isinstance(column, str) and column != "clip_id"
+        is_type = isinstance(width, pa.DataType) or (isinstance(width, int) and width > 0)
+        if not (is_name and is_type):
             raise UserError(
                 f"The encoder {name!r} has the column {column!r} of {width!r}: expected a name other than clip_id, and "
                 "the number of values a frame."

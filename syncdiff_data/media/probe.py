@@ -157,10 +157,10 @@ def _check_complete(path: Path) -> None:
         declared = size
         if head[4:8] == b"ftyp":
             ends = _mp4_boxes(file, size)
-            if b"moov" not in ends and b"meta" in ends:
-                raise MediaError(Reason.UNREADABLE, "a still picture (HEIF), not a video or sound")
             if b"moov" not in ends:
                 detail = "an MP4 without its index (no moov box): the file was cut off or never finished"
+                if b"meta" in ends:
+                    detail = "a still picture (HEIF), not a video or sound"
                 raise MediaError(Reason.UNREADABLE, detail)
             # Only the boxes that matter: a careless writer may leave odd bytes at the end.
             declared = max(ends[name] for name in (b"moov", b"mdat", b"moof") if name in ends)
