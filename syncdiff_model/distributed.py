@@ -17,6 +17,7 @@ import torch
 from syncdiff_data.cli import RayOptions
 from syncdiff_data.records import UserError
 from syncdiff_data.stage import ray_session
+from syncdiff_data.stage.faults import first_line
 from syncdiff_data.stage.resources import wait_for_room
 
 MAX_LOST_WORKERS = 3
@@ -97,7 +98,7 @@ def run_on_workers(train: Callable[[Peers, str], None], run: Path, workers: int,
             sentence = trainer.fit().return_value
         except Exception as error:
             raise UserError(
-                f"Training in {run} lost its workers {MAX_LOST_WORKERS + 1} times ({_first_line(error)}): look at the "
+                f"Training in {run} lost its workers {MAX_LOST_WORKERS + 1} times ({first_line(error)}): look at the "
                 "log above, and go on with --resume."
             ) from error
     if sentence:
@@ -115,7 +116,3 @@ def _train_worker(config: dict[str, Any]) -> Any:
     except UserError as error:
         return str(error)
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -35,8 +35,11 @@ class RunActor:
         self.crashes = CrashCounts(_is_lost)
         self.begun_blocks: Counter[int] = Counter()
         self.unfinished_setups = 0
-        self._key, self._kept, self._changed = key, b"", threading.Event()
+        self._key, self._state, self._changed = key, b"", threading.Event()
         self._is_restarted = key is not None and self._restore(key)
+        self._store()  # in the first process too: by it the next one knows that it is a restart
+        if key is not None:
+            threading.Thread(target=self._write_changes, args=(key,), daemon=True).start()
 
     def report(self, counts: Mapping[int, Mapping[str, int]]) -> None:
         """counts: of some plans so far."""
@@ -50,7 +53,7 @@ class RunActor:
         if ended is not None:
             self.crashes.end(ended)
         may_begin = self.crashes.begin(item, node)
-        self._keep()
+        self._store()
         return may_begin
 
     def end(self, item: str) -> None:
@@ -64,37 +67,35 @@ class RunActor:
     def begin_setup(self) -> int:
         """Setups in a row that began and did not end, this one included."""
         self.unfinished_setups += 1
-        self._keep()
+        self._store()
         return self.unfinished_setups
 
     def end_setup(self) -> None:
         self.unfinished_setups = 0
-        self._keep()
+        self._store()
 
     def _restore(self, key: bytes) -> bool:
         """Take over the counts of this actor's process before; False in the first."""
         from ray.experimental.internal_kv import _internal_kv_get
 
-        kept = _internal_kv_get(key, namespace=NAMESPACE)
-        if kept is not None:
-            self.unfinished_setups, counts = pickle.loads(kept)
+        stored = _internal_kv_get(key, namespace=NAMESPACE)
+        if stored is not None:
+            self.unfinished_setups, counts = pickle.loads(stored)
             self.crashes.restore(counts)
-        self._keep()
-        threading.Thread(target=self._write, args=(key,), daemon=True).start()
-        return kept is not None
+        return stored is not None
 
-    def _keep(self) -> None:
+    def _store(self) -> None:
         """Have the counts written. Calls do not wait for it: they would take twice as long."""
         if self._key is not None:
-            self._kept = pickle.dumps((self.unfinished_setups, self.crashes.state()))
+            self._state = pickle.dumps((self.unfinished_setups, self.crashes.state()))
             self._changed.set()
 
-    def _write(self, key: bytes) -> None:
+    def _write_changes(self, key: bytes) -> None:
         from ray.experimental.internal_kv import _internal_kv_put
 
         while self._changed.wait():
             self._changed.clear()
-            _internal_kv_put(key, self._kept, namespace=NAMESPACE)
+            _internal_kv_put(key, self._state, namespace=NAMESPACE)
 
 
 def _is_lost(node: str) -> bool:

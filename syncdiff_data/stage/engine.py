@@ -16,6 +16,7 @@ from syncdiff_data.progress import ProgressPrinter
 from syncdiff_data.records import UserError
 from syncdiff_data.stage.actor import RunClient
 from syncdiff_data.stage.base import Stage
+from syncdiff_data.stage.faults import first_line
 from syncdiff_data.stage.resources import check_resources
 from syncdiff_data.stage.worker import Outcome, SharedStage, run_block
 
@@ -108,7 +109,7 @@ def _outcomes(
             yield row["first"], pickle.loads(row["outcome"])
     except ray.exceptions.OutOfMemoryError as error:
         raise UserError(
-            f"Ray ended the workers of a node whose memory is full ({str(error).splitlines()[0]}). Use fewer "
+            f"Ray ended the workers of a node whose memory is full ({first_line(error)}). Use fewer "
             "--workers or a node with more memory, or end what else runs there; what is finished stays, and the same "
             "command goes on."
         ) from error

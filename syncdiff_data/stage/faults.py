@@ -54,6 +54,11 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def is_transient(error: BaseException) -> bool:
     """True when a disk, mount or crowded node raised the exception or one that it was raised from."""
     return any(isinstance(e, OSError) and e.errno in PASSING_ERRNO for e in chain(error))

@@ -13,6 +13,7 @@ from typing import Any
 from syncdiff_data.environment import libraries
 from syncdiff_data.records import UserError
 from syncdiff_data.shards.store import Store
+from syncdiff_data.stage.faults import first_line
 
 ANSWER_WITHIN_S = 120.0
 LOOKED_AT = 100
@@ -97,7 +98,7 @@ def _problem(ref: Any, store: Store, token: str, node: str) -> str | None:
         if not any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node):
             _remove(store, answer_name(token, node))
             return None
-        return f"was lost during the check ({str(error).splitlines()[0]}): run the same command again."
+        return f"was lost during the check ({first_line(error)}): run the same command again."
     if answer.problem:
         return answer.problem
     return _unshared(store, token, node) or _other_libraries(answer.libraries, libraries())

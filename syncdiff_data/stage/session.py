@@ -20,6 +20,7 @@ from typing import Any
 
 from syncdiff_data.cli import RayOptions, inside_ray_job
 from syncdiff_data.records import UserError
+from syncdiff_data.stage.faults import first_line
 
 OBJECT_STORE_BYTES = 150 << 20
 RAY_ENVIRONMENT = {
@@ -84,7 +85,7 @@ def _connection(address: str, log_to_driver: bool) -> Iterator[None]:
         with _own_signals():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
     except Exception as error:  # Ray raises many kinds here: versions, tokens, dead heads
-        raise UserError(f"no Ray answers at {address} ({_first_line(error)}). {advice}") from error
+        raise UserError(f"no Ray answers at {address} ({first_line(error)}). {advice}") from error
     try:
         yield
     finally:
@@ -200,7 +201,7 @@ def _start_ray(**options: Any) -> None:
             if busy:
                 needs = f"a less busy machine: {STARTS} starts took too long"
             raise UserError(
-                f"Ray could not be started on this machine: {type(error).__name__}: {_first_line(error)}. "
+                f"Ray could not be started on this machine: {type(error).__name__}: {first_line(error)}. "
                 f"It needs {needs}."
             ) from error
 
@@ -270,7 +271,3 @@ def _usable(folder: str | None) -> bool:
     ):
         return False
     return Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
