@@ -109,6 +109,22 @@ def test_a_scene_cut_ends_a_track_even_where_a_face_stays_in_place() -> None:
     assert spans(tracks) == [(0, 0, 33), (1, 33, 27)]
 
 
+@pytest.mark.parametrize("colours", ["without colour", "of one background"])
+def test_a_cut_that_changes_no_hue_ends_a_track(colours: str) -> None:
+    """A film without colour had no cuts: one clip showed all its people who sat in the same place."""
+    rng = np.random.default_rng(0)
+    scenes = [np.full((120, 160, 3), (90, 90, 60), np.uint8) for _ in range(2)]
+    for scene in scenes:
+        drawn = scene if colours == "without colour" else scene[30:100, 40:120]
+        blobs = np.repeat(np.repeat(rng.integers(20, 235, (7, 8, 1), np.uint8), 18, axis=0), 20, axis=1)
+        drawn[:] = blobs[: len(drawn), : drawn.shape[1]] * np.array(
+            [1, 1, 1 if colours == "without colour" else 0.66]
+        )
+    frames = (_stamp(scenes[int(t >= 33)].copy(), t) for t in range(60))
+    tracks, _ = find_tracks(frames, Scripted(lambda t: [face(50)]), FaceConfig())
+    assert spans(tracks) == [(0, 0, 33), (1, 33, 27)]
+
+
 def test_a_flash_is_no_cut() -> None:
     def frames() -> Iterator[np.ndarray]:
         for t, frame in enumerate(video(40)):

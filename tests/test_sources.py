@@ -278,6 +278,12 @@ def test_folder_takes_any_container_at_any_depth(tmp_path: Path) -> None:
     assert list_sources("folder", tmp_path, limit=2) == sources[:2]
 
 
+def test_folder_knows_the_suffixes_of_old_phones_and_tapes(tmp_path: Path) -> None:
+    names = ["a.3g2", "a.asf", "a.divx", "a.dv", "a.f4v", "a.mpe", "a.qt", "a.rm"]
+    touch(tmp_path, *names, "a.mp4.part", "Thumbs.db")
+    assert paths(list_sources("folder", tmp_path)) == names
+
+
 def test_links_are_followed_but_no_folder_twice(tmp_path: Path) -> None:
     touch(tmp_path, "root/a/one.mp4", "outside/two.mp4")
     root = tmp_path / "root"

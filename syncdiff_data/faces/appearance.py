@@ -14,6 +14,8 @@ SCENE_CUT_DIFFERENCE = 12.0
 """A cut changes the frame, shrunk to 32 x 32, by more than this on average (0 to 255). So does a shaking camera."""
 SCENE_CUT_CORRELATION = 0.9
 """A cut has a correlation of the colour histograms below this. So does a fade of a still scene."""
+SCENE_CUT_STRUCTURE = 0.5
+"""So does a correlation of the gray 32 x 32 below this: films without colour, and people before one background."""
 SAME_FACE = 0.5
 """Correlation of a face's thumbnails in two neighbouring frames below which it may have been covered."""
 
@@ -40,7 +42,10 @@ def is_scene_cut(before: FrameAppearance, after: FrameAppearance) -> bool:
     """Whether another scene begins between two frames."""
     if np.abs(after.small - before.small).mean() <= SCENE_CUT_DIFFERENCE:
         return False
-    return bool(correlation(unit(before.colours), unit(after.colours)) < SCENE_CUT_CORRELATION)
+    if correlation(unit(before.colours), unit(after.colours)) < SCENE_CUT_CORRELATION:
+        return True
+    gray = (unit(appearance.small.mean(axis=2).ravel()) for appearance in (before, after))
+    return bool(correlation(*gray) < SCENE_CUT_STRUCTURE)
 
 
 def face_appearance(frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
