@@ -148,7 +148,7 @@ def own_expert(options: Options) -> dict[str, MetricFamily]:
 
 
 def other_flags(options: Options) -> list[str]:
-    """Words that the command to make the report again has beside those that its results tell; files without folders."""
+    """What `Results.other_flags` holds: flags of this command that other results do not say; files as placeholders."""
     words = ["--pairs", "PAIRS.csv"] if options.pairs else []
     if options.pairs and options.pairs_order != Options.pairs_order:
         words += ["--pairs-order", options.pairs_order]

@@ -130,7 +130,7 @@ def make_features(
         heartbeat_timeout=options.group_timeout,
     )
     with ray_session(options.ray):
-        probe_nodes(out, sample([Path(source) / DATASET_FILE]))  # none of an object store
+        probe_nodes(out, sample([Path(source) / DATASET_FILE]))  # an object store has no such file
         shards = run_stage(stage, range(clips.num_shards), options.ray, clips.count("clips"))
     return finish_dataset(store, features, totals(shards))
 

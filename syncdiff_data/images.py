@@ -8,7 +8,7 @@ import simplejpeg
 
 JPEG_QUALITY = 95
 MOST_PIXELS = 1 << 26
-"""That are decoded: a header of a few bytes may ask for gigabytes."""
+"""Of a picture that is decoded: a header of a few bytes may ask for gigabytes."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

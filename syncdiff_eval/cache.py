@@ -64,7 +64,7 @@ class Cache:
             raise UserError(f"{path} of the cache is damaged ({error}): delete it, and run again.") from error
 
     def has_arrays(self, key: str) -> bool:
-        """Whether arrays of that key are there; who made room may have deleted them."""
+        """Whether arrays of that key are there: users delete them to free disk space."""
         return (self.folder / f"{key}.npz").exists()
 
     def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -53,7 +53,7 @@ def describe(preset: str, settings: Settings) -> str:
 
 def check_networks(settings: Settings) -> None:
     """UserError where the settings make no networks, before data are read: shapes alone, without memory."""
-    side = 2 ** len(settings.denoiser.widths)  # of some latents that every level halves
+    side = 2 ** len(settings.denoiser.widths)  # of latents that every level can halve
     try:
         with torch.device("meta"):
             networks = build_networks(settings, (side, side))
@@ -103,7 +103,7 @@ def frame_seconds(denoiser: Any, shape: tuple[int, int], settings: Settings) -> 
 
 
 def predict(denoiser: Any, shape: tuple[int, int], settings: Settings) -> torch.Tensor:
-    """What it says of TIMED_FRAMES of noise."""
+    """The denoiser's output for TIMED_FRAMES frames of noise."""
     conditioning = settings.conditioning
     noisy = torch.randn(TIMED_FRAMES, denoiser.config.in_channels, *shape)
     tokens = torch.randn(TIMED_FRAMES, conditioning.context, conditioning.tokens_dim)

@@ -29,7 +29,7 @@ TrainSteps = Annotated[int, Field(ge=TRAIN_STEPS[0], le=TRAIN_STEPS[1])]
 
 
 class _Fields(BaseModel):
-    """Of a config, the values that no tensor's shape tells and that are used beside the networks' layers."""
+    """The values of a config that the shapes of its weights do not check."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

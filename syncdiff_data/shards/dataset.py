@@ -116,7 +116,7 @@ def load_dataset(store: Store, kind: str | None = None, must_be_complete: bool =
 
 def _checked(dataset: Dataset) -> Dataset:
     """The description itself. ValueError where a field is not what it should be: others may have written it."""
-    canonical_json(asdict(dataset)).encode()  # JSON may hold halves of letters
+    canonical_json(asdict(dataset)).encode()  # ValueError for lone surrogates, which JSON may hold
     right = {
         "kind": dataset.kind in FOLDERS,
         "recipe": _is_recipe(dataset.recipe),

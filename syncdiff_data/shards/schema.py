@@ -148,9 +148,7 @@ class Footer:
             return None
         try:
             fields = parse_json(raw)
-            json.dumps(
-                fields, ensure_ascii=False
-            ).encode()  # ValueError for halves of letters, which JSON may hold
+            json.dumps(fields, ensure_ascii=False).encode()  # lone surrogates are a ValueError
             footer = cls(**{**fields, "sources": tuple(tuple(entry) for entry in fields["sources"])})
             return footer if footer._has_its_types() else None
         except (ValueError, TypeError, KeyError):

@@ -30,7 +30,7 @@ LEFTOVER = re.compile(
 )
 """Names of probe files, and of what `write_atomically` had not finished: the file's name, the node and the process."""
 _NO_FOLDER_ERRNO = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
-"""Of a path that no folder can have, or not for this user. What a disk or mount does for a while is not said here."""
+"""Of paths that can be no folder, or none for this user; what a disk or mount does for a while is found elsewhere."""
 
 
 class Store:

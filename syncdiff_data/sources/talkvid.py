@@ -55,7 +55,7 @@ def _add(people: dict[str, list[tuple[float, str]]], entry: Any) -> None:
     info = entry.get("info") or {}
     person, link = info.get("Person ID"), _VIDEO_ID.search(info.get("Video Link") or "")
     if person is not None and link:
-        name = str(person).encode("utf-8", "replace").decode()  # JSON may hold halves of a letter
+        name = str(person).encode("utf-8", "replace").decode()  # JSON may hold lone surrogates
         start = float(entry.get("start-time", entry.get("start", 0)))
         if not math.isfinite(start):
             raise ValueError(f"a start-time of {start} s")

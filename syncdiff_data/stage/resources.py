@@ -8,7 +8,7 @@ from typing import Any, Literal
 from syncdiff_data.records import UserError
 
 ROOM_WITHIN_S = 60.0
-"""In which a lost node may come back."""
+"""Seconds in which a lost node may come back."""
 
 
 def check_resources(title: str, cpus: int, gpus: float) -> int:

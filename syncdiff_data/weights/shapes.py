@@ -17,8 +17,9 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def stored_shapes(files: Iterable[Path]) -> list[tuple[int, ...]]:
-    """Shapes of the tensors in safetensors files, of which the heads alone are read; safetensors checks that their data
-    are there. ValueError where one is of another type than FLOATS, OSError and SafetensorError for a damaged file."""
+    """Shapes of the tensors in safetensors files, of which only the headers are read; safetensors checks that their
+    data are there. ValueError where one is of another type than FLOATS, OSError and SafetensorError for a damaged file.
+    """
     shapes = []
     for path in files:
         with safe_open(path, "pt") as file:
