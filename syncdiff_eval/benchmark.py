@@ -223,7 +223,7 @@ def _samples(config: BenchmarkConfig) -> dict[str, int]:
     for method in config.methods:
         if method.folder is not None:
             files.append([method.folder / names[0] for names in outputs_of(method.folder).values()])
-    return {path: size for paths in files for path, size in sample(paths).items()}
+    return sample(*files)
 
 
 def _results(

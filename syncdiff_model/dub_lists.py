@@ -112,7 +112,8 @@ def dub_list(job: DubList) -> list[Row]:
             f"none of the {len(job.pairs)} pairs has both of its files: {missing[job.pairs[0].output]}."
         )
     load_generator(model, job.config.sampling, weights)
-    probe_nodes(str(job.out), _samples(there, model_files(model, weights)))
+    videos, sounds = [pair.video for pair in there], [pair.audio for pair in there]
+    probe_nodes(str(job.out), sample(videos, sounds, model_files(model, weights)))
     for folder in (job.out, job.out / FACES):
         sweep_leftovers(folder)  # of a run that was killed
     sweep_temporary(pair.output.parent for pair in job.pairs)
@@ -142,9 +143,3 @@ def dub_list(job: DubList) -> list[Row]:
 def _missing_input(pair: DubPair) -> str | None:
     """A sentence on the first of the pair's files that does not exist."""
     return next((f"{path} does not exist" for path in (pair.video, pair.audio) if not is_file(path)), None)
-
-
-def _samples(pairs: Sequence[DubPair], model: Sequence[Path]) -> dict[str, int]:
-    """Files that every node must see: some videos, some sounds, the model."""
-    files = [pair.video for pair in pairs], [pair.audio for pair in pairs], model
-    return {path: size for paths in files for path, size in sample(paths).items()}

@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,30 +21,28 @@ LOOKED_AT = 100
 """Files, in search of one that can be read."""
 
 
-def sample(paths: Iterable[str | Path]) -> dict[str, int]:
-    """Path -> size in bytes of the first, middle and last of these absolute paths that can be read here: what the probe
-    looks at.
+def sample(*lists: Iterable[str | Path]) -> dict[str, int]:
+    """What the probe looks at: path -> size in bytes of the first, middle and last of each list of absolute paths that
+    can be read here.
 
     Links that lead nowhere, pipes and files without the right to read end as rejects, and say nothing of a mount.
     """
-    ordered = sorted(map(str, paths))
-    found = {}
-    for some in (ordered, ordered[len(ordered) // 2 :], ordered[::-1]):
-        for path in some[:LOOKED_AT]:
-            size = _readable_size(path)
-            if size is not None:
-                found[path] = size
-                break
+    found: dict[str, int] = {}
+    for paths in lists:
+        ordered = sorted(map(str, paths))
+        for some in (ordered, ordered[len(ordered) // 2 :], ordered[::-1]):
+            found |= _first_readable(some[:LOOKED_AT])
     return found
 
 
-def _readable_size(path: str) -> int | None:
-    """Bytes of a file; None where there is none that can be read."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK) else None
+def _first_readable(paths: Iterable[str]) -> dict[str, int]:
+    """Path and size of the first that is a file which can be read; empty where none is."""
+    for path in paths:
+        with suppress(OSError):
+            status = Path(path).stat()
+            if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
+                return {path: status.st_size}
+    return {}
 
 
 @dataclass(frozen=True)
