@@ -34,11 +34,16 @@ LONG_FILES = (
     "test_dub_lists",
 )
 """Files of a minute or more: they begin first, so that no worker is left with one of them at the end."""
+LONGEST_PROOF_S = 3600
+"""Of a slow test, which may run beside other work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONGEST_PROOF_S))
 
 
 @pytest.fixture(scope="session")

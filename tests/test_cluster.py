@@ -145,7 +145,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 180) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_job_outlives_a_node_and_equals_a_local_run(tmp_path: Path, ray_session: None) -> None:
     root, out = tmp_path / "videos", tmp_path / "out"
     for number in range(80):

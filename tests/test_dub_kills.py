@@ -44,7 +44,6 @@ def run(line: list[str]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_killed_runs_leave_whole_dubs_and_the_next_run_goes_on(tmp_path: Path) -> None:
     model, table = save_tiny_model(tmp_path / "model"), write_list(tmp_path, PAIRS)
     assert run(line_of(model, table, tmp_path / "whole")) == 0
@@ -69,7 +68,6 @@ def test_killed_runs_leave_whole_dubs_and_the_next_run_goes_on(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_a_list_of_which_a_worker_is_killed_has_every_pair_once_and_one_workers_bytes(tmp_path: Path) -> None:
     model, table = save_tiny_model(tmp_path / "model"), write_list(tmp_path, LIST)
     assert run(line_of(model, table, tmp_path / "one", workers=1)) == 0

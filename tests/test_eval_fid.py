@@ -166,7 +166,6 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_fid_equals_the_pytorch_fid_command(
     tmp_path: Path, state: dict[str, torch.Tensor], network: Inception
 ) -> None:

@@ -66,7 +66,6 @@ def run_with_kills(reference: Path, methods: list[Method], out: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
 def test_200_files_with_20_broken_survive_kills(tmp_path: Path, ray_session: None) -> None:
     """Bug 3: 600 rows, the right reasons, the same table from one worker, from two, and after killing workers."""
     reference, methods, expected = make_tree(tmp_path, num_clips=200)

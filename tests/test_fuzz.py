@@ -41,7 +41,6 @@ def test_damaged_files_end_as_results_or_refusals(part: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", FEW)
 def test_300_damaged_files_in_limited_memory(part: str, tmp_path: Path) -> None:
     options = fuzz.Options(part=part, count=300, seed=SEED, timeout_s=120, keep=tmp_path / "findings")  # type: ignore[arg-type]

@@ -372,7 +372,6 @@ def test_validate_compares_features_with_clips(copy: Path, tmp_path: Path, ray_s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 def test_grid_gives_the_same_bytes_whatever_happens_to_the_workers(shared: Path, tmp_path: Path) -> None:
     arguments = ["--source", "grid", "--root", str(shared / "grid_s1"), "--shard-size", "16"]
     for workers in ("1", "2"):

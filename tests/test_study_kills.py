@@ -21,7 +21,6 @@ SHARE = "0.1"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
 def test_a_study_killed_in_every_stage_ends_in_the_report_of_an_undisturbed_one(tmp_path: Path) -> None:
     data = make_data(tmp_path)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
