@@ -210,6 +210,28 @@ def test_edit_lists_hide_what_they_hide(trimmed: Path, kept: int, monkeypatch: p
     assert video.source_frame.tolist() == list(range(40))
 
 
+@pytest.mark.parametrize("kept", [0, 64 << 20])
+@pytest.mark.parametrize("late_ms", [0, 10, 30])
+def test_an_edit_list_that_begins_between_frames_moves_no_picture(
+    trimmed: Path, late_ms: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg moves the first frame behind it to the edit's beginning: pictures came before their sound."""
+    monkeypatch.setattr(video_module, "_KEPT_BYTES", kept)
+    data = bytearray(trimmed.read_bytes())
+    at = (
+        data.index(b"elst") + 16
+    )  # behind version, flags, count and duration: the time at which the edit begins
+    begin = int.from_bytes(data[at : at + 4], "big") + round(late_ms / 1000 * 12_800)
+    data[at : at + 4] = begin.to_bytes(4, "big")
+    trimmed.write_bytes(data)
+    for fps in (25, None):
+        video = Video(trimmed, fps=fps)
+        assert video.start_s == pytest.approx((40 - late_ms) % 40 / 1000, abs=1e-4)
+        first = 10 if late_ms == 0 else 11
+        assert numbers(video) == list(range(first, 50))
+        assert read_number(next(video.frames(20, 21))) == first + 20
+
+
 # x' = a x + c y, y' = b x + d y, as (a, b, c, d); each maps `numbered` to the array on the right.
 ORIENTATIONS = {
     (1, 0, 0, 1): lambda image: image,

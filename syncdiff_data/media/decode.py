@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -26,6 +28,9 @@ HD_LINES = 720
 """Untagged pictures of so many lines or more are BT.709, as players take them to be; smaller ones are BT.601."""
 TIMELESS_FORMATS = ("avi",)
 """Containers that store no presentation times: FFmpeg makes them up from the decoder's delay, a frame late."""
+
+_REORDERED = 64
+"""Frames among which one that is shown before the first key frame is decoded, if there is one."""
 
 FAST_ROUNDING = Interpolation.BILINEAR
 """Conversion to RGB as most readers do it: about a grey level too dark where the source has limited range."""
@@ -121,12 +126,15 @@ def decode_stream(
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     times = None if seek_pts is not None else frame_times(path, container.format.name, heartbeat)
+    late = edit_delay(path, container, stream)
     last_s = None
     try:
         if seek_pts is not None:
-            container.seek(seek_pts, stream=stream)
+            container.seek(seek_pts - late, stream=stream)
         for index, frame in enumerate(container.decode(stream)):
             heartbeat()
+            if late and frame.pts is not None:
+                frame.pts += late
             if times is not None and index < len(times):
                 frame.pts = times[index]
             last_s = frame.time
@@ -154,3 +162,30 @@ def frame_times(
             return sorted(times)
         except av.FFmpegError as error:
             raise MediaError(Reason.UNREADABLE, f"the file breaks off ({words(error)})") from error
+
+
+def edit_delay(path: Path, container: InputContainer, stream: VideoStream) -> int:
+    """What FFmpeg takes off the presentation times where the edit list of an MP4 begins between two frames, in units of
+    the stream's time_base: it moves the first frame behind that to the edit's beginning, and so all pictures before
+    their sound. 0 for nearly all files: those that were cut without new encoding have it."""
+    if not container.format.name.startswith("mov"):
+        return 0
+    # Hidden frames before the first shown one lie at the beginning, in order of decoding.
+    if not any(entry.is_discard for entry in islice(stream.index_entries, _REORDERED)):
+        return 0
+    first = _first_packet(path, lambda packet: not packet.is_discard)
+    exact = first and _first_packet(path, lambda packet: packet.pos == first.pos, advanced_edits=False)
+    if not first or not exact or first.pts is None or exact.pts is None:
+        return 0
+    return max(0, exact.pts - first.pts)
+
+
+def _first_packet(
+    path: Path, wanted: Callable[[Packet[VideoStream]], bool], advanced_edits: bool = True
+) -> Packet[VideoStream] | None:
+    """The first packet of the video that is wanted; None where there is none before the file ends or breaks off."""
+    with open_media(path, advanced_edits) as container:
+        try:
+            return next(filter(wanted, container.demux(first_video(container))), None)
+        except av.FFmpegError:
+            return None

@@ -45,14 +45,16 @@ _EBML_ID, _SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
+def open_media(path: Path, advanced_edits: bool = True) -> Iterator[InputContainer]:
     """An open PyAV container. Raises MediaError(UNREADABLE) for a file that does not open or is cut off.
+
+    advanced_edits: False for the times of an MP4's first edit alone, without what FFmpeg makes of them.
 
     FFmpeg reports EIO for damaged data as well as for damaged disks, and EAGAIN where an MPEG transport stream has lost
     its packets: a MediaError that comes from these has `bytes_can_be_read` set where the disk gives every byte.
     """
     try:
-        with _open(path) as container:
+        with _open(path, advanced_edits) as container:
             yield container
     except MediaError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EIO, errno.EAGAIN):
@@ -72,12 +74,13 @@ def _can_be_read(path: Path) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[InputContainer]:
+def _open(path: Path, advanced_edits: bool) -> Iterator[InputContainer]:
     try:
         _check_complete(path)
         container = av.open(
             f"file:{path.absolute()}",
-            container_options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+            container_options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+            | ({} if advanced_edits else {"advanced_editlist": "0"}),
             metadata_errors="replace",  # Old files carry Latin-1 tags.
         )
     except av.ArgumentError as error:

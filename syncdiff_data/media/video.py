@@ -26,6 +26,7 @@ from syncdiff_data.media.decode import (
     TIMELESS_FORMATS,
     decode_video,
     display_of,
+    edit_delay,
     rgb_of,
 )
 from syncdiff_data.media.probe import first_video, open_media, words
@@ -79,7 +80,7 @@ class Video:
             stream = first_video(container)
             self.has_audio = bool(container.streams.audio)
             aspect = stream.sample_aspect_ratio
-            packets = _Packets(container, stream, heartbeat)
+            packets = _Packets(container, stream, edit_delay(self.path, container, stream), heartbeat)
             size = packets.count * stream.width * stream.height * stream.format.bits_per_pixel // 8
         self._exact, self._key_pts = packets.exact, packets.key_pts
         # Without an index a pass goes on where the one before ended: (last frame's index, that frame, those behind it).
@@ -219,12 +220,15 @@ class Video:
 class _Packets:
     """What a pass over the packets finds without decoding.
 
+    late: what `edit_delay` says.
     pts, key_pts: presentation times of all and of key frames, in units of time_base; count: packets with
     data; exact: whether each is one shown frame with its own time.
     Raises MediaError(UNREADABLE) where the file breaks off.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, heartbeat: Callable[[], None]):
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, late: int, heartbeat: Callable[[], None]
+    ):
         self.time_base: Fraction = stream.time_base or Fraction(1, FPS)
         self.pts: list[int] = []
         self.key_pts: list[int] = []
@@ -236,9 +240,9 @@ class _Packets:
                 self.count += packet.size > 0
                 discarded |= packet.is_discard
                 if packet.pts is not None:
-                    self.pts.append(packet.pts)
+                    self.pts.append(packet.pts + late)
                     if packet.is_keyframe and container.format.name not in TIMELESS_FORMATS:
-                        self.key_pts.append(packet.pts)
+                        self.key_pts.append(packet.pts + late)
         except av.FFmpegError as error:
             detail = f"the file breaks off after {self.count} video frames ({words(error)})"
             raise MediaError(Reason.UNREADABLE, detail) from error
