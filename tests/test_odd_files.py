@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from av.audio.resampler import AudioResampler
+from av.bitstream import BitStreamFilterContext
 from media_files import click_times, clicks, make_audio, make_video
 from rich.console import Console
 from shard_data import SOURCES, build
@@ -212,6 +213,24 @@ def test_pictures_of_cameras_with_exif(tmp_path: Path, orientation: int, white: 
     (frame,) = video.frames()
     quarters = cv2.resize(frame[:, :, 1], (2, 2), interpolation=cv2.INTER_AREA) > 128
     assert np.argwhere(quarters).tolist() == [list(white)]
+
+
+def test_pictures_cropped_at_the_left(tmp_path: Path) -> None:
+    """FFmpeg showed the columns at the left that the stream crops: no player does."""
+    whole, cropped = make_video(tmp_path / "whole.ts", range(30)), tmp_path / "cropped.ts"
+    with av.open(str(whole)) as source, av.open(str(cropped), "w") as target:
+        stream = source.streams.video[0]
+        crop = BitStreamFilterContext(
+            "h264_metadata=crop_left=10:crop_right=6:crop_top=4:crop_bottom=2", stream
+        )
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            for changed in crop.filter(packet) if packet.size else []:
+                changed.stream = copied
+                target.mux(changed)
+    for whole_frame, frame in zip(Video(whole).frames(), Video(cropped).frames(), strict=True):
+        assert frame.shape == (58, 80, 3)
+        assert np.abs(frame.astype(int) - whole_frame[4:62, 10:90]).mean() < 1
 
 
 @pytest.mark.filterwarnings("error")

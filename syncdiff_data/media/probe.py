@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
+from av.codec.context import Flags
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -109,6 +110,8 @@ def first_video(container: InputContainer) -> VideoStream:
                     f"its pictures have {stream.width} x {stream.height} pixels; at most {MOST_PIXELS:,} are read",
                 )
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+            # Without it FFmpeg shows columns at the left that are to be cropped: what is left would not be aligned.
+            stream.codec_context.flags |= Flags.unaligned
             return stream
     kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
     raise MediaError(Reason.NO_VIDEO_STREAM, f"no video stream (the file holds: {kinds})")
