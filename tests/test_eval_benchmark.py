@@ -93,7 +93,7 @@ def test_a_clip_that_kills_its_worker_is_a_row_and_the_rest_is_scored(
 
         return start
 
-    deadly = replace(IMAGE, load=load)
+    deadly = replace(IMAGE, load=load, version=IMAGE.version + 1)
     protocol = replace(QUICK, metrics=("image",))
     families = {"image": deadly}
     _, rows = run(*small, tmp_path / "out", protocol=protocol, families=families)

@@ -164,7 +164,7 @@ def test_kind_17_what_the_disk_did_is_not_cached_as_a_property_of_the_file(
 
         return create
 
-    families = {"image": replace(IMAGE, load=load)}
+    families = {"image": replace(IMAGE, load=load, content_hash="17")}
     rows = run(*clips, tmp_path / "out", families=families)
     assert rows.loc["m"]["reason"].tolist() == ["read_error"] * 3
     assert rows.loc["ground_truth"]["status"].tolist() == ["scored"] * 3
