@@ -97,11 +97,13 @@ def frame_rate(pts: Sequence[int], time_base: Fraction, declared: Fraction | Non
     rounded; else n - 1 frames over the time from the first to the last, because a container of variable rate declares a
     default (Matroska, WebM). Raises MediaError: broken_timestamps for a gap over MAX_GAP_S, unreadable for no rate.
     """
-    gap = max((after - before for before, after in pairwise(pts)), default=0)
-    if gap * time_base > MAX_GAP_S:
+    gap_s = max((after - before for before, after in pairwise(pts)), default=0) * time_base
+    if len(pts) < 2 and declared:
+        gap_s = 1 / declared  # so long a single frame is held
+    if gap_s > MAX_GAP_S:
         raise MediaError(
             Reason.BROKEN_TIMESTAMPS,
-            f"the clock jumps by {float(gap * time_base):.1f} s; at most {MAX_GAP_S} s may lie between two frames",
+            f"the clock jumps by {float(gap_s):.1f} s; at most {MAX_GAP_S} s may lie between two frames",
         )
     fits = declared and all(
         abs((t - pts[0]) * time_base - i / declared) <= time_base for i, t in enumerate(pts)

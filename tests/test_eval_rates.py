@@ -65,7 +65,12 @@ def test_kind_23_without_times_the_declared_rate_counts() -> None:
     assert refused.value.reason == Reason.UNREADABLE
 
 
-def test_kind_23_a_broken_clock_makes_no_rate() -> None:
+@pytest.mark.parametrize(
+    ("pts", "declared"),
+    [([0, 40, 1_700_000_000_000], Fraction(25)), ([0], Fraction(12800, 1078382147))],
+    ids=["a jump", "one frame for a day"],
+)
+def test_kind_23_a_broken_clock_makes_no_rate(pts: list[int], declared: Fraction) -> None:
     with pytest.raises(MediaError) as refused:
-        frame_rate([0, 40, 1_700_000_000_000], MS, Fraction(25))
+        frame_rate(pts, MS, declared)
     assert refused.value.reason == Reason.BROKEN_TIMESTAMPS
