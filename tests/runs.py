@@ -59,7 +59,9 @@ def python(
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, without this session's Ray. prefix: words of a command that starts it."""
     line, env = [*prefix, sys.executable, "-c", script], os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        line, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, preexec_fn=hear_interrupts
+    )
 
 
 def preprocess_killed(out: Path, arguments: list[str], seconds: tuple[float, float], seed: int = 0) -> int:
@@ -83,7 +85,7 @@ def preprocess_killed(out: Path, arguments: list[str], seconds: tuple[float, flo
 
 
 def interruptible(line: list[str], stderr: int | None = None, **environment: str) -> subprocess.Popen[str]:
-    """A process that Ctrl-C reaches, even where these tests run in the background, which ignores it."""
+    """A process that Ctrl-C reaches, even where these tests run in the background or under nohup."""
     return subprocess.Popen(
         line,
         cwd=ROOT,
@@ -95,8 +97,9 @@ def interruptible(line: list[str], stderr: int | None = None, **environment: str
 
 
 def hear_interrupts() -> None:
-    """In a new process: Ctrl-C ends it, even where the parent ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """In a new process: Ctrl-C and the end of its terminal end it, even where the parent ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def shards_of(out: Path) -> int:
