@@ -37,10 +37,10 @@ def moving_face(frames: int, scale: float = 1.0, angle: float = 0.0, shift: tupl
 def assert_same_crop(found: np.ndarray, expected: np.ndarray) -> None:
     """Equal but for rounding: the similarity comes from a singular value decomposition, whose last bit depends on the
     processor's instructions, and the published code cuts its colours to whole numbers. On the golden file's kind of
-    processor nothing differs; on another one 10 of 27,648 values by 1, on one held to SSE 202."""
+    processor nothing differs; on another one 10 of 27,648 values by 1, on one held to SSE up to 400."""
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 1e-2
+    assert (difference > 0).mean() < 0.02
 
 
 @pytest.mark.parametrize("case", ["A", "B", "C"])
