@@ -16,7 +16,7 @@ from typing import Any
 
 from syncdiff_data.documents import parse_json
 from syncdiff_data.records import UserError
-from syncdiff_data.tables import at_home, plain_cell, read_csv
+from syncdiff_data.tables import at_home, is_file, plain_cell, read_csv
 from syncdiff_model.checkpoint import write_text
 from syncdiff_model.dubbing import DubConfig, DubFailure, DubPair
 
@@ -125,7 +125,9 @@ def dub_recipe(config: DubConfig, pairs: Sequence[DubPair], out: Path, model: st
 
 def content_hash(path: Path) -> str | None:
     """16 hex digits of the size and ENDS_BYTES of either end, so that a long list is checked at once. None for a file
-    that cannot be read."""
+    that cannot be read, and for what is no file: opening a named pipe would wait for ever."""
+    if not is_file(path):
+        return None
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -133,7 +135,7 @@ def content_hash(path: Path) -> str | None:
             for start in (0, max(0, size - ENDS_BYTES)):
                 file.seek(start)
                 digest.update(file.read(ENDS_BYTES))
-    except (OSError, ValueError):  # a name with a zero byte is a ValueError
+    except OSError:
         return None
     return digest.hexdigest()[:16]
 

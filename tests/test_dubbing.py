@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +21,7 @@ from syncdiff_data.media import Video, audio, read_audio, soundtrack, write_vide
 from syncdiff_data.reasons import Reason
 from syncdiff_data.records import MediaError, UserError
 from syncdiff_model.compositing import covered, paste_face
-from syncdiff_model.dub_pairs import read_pairs, stale_dubs
+from syncdiff_model.dub_pairs import content_hash, read_pairs, stale_dubs
 from syncdiff_model.dubbing import Dubber, DubConfig, DubFailure, DubPair, choose_faces
 from syncdiff_model.mask import MaskConfig, soft_mask
 
@@ -161,6 +162,12 @@ def test_a_folder_for_faces_that_can_be_none_and_a_video_beside_a_list_are_refus
         main(options("wav2lip", **paths, config=DubConfig(face_cache=tmp_path / "file")))
     with pytest.raises(UserError, match="Give either --video and --audio, or --pairs"):
         main(options("wav2lip", tmp_path, video=tmp_path / "a.mp4", pairs=tmp_path / "a.csv"))
+
+
+def test_a_named_pipe_in_a_list_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path in (tmp_path / "pipe.mp4", tmp_path, tmp_path / "none.mp4", Path("zero\0byte.mp4")):
+        assert content_hash(path) is None
 
 
 def test_folders_in_the_place_of_dubs_stay(tmp_path: Path) -> None:
